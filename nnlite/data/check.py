@@ -1,0 +1,267 @@
+"""Open every file of a dataset once and report all that is wrong, before anything is computed from it.
+
+Second step of the pipeline, between finding a dataset and its fingerprint: while a case is in memory, ``visit`` can
+measure it, so that no file is read twice. Threads do: SimpleITK and numpy release the interpreter while they work
+(200 hippocampus cases on two cores: 0.61 s with one thread, 0.32 s with two).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from nnlite.data.dataset import DESCRIPTION_FILE, Dataset
+from nnlite.data.faults import LISTED_CASES, Fault, in_words
+from nnlite.data.image import PICTURE_SUFFIXES, Image, image_suffix, inspect_image, join_channels, read_label
+from nnlite.data.labels import Labels, values_in
+from nnlite.data.layouts import Case
+from nnlite.data.progress import Progress, silent
+from nnlite.errors import DatasetError, ImageError
+
+LISTED_VALUES = 20  # beyond this many different values a file is hardly a label map
+COLOUR_CHANNELS = ("rgb-red", "rgb-green", "rgb-blue", "rgb-alpha")  # "rgb" chooses the normalisation
+
+OR_EXCLUDE = 'or list the case under "exclude" in nnlite.json'
+
+T = TypeVar("T")
+V = TypeVar("V", bound=Hashable)
+Visit = Callable[[Case, Image, np.ndarray | None], T]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport(Generic[T]):
+    """The dataset with channels and labels filled in, all its faults, and what ``visit`` found by case id.
+
+    ``findings`` holds the faultless cases only, in the order of the dataset.
+    """
+
+    dataset: Dataset
+    faults: tuple[Fault, ...]
+    warnings: tuple[str, ...]
+    findings: dict[str, T]
+
+    def raise_if_faulty(self) -> None:
+        """Raise one ``DatasetError`` that tells all faults, or do nothing."""
+        if self.faults:
+            raise DatasetError(in_words(self.faults, dataset=str(self.dataset.root), cases=self.dataset.size))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look(Generic[T]):
+    """What one case looked like, without its voxels; None stands for what could not be read."""
+
+    faults: tuple[Fault, ...]
+    channels: int | None
+    planar: bool | None
+    values: tuple[int, ...] | None
+    finding: T | None
+
+
+def check_dataset(
+    dataset: Dataset,
+    visit: Visit[T] | None = None,
+    *,
+    workers: int,
+    progress: Progress = silent,
+    description_home: Path | None = None,
+) -> CheckReport[T]:
+    """Read every case once; at most ``workers`` cases are in memory at a time.
+
+    ``visit(case, image, label)`` runs in the reading thread on each case without faults of its own; ``label`` has
+    the raw file values, (z, y, x). ``description_home`` is the folder outside the dataset where an ``nnlite.json`` is
+    looked for; messages name it.
+    """
+    looks = _look_at_all(dataset, visit, workers=workers, progress=progress)
+    faults = [*dataset.faults, *(fault for look in looks.values() for fault in look.faults)]
+    channels = dataset.channels or _channel_names(dataset, looks)
+    faults.extend(_channel_faults(looks, channels))
+    faults.extend(_dimension_faults(looks))
+    labels, label_faults = _labels(dataset, looks, description_home)
+    faults.extend(label_faults)
+    faulty = {fault.case for fault in faults}
+    return CheckReport(
+        dataset=replace(dataset, channels=channels, labels=labels),
+        faults=tuple(faults),
+        warnings=tuple(_warnings(looks, labels)),
+        findings={
+            name: look.finding for name, look in looks.items() if name not in faulty and look.finding is not None
+        },
+    )
+
+
+def _look_at_all(dataset: Dataset, visit: Visit[T] | None, *, workers: int, progress: Progress) -> dict[str, _Look[T]]:
+    executor = ThreadPoolExecutor(max_workers=max(1, workers))
+    try:
+        futures: dict[Future[_Look[T]], str] = {
+            executor.submit(_look_at, case, dataset.root, visit): case.id for case in dataset.cases
+        }
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()  # an error that is no fault of the case ends the check now, not after all cases
+            progress("check", done, len(futures))
+        return {name: future.result() for future, name in futures.items()}
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
+    faults: list[Fault] = []
+
+    def fault(file: Path, what: str, remedy: str = OR_EXCLUDE) -> None:
+        shown = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+        faults.append(Fault(case=case.id, what=what, remedy=remedy, file=shown))
+
+    image = _read_images(case.images, fault)
+    label = None
+    if case.label is not None:
+        try:
+            label = read_label(case.label)
+        except ImageError as error:
+            fault(case.label, _cause(error, case.label))
+    if case.label and image is not None and label is not None:
+        found = image.geometry.differences(label.geometry, names=("image", "label"))
+        if found:
+            fault(case.label, "; ".join(found), f"give the label the grid of its image, {OR_EXCLUDE}")
+    array = None if label is None else label.array[0]
+    return _Look(
+        channels=None if image is None else len(image.array),
+        planar=None if image is None else image.planar,
+        values=None if array is None else values_in(array),
+        finding=visit(case, image, array) if visit and image is not None and not faults else None,
+        faults=tuple(faults),
+    )
+
+
+def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> Image | None:
+    """The channels of a case as one image; None if that is impossible, with every reason given to ``fault``."""
+    images: list[Image] = []
+    for path in paths:
+        try:
+            image = inspect_image(path)
+        except ImageError as error:
+            fault(path, _cause(error, path))
+            continue
+        if image.not_finite:
+            what = f"{image.not_finite} of {image.array.size} voxels are NaN or infinite"
+            fault(path, what, f"replace them by numbers, {OR_EXCLUDE}")
+        if images and (found := images[0].geometry.differences(image.geometry, names=("first channel", "channel"))):
+            fault(path, "; ".join(found), f"resample the channels onto one grid, {OR_EXCLUDE}")
+            continue
+        images.append(image)
+    return join_channels(images) if len(images) == len(paths) else None
+
+
+def _cause(error: ImageError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _channel_names(dataset: Dataset, looks: Mapping[str, _Look[T]]) -> tuple[str, ...]:
+    """Names for channels that no metadata names, after the number that most cases have."""
+    count = _most_common(look.channels for look in looks.values())
+    if count is None:
+        return ()
+    first = dataset.cases[0].images
+    if len(first) == 1 and image_suffix(first[0]) in PICTURE_SUFFIXES and count in (3, 4):
+        return COLOUR_CHANNELS[:count]
+    return ("image",) if count == 1 else tuple(f"channel {number}" for number in range(count))
+
+
+def _channel_faults(looks: Mapping[str, _Look[T]], channels: tuple[str, ...]) -> Iterator[Fault]:
+    for name, look in looks.items():
+        if look.channels is not None and look.channels != len(channels):
+            what = f"has {_number(look.channels, 'channel')} but the dataset {len(channels)} ({', '.join(channels)})"
+            remedy = 'give all images the same channels, or name the channels under "channels" in nnlite.json'
+            yield Fault(case=name, what=what, remedy=remedy)
+
+
+def _dimension_faults(looks: Mapping[str, _Look[T]]) -> Iterator[Fault]:
+    usual = _most_common(look.planar for look in looks.values())
+    kinds = {True: "2D image", False: "volume"}
+    for name, look in looks.items():
+        if look.planar is not None and usual is not None and look.planar != usual:
+            what = f"is a {kinds[look.planar]}, but most cases are a {kinds[usual]}"
+            yield Fault(case=name, what=what, remedy="keep 2D images and volumes in separate datasets")
+
+
+def _labels(dataset: Dataset, looks: Mapping[str, _Look[T]], home: Path | None) -> tuple[Labels | None, list[Fault]]:
+    """The label table and what contradicts it; without a table, one is made if the values speak for themselves."""
+    seen = {name: look.values for name, look in looks.items() if look.values is not None}
+    values = tuple(sorted(set().union(*seen.values())))
+    labels = dataset.labels
+    if labels is None and len(values) > 1 and values == tuple(range(len(values))):
+        labels = Labels(names=("background", *(f"label {value}" for value in values[1:])), values=values)
+    if seen and set(values) <= {0}:
+        what, remedy = "no label map has any voxel other than 0", "there is nothing to learn; add labels"
+        return labels, [Fault(case=None, what=what, remedy=remedy)]
+    if labels is None:
+        return None, [_unnamed_values(dataset, seen, values, home)] if seen else []
+    faults = []
+    where = dataset.description or (home or dataset.root) / DESCRIPTION_FILE
+    remedy = f'correct the label map, or name all its values under "labels" in {where}'
+    files = {case.id: case.label for case in dataset.cases}
+    for name, found in seen.items():
+        if unknown := labels.unknown(found):
+            what = f"label {_values(unknown)} not in the label table ({labels.in_words()})"
+            file = files[name]
+            faults.append(Fault(case=name, what=what, remedy=remedy, file=file.name if file else None))
+    return labels, faults
+
+
+def _unnamed_values(
+    dataset: Dataset, seen: Mapping[str, tuple[int, ...]], values: tuple[int, ...], home: Path | None
+) -> Fault:
+    """One fault for the whole dataset: which values were found, and the very text that would map them."""
+    if len(values) > LISTED_VALUES or min(values) < 0:
+        extent = f"{len(values)} different values from {values[0]} to {values[-1]}"
+        what = f"the label maps hold {extent}, and no table says what they mean"
+        return Fault(case=None, what=what, remedy="save one whole number from 0 up per label (JPEG blurs them)")
+    sets = Counter(seen.values()).most_common()
+    found = "; ".join(f"{_listed(kind)} in {_number(count, 'file')}" for kind, count in sets[:LISTED_CASES])
+    found += f"; and {len(sets) - LISTED_CASES} more combinations" if len(sets) > LISTED_CASES else ""
+    foreground = [value for value in values if value != 0]
+    named = {"foreground" if len(foreground) == 1 else f"label {value}": value for value in foreground}
+    table = json.dumps({"labels": {"background": 0, **named}})
+    what = f"the label maps hold values other than 0, 1, 2, .. and no table says what they mean: {found}"
+    if dataset.description is not None:
+        return Fault(case=None, what=what, remedy=f"add to {dataset.description} (names are yours to choose): {table}")
+    places = [folder / DESCRIPTION_FILE for folder in (home, dataset.root) if folder is not None]
+    remedy = f"write into {' or '.join(map(str, places))} (names are yours to choose): {table}"
+    return Fault(case=None, what=what, remedy=remedy)
+
+
+def _warnings(looks: Mapping[str, _Look[T]], labels: Labels | None) -> Iterator[str]:
+    seen = [look.values for look in looks.values() if look.values is not None]
+    empty = [name for name, look in looks.items() if look.values == (0,)]
+    if 0 < len(empty) < len(seen):
+        some = ", ".join(empty[:LISTED_CASES]) + ", .." * (len(empty) > LISTED_CASES)
+        yield f"{len(empty)} of {len(seen)} label maps are empty ({some})"
+    if labels is not None and seen:
+        for name, value in zip(labels.names, labels.values, strict=True):
+            if not any(value in values for values in seen):
+                yield f"label {name!r} ({value}) occurs in no case"
+
+
+def _most_common(values: Iterable[V | None]) -> V | None:
+    counted = Counter(value for value in values if value is not None).most_common(1)
+    return counted[0][0] if counted else None
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _listed(values: Sequence[int]) -> str:
+    words = [str(value) for value in values]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _values(values: Sequence[int]) -> str:
+    shown = values if len(values) <= LISTED_VALUES else values[:LISTED_VALUES]
+    more = "" if shown is values else f" (and {len(values) - LISTED_VALUES} more)"
+    return f"value {values[0]} is" if len(values) == 1 else f"values {_listed(shown)}{more} are"

@@ -1,0 +1,228 @@
+"""Find out what a dataset consists of, by looking at the folder or table a user names.
+
+First step of the pipeline. ``find_dataset`` recognises the layouts of ``layouts.py`` and applies the user's short
+``nnlite.json``; ``find_images`` does the same for images to predict. Both open no image (``check.py`` does) and
+collect faults instead of stopping at the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnlite.data.faults import Fault, in_words
+from nnlite.data.image import image_suffix
+from nnlite.data.labels import Labels
+from nnlite.data.layouts import (
+    ILLEGAL_IN_ID,
+    SUPPORTED,
+    Case,
+    Found,
+    case_list,
+    decathlon,
+    group_channels,
+    image_files,
+    pairs,
+    read_json,
+    stem,
+)
+from nnlite.errors import DatasetError
+
+DESCRIPTION_FILE = "nnlite.json"
+LAYOUTS = (
+    'a dataset.json with a "training" list (Medical Segmentation Decathlon), imagesTr/ and labelsTr/ (nnU-Net raw), '
+    "images/ and labels/ with files of the same name, cases.csv or cases.json"
+)
+LISTED_ENTRIES = 8  # of what lies in a folder that is no dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Cases with what is known of their channels and labels.
+
+    ``channels`` is empty and ``labels`` None while no metadata names them: ``check_dataset`` fills them in from the
+    files. ``description`` is the ``nnlite.json`` in use, ``faults`` what was seen to be wrong without opening images.
+    """
+
+    name: str
+    root: Path
+    layout: str
+    channels: tuple[str, ...]
+    labels: Labels | None
+    cases: tuple[Case, ...]
+    faults: tuple[Fault, ...] = ()
+    description: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of cases, those included that are too faulty to be listed in ``cases``."""
+        return len({case.id for case in self.cases} | {fault.case for fault in self.faults if fault.case is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a user may say about a dataset in ``nnlite.json``; every part is optional."""
+
+    name: str | None = None
+    labels: Mapping[str, Any] | None = None
+    channels: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+def find_dataset(path: Path, description: Path | None = None) -> Dataset:
+    """Recognise the dataset in a folder, or in a CSV or JSON list of cases.
+
+    ``description`` is an ``nnlite.json`` that lies elsewhere (beside a read-only dataset, say); it is used if it
+    exists and the dataset's folder has none. Raises ``DatasetError`` if this is no dataset at all.
+    """
+    root, found = _look(path)
+    file = next((f for f in (root / DESCRIPTION_FILE, description) if f is not None and f.is_file()), None)
+    described = read_description(file) if file else Description()
+    faults = list(found.faults)
+    labels = None
+    if table := described.labels or found.label_table:
+        try:
+            labels = Labels.from_table(table)
+        except DatasetError as error:
+            source = file if described.labels else root / "dataset.json"
+            faults.append(Fault(case=None, what=str(error), remedy=f"correct {source}"))
+    known = {case.id for case in found.cases} | {fault.case for fault in faults}
+    for name in sorted(set(described.exclude) - known):
+        faults.append(Fault(case=None, what=f'"exclude" names {name!r}, which is no case', remedy=f"correct {file}"))
+    cases = tuple(case for case in found.cases if case.id not in described.exclude)
+    faults = [fault for fault in faults if fault.case is None or fault.case not in described.exclude]
+    if not cases and not faults:
+        why = "all its cases are excluded" if described.exclude else f"no case was found in it; {SUPPORTED}"
+        raise DatasetError(f"{path} is an empty dataset ({found.layout}): {why}")
+    return Dataset(
+        name=described.name or _name(path, root),
+        root=root,
+        layout=found.layout,
+        channels=described.channels or found.channels,
+        labels=labels,
+        cases=cases,
+        faults=tuple(faults),
+        description=file,
+    )
+
+
+def find_images(inputs: Sequence[Path], channels: int) -> tuple[Case, ...]:
+    """Cases to predict in files and folders, for a model of so many channels; labels are not looked for.
+
+    A case is one file (that holds all channels), or ``CASE_0000.ext``, ``CASE_0001.ext``, .. with one channel each.
+    Raises ``DatasetError`` with everything that is wrong.
+    """
+    files: list[Path] = []
+    faults: list[Fault] = []
+    for given in inputs:
+        inside = image_files(given) if given.is_dir() else [given] if given.is_file() and image_suffix(given) else []
+        files.extend(inside)
+        if not inside:
+            what = f"{given} {'is or holds no image' if given.exists() else 'does not exist'}"
+            faults.append(Fault(case=None, what=what, remedy=SUPPORTED))
+    stems = [stem(file) for file in files]
+    numbered = channels > 1 and any(name.endswith("_0000") for name in stems)
+    by_case = group_channels(files, whole=[] if numbered else [s for s in stems if not s.endswith("_0000")])
+    for name, parts in by_case.items():
+        if twins := [file for same in parts.values() if len(same) > 1 for file in same]:
+            what = f"several files for one id: {', '.join(map(str, twins))}"
+            faults.append(Fault(case=name, what=what, remedy="their results would overwrite each other; predict one"))
+        elif list(parts) not in ([0], list(range(channels))):
+            what = f"has the channels {', '.join(f'{number:04d}' for number in parts)}, the model needs {channels}"
+            faults.append(Fault(case=name, what=what, remedy="number the files of a case from _0000 up, without gaps"))
+    if faults:
+        raise DatasetError(in_words(faults, dataset="the input", cases=len(by_case)))
+    return tuple(
+        Case(id=name, images=tuple(files[0] for files in parts.values()), label=None) for name, parts in by_case.items()
+    )
+
+
+def read_description(file: Path) -> Description:
+    """Read an ``nnlite.json``; unknown keys and values of the wrong kind are a ``DatasetError``."""
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise DatasetError(f'{file}: write one JSON object, for example {{"labels": {{"background": 0, "tumour": 1}}}}')
+    expected = {
+        "name": ("a name that can be a folder's", lambda v: isinstance(v, str) and not ILLEGAL_IN_ID.search(v)),
+        "labels": ('an object like {"background": 0, "tumour": 1}', lambda v: isinstance(v, dict) and len(v) > 0),
+        "channels": ('a list of names like ["CT"]', _is_texts),
+        "exclude": ("a list of case ids", _is_texts),
+    }
+    for key, value in content.items():
+        if key not in expected:
+            raise DatasetError(f"{file}: unknown key {key!r}; the keys are {', '.join(expected)}")
+        meaning, fits = expected[key]
+        if not fits(value):
+            raise DatasetError(f"{file}: {key!r} should be {meaning}")
+    return Description(
+        name=content.get("name"),
+        labels=content.get("labels"),
+        channels=tuple(content.get("channels", ())),
+        exclude=tuple(content.get("exclude", ())),
+    )
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _look(path: Path) -> tuple[Path, Found]:
+    """The folder of the dataset and what is in it."""
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist; give the folder of a dataset, or a .csv or .json list of its cases")
+    if path.is_file():
+        if path.name == "dataset.json":
+            path = path.parent
+        elif path.suffix.lower() in (".csv", ".json"):
+            return path.parent, case_list(path)
+        else:
+            raise DatasetError(f"{path} is a file; give the folder of a dataset, or a .csv or .json list of its cases")
+    try:
+        found = _look_in_folder(path)
+    except PermissionError as error:
+        raise DatasetError(f"{error.filename} may not be read; check its permissions") from error
+    if found is None:
+        raise DatasetError(_no_layout(path))
+    return path, found
+
+
+def _look_in_folder(folder: Path) -> Found | None:
+    for table in ("cases.csv", "cases.json"):
+        if (folder / table).is_file():
+            return case_list(folder / table)
+    metadata: Any = read_json(folder / "dataset.json") if (folder / "dataset.json").is_file() else {}
+    if not isinstance(metadata, dict):
+        raise DatasetError(f"{folder / 'dataset.json'} should hold one JSON object")
+    if isinstance(metadata.get("training"), list) and metadata["training"]:
+        return decathlon(folder, metadata)
+    for images, labels, layout in (
+        ("imagesTr", "labelsTr", "nnU-Net raw"),
+        ("images", "labels", "images/ and labels/"),
+    ):
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            return pairs(folder / images, folder / labels, metadata, layout)
+    return None
+
+
+def _no_layout(folder: Path) -> str:
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
+    if not entries:
+        return f"{folder} is empty; a dataset is one of: {LAYOUTS}"
+    more = f" and {len(entries) - LISTED_ENTRIES} more" if len(entries) > LISTED_ENTRIES else ""
+    there = ", ".join(entries[:LISTED_ENTRIES]) + more
+    inside = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and _looks_like_dataset(sub)]
+    hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
+    return f"{folder} is no dataset nnlite recognises; it looks for: {LAYOUTS}. Found there: {there}{hint}"
+
+
+def _looks_like_dataset(folder: Path) -> bool:
+    marks = ("cases.csv", "cases.json", "labelsTr", "labels")
+    return any((folder / mark).exists() for mark in marks)
+
+
+def _name(path: Path, root: Path) -> str:
+    if path.is_file() and path.name not in ("cases.csv", "cases.json", "dataset.json"):
+        return path.stem
+    return root.resolve().name

@@ -1,0 +1,258 @@
+"""The ways in which people lay out a dataset on disk, one function for each; nothing here opens an image.
+
+Decathlon: ``dataset.json`` with a ``training`` list. Pairs: a folder of images and a folder of labels of the same
+name, channels as ``CASE_0000.ext``, ``CASE_0001.ext`` where there are several (nnU-Net v2 raw is such a pair of folders
+with a ``dataset.json``). Case list: a CSV or JSON table with one row per case and one column per channel.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnlite.data.faults import Fault
+from nnlite.data.image import IMAGE_SUFFIXES, image_suffix
+from nnlite.errors import DatasetError
+
+SUPPORTED = f"nnlite reads {' '.join(IMAGE_SUFFIXES)}"
+IGNORED_COLUMNS = ("group", "fold", "site")  # kept in many tables for other tools
+UNNAMED_COLUMNS = ("image", "images")  # say where the image is, not what it shows
+CHANNEL_NUMBER = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+ILLEGAL_IN_ID = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|^$')  # an id becomes part of file names on every system
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One image, in one file or in one file per channel, and its label map where there is one."""
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What a layout holds, before ``nnlite.json`` is applied; empty ``channels``: no metadata names them."""
+
+    layout: str
+    cases: list[Case] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    channels: tuple[str, ...] = ()
+    label_table: Mapping[str, Any] | None = None
+
+
+def decathlon(root: Path, metadata: Mapping[str, Any]) -> Found:
+    """Cases in the ``training`` list of a Medical Segmentation Decathlon ``dataset.json``; paths relative to it."""
+    found = Found(layout="Medical Segmentation Decathlon", channels=_channels(metadata), label_table=_table(metadata))
+    for number, entry in enumerate(metadata["training"], start=1):
+        image = entry.get("image") if isinstance(entry, dict) else None
+        if not isinstance(image, str):
+            what = f'entry {number} of "training" in dataset.json names no image'
+            found.faults.append(
+                Fault(case=None, what=what, remedy='write {"image": "imagesTr/..", "label": "labelsTr/.."}')
+            )
+            continue
+        name = stem(root / image)
+        label = entry.get("label")
+        if not isinstance(label, str):
+            found.faults.append(_no_label(name, 'no label in the "training" list', "dataset.json"))
+            label = None
+        found.cases.append(Case(id=name, images=(root / image,), label=root / label if label else None))
+    _drop_duplicates(found)
+    return found
+
+
+def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) -> Found:
+    """Cases whose image (or channels) and label have the same name in two folders."""
+    found = Found(layout=layout, channels=_channels(metadata), label_table=_table(metadata))
+    label_files = _by_stem(image_files(labels))
+    by_case = group_channels(image_files(images), label_files)
+    numbers = {number for channels in by_case.values() for number in channels}
+    expected = range(len(found.channels)) if max(numbers, default=0) > 0 and found.channels else sorted(numbers)
+    for name, channels in by_case.items():
+        label = label_files.pop(name, [])
+        if not label:
+            found.faults.append(
+                _no_label(name, f"an image but no label in {labels.name}/", _shown(next(iter(channels.values()))[0]))
+            )
+        ambiguous = [files for files in [*channels.values(), label] if len(files) > 1]
+        for files in ambiguous:
+            what = f"several files for one id: {', '.join(map(_shown, files))}"
+            found.faults.append(Fault(case=name, what=what, remedy="keep one of them, or rename the others"))
+        gaps = _gaps(name, channels, expected, found.channels)
+        found.faults.extend(gaps)
+        if not ambiguous and not gaps:
+            ordered = tuple(files[0] for files in channels.values())
+            found.cases.append(Case(id=name, images=ordered, label=label[0] if label else None))
+    for name, files in label_files.items():
+        what, remedy = f"a label but no image in {images.name}/", "add the image, or remove the label"
+        found.faults.append(Fault(case=name, what=what, remedy=remedy, file=_shown(files[0])))
+    return found
+
+
+def case_list(file: Path) -> Found:
+    """Cases in a CSV or JSON table: columns ``id`` (optional), ``label``, and one per channel; paths relative to it."""
+    rows = _json_rows(file) if file.suffix.lower() == ".json" else _csv_rows(file)
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+    channels = [c for c in columns if c not in ("id", "label", *IGNORED_COLUMNS)]
+    if rows and ("label" not in columns or not channels):
+        raise DatasetError(
+            f'{file}: a list of cases needs a column "label" and one column per channel with paths (relative to the '
+            f"file); found the columns {', '.join(columns)}"
+        )
+    unnamed = len(channels) == 1 and channels[0] in UNNAMED_COLUMNS
+    found = Found(layout=f"list of cases ({file.name})", channels=() if unnamed else tuple(channels))
+    for place, row in rows:
+        paths = {column: row[column] for column in [*channels, "label"] if row.get(column)}
+        name = row.get("id") or (stem(Path(next(iter(paths.values())))) if paths else place)
+        if ILLEGAL_IN_ID.search(name):
+            what, remedy = f"the id {name!r} cannot be part of a file name", "use letters, digits, - and _"
+            found.faults.append(Fault(case=name, what=what, remedy=remedy, file=f"{file.name}, {place}"))
+            continue
+        missing = [column for column in [*channels, "label"] if column not in paths]
+        for column in missing:
+            what, remedy = f'no path in column "{column}"', "fill it in, or remove the row"
+            found.faults.append(Fault(case=name, what=what, remedy=remedy, file=f"{file.name}, {place}"))
+        if missing in ([], ["label"]):
+            label = file.parent / paths["label"] if "label" in paths else None
+            found.cases.append(Case(id=name, images=tuple(file.parent / paths[c] for c in channels), label=label))
+    _drop_duplicates(found)
+    return found
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files in a folder, sorted by name, hidden ones left out."""
+    return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and image_suffix(f) and f.is_file())
+
+
+def stem(path: Path) -> str:
+    """File name without its image suffix.
+
+    >>> stem(Path("imagesTr/STS_002.nii.gz"))
+    'STS_002'
+    """
+    return path.name[: -len(image_suffix(path) or path.suffix) or None]
+
+
+def group_channels(files: Iterable[Path], whole: Collection[str] = ()) -> dict[str, dict[int, list[Path]]]:
+    """Files by case id and channel number; a name in ``whole`` is an id as it stands, even if it ends in digits.
+
+    >>> group_channels([Path("a_0000.nii"), Path("a_0001.nii")])
+    {'a': {0: [PosixPath('a_0000.nii')], 1: [PosixPath('a_0001.nii')]}}
+    """
+    by_case: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for file in files:
+        name = stem(file)
+        match = None if name in whole else CHANNEL_NUMBER.fullmatch(name)
+        case, channel = (match["case"], int(match["channel"])) if match else (name, 0)
+        by_case[case][channel].append(file)
+    return {case: dict(sorted(by_case[case].items())) for case in sorted(by_case)}
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file written by people; what cannot be read is a ``DatasetError`` naming the line."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DatasetError(f"{path} is not valid JSON: {error}") from error
+
+
+def _by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        by_stem[stem(file)].append(file)
+    return dict(by_stem)
+
+
+def _gaps(
+    case: str, channels: Mapping[int, list[Path]], expected: Collection[int], names: tuple[str, ...]
+) -> list[Fault]:
+    """Channels that other cases or the metadata have and this case lacks, and the other way round."""
+    some = next(iter(channels.values()))[0]
+    faults = []
+    for number in sorted(set(expected) - set(channels)):
+        named = f" ({names[number]})" if number < len(names) else ""
+        file = f"{some.parent.name}/{case}_{number:04d}{image_suffix(some)}"
+        what, remedy = f"channel {number}{named} is missing", 'add the file, or list the case under "exclude"'
+        faults.append(Fault(case=case, what=what, remedy=remedy, file=file))
+    for number in sorted(set(channels) - set(expected)):
+        what = f"channel {number} is there, but dataset.json names {len(names)} channels ({', '.join(names)})"
+        remedy = "remove the file, or name the channel in dataset.json"
+        faults.append(Fault(case=case, what=what, remedy=remedy, file=_shown(channels[number][0])))
+    return faults
+
+
+def _no_label(case: str, what: str, file: str) -> Fault:
+    return Fault(
+        case=case, what=what, remedy='add the label, or list the case under "exclude" in nnlite.json', file=file
+    )
+
+
+def _drop_duplicates(found: Found) -> None:
+    """Keep the first case of each id and report the others."""
+    for name, times in Counter(case.id for case in found.cases).items():
+        if times > 1:
+            what, remedy = (
+                f"the id occurs {times} times",
+                "give each case its own id (or file name), or remove the copies",
+            )
+            found.faults.append(Fault(case=name, what=what, remedy=remedy))
+    first: dict[str, Case] = {}
+    for case in found.cases:
+        first.setdefault(case.id, case)
+    found.cases = list(first.values())
+
+
+def _channels(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Channel names of a dataset.json: ``channel_names`` (nnU-Net v2) or ``modality`` (Decathlon), by number."""
+    named = metadata.get("channel_names") or metadata.get("modality") or {}
+    if isinstance(named, dict) and all(str(key).isdecimal() for key in named):
+        return tuple(str(named[key]) for key in sorted(named, key=int))
+    if isinstance(named, list):
+        return tuple(map(str, named))
+    raise DatasetError(f'dataset.json: channel names {named!r} are not understood; write for example {{"0": "CT"}}')
+
+
+def _table(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    table = metadata.get("labels")
+    return table if isinstance(table, dict) and table else None
+
+
+def _csv_rows(file: Path) -> list[tuple[str, dict[str, str]]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file} cannot be read as a CSV table: {error}") from error
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    reader = csv.DictReader(lines, delimiter=delimiter, restkey="")
+    return [(f"line {reader.line_num}", _clean_row(row)) for row in reader if any(row.values())]
+
+
+def _json_rows(file: Path) -> list[tuple[str, dict[str, str]]]:
+    content = read_json(file)
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise DatasetError(f'{file}: write a list of cases, [{{"id": "..", "label": "path", "CT": "path"}}, ..]')
+    return [(f"entry {number}", _clean_row(row)) for number, row in enumerate(content, start=1)]
+
+
+def _clean_row(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Cells as stripped text; the reserved column names in lower case. Cells beyond the header are dropped."""
+    reserved = ("id", "label", *IGNORED_COLUMNS, *UNNAMED_COLUMNS)
+    clean = {}
+    for column, value in row.items():
+        if name := str(column).strip():
+            name = name.lower() if name.lower() in reserved else name
+            clean[name] = "" if value is None else str(value).strip()
+    return clean
+
+
+def _shown(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"

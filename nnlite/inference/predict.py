@@ -1,0 +1,132 @@
+"""From an image to its label mask: preprocess, slide the window, average the folds, restore.
+
+Knows nothing of files. The model stays loaded over any number of cases, and what one case needs beside its image is its
+preprocessed version, the logits on that grid, and the mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnlite.data.image import Image
+from nnlite.data.progress import Progress, silent
+from nnlite.errors import CheckpointError
+from nnlite.inference.sliding_window import WINDOW_STEP, predict_logits
+from nnlite.networks.inputs import stack_previous
+from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.preprocess import preprocess, restore_labels, restore_probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Trained networks of one configuration, one per fold, with all that is needed to use them.
+
+    The networks are moved to ``device`` and set to evaluation mode. ``mirror_axes`` count the axes of the patch and are
+    those mirrored in training; none means no mirroring. ``previous`` is the first stage of a cascade.
+    """
+
+    plan: Plan
+    configuration: Configuration
+    networks: tuple[nn.Module, ...]
+    device: torch.device
+    mirror_axes: tuple[int, ...] = ()
+    step: float = WINDOW_STEP
+    autocast_dtype: torch.dtype | None = None
+    previous: Model | None = None
+
+    def __post_init__(self) -> None:
+        if not self.networks:
+            raise ValueError("a model needs the network of one fold at least")
+        for network in self.networks:
+            network.to(self.device).eval()
+
+    def mean_logits(self, batch: Tensor) -> Tensor:
+        """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases."""
+        total = self.networks[0](batch).float()
+        for network in self.networks[1:]:
+            total = total + network(batch).float()
+        return total / len(self.networks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One case on its image's own grid: label indices (z, y, x) and, if asked for, probabilities (labels, z, y, x)."""
+
+    case_id: str
+    indices: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+class ReadyCase(Protocol):
+    """What prediction needs of a preprocessed case, be it in memory or stored on disk."""
+
+    @property
+    def image(self) -> np.ndarray:
+        """(channels, z, y, x)"""
+
+    @property
+    def previous(self) -> np.ndarray | None:
+        """Label indices (z, y, x) of the first stage of a cascade."""
+
+
+@torch.inference_mode()
+def predict_image(
+    model: Model, case_id: str, image: Image, *, probabilities: bool = False, progress: Progress = silent
+) -> Prediction:
+    """Predict a raw image: the mask comes back on the very grid of ``image``.
+
+    The second stage of a cascade first predicts the low-resolution stage. Raises ``ImageError`` when the image does not
+    fit the plan, ``CheckpointError`` when a cascade lacks its first stage.
+    """
+    configuration = model.configuration
+    previous: np.ndarray | None = None
+    if configuration.previous_stage is not None:
+        if model.previous is None:
+            raise CheckpointError(
+                f"{configuration.name} continues from {configuration.previous_stage}, which is not there; "
+                f"train {configuration.previous_stage} as well"
+            )
+        previous = predict_image(model.previous, case_id, image, progress=progress).indices
+    case = preprocess(
+        case_id,
+        image.array,
+        image.geometry.spacing_mm,
+        model.plan,
+        configuration,
+        previous=previous,
+        device=model.device,
+    )
+    logits = predict_preprocessed(model, case, progress=progress)
+    return Prediction(
+        case_id=case_id,
+        indices=restore_labels(logits, case.restoration),
+        probabilities=restore_probabilities(logits, case.restoration) if probabilities else None,
+    )
+
+
+@torch.inference_mode()
+def predict_preprocessed(model: Model, case: ReadyCase, *, progress: Progress = silent) -> Tensor:
+    """Logits (labels, z, y, x) float32 on the grid of a preprocessed case, averaged over the folds."""
+    labels = model.plan.labels.count
+    image = torch.from_numpy(np.array(case.image, dtype=np.float32))  # a copy: a stored case is a read-only memory map
+    if model.configuration.previous_stage is not None:
+        if case.previous is None:
+            raise ValueError(f"{model.configuration.name} needs the previous stage's prediction in each case")
+        image = stack_previous(image, torch.from_numpy(np.array(case.previous)), labels)
+    return predict_logits(
+        model.mean_logits,
+        image,
+        patch_size=model.configuration.patch_size,
+        labels=labels,
+        device=model.device,
+        mirror_axes=model.mirror_axes,
+        step=model.step,
+        window_batch=model.configuration.batch_size,  # a batch that could be trained can be predicted
+        autocast_dtype=model.autocast_dtype,
+        progress=progress,
+    )

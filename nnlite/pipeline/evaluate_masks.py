@@ -1,0 +1,28 @@
+"""Score masks against the truth, and keep the scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnlite.data.labels import Labels
+from nnlite.data.progress import Progress, silent
+from nnlite.evaluation.scores import Scores, evaluate_folders
+
+
+def evaluate(
+    truth: Path,
+    prediction: Path,
+    *,
+    output: Path | None = None,
+    labels: Labels | None = None,
+    progress: Progress = silent,
+) -> Scores:
+    """Score the masks in ``prediction`` against those of the same name in ``truth`` (folders or single files).
+
+    With ``output`` the scores are written there as ``scores.csv`` and ``scores.json``. Label names come from
+    ``labels``, else from a dataset.json or nnlite.json beside the truth. Masks on different grids are refused.
+    """
+    scores = evaluate_folders(truth, prediction, labels=labels, progress=progress)
+    if output is not None:
+        scores.write(output / "scores.csv", output / "scores.json")
+    return scores

@@ -1,0 +1,47 @@
+"""Predict the cases that a fold held out, in full, and score them: what cross-validation is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from nnlite.data.dataset import Case
+from nnlite.data.image import read_label, write_mask
+from nnlite.data.progress import Progress, silent
+from nnlite.evaluation.scores import LabelScore, Scores, score_case
+from nnlite.inference.predict import predict_preprocessed
+from nnlite.pipeline.load_model import load
+from nnlite.preprocessing.preprocess import restore_labels
+from nnlite.preprocessing.store import StoredCase
+from nnlite.workspace import RunFolder
+
+
+def score_held_out(
+    run: RunFolder,
+    cases: Sequence[Case],
+    stored: Mapping[str, StoredCase],
+    *,
+    device: torch.device,
+    progress: Progress = silent,
+) -> Scores:
+    """Predict these cases with the run's final model and score them against their labels.
+
+    Masks go to the run's validation folder, on the grid and in the format of the labels; scores to its scores.csv and
+    scores.json. ``stored`` holds the same cases preprocessed for the run's configuration.
+    """
+    model = load([run.checkpoint_final], device=device)
+    labels = model.plan.labels
+    rows: list[LabelScore] = []
+    for done, case in enumerate(cases, start=1):
+        assert case.label is not None, f"{case.id} is held out to be scored, so it has a label"
+        ready = stored[case.id]
+        indices = restore_labels(predict_preprocessed(model, ready), ready.restoration)
+        truth = read_label(case.label)
+        mask_path = run.validation / f"{case.id}{truth.stored.mask_suffix}"
+        write_mask(mask_path, labels.to_values(indices), like=truth)
+        rows += score_case(case.id, labels.to_indices(truth.array[0]), indices, labels, truth.geometry)
+        progress("predict held-out cases", done, len(cases))
+    scores = Scores(rows=tuple(rows))
+    scores.write(run.scores, run.summary)
+    return scores

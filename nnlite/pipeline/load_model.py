@@ -1,0 +1,53 @@
+"""From files of weights to a model that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from nnlite.errors import CheckpointError
+from nnlite.inference.predict import Model
+from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.networks.build import build_network
+from nnlite.training.checkpoint import Checkpoint, load_model, load_weights
+from nnlite.training.config import AUTOCAST, best_precision
+
+
+def load(
+    paths: Sequence[Path],
+    *,
+    device: torch.device,
+    mirroring: bool = True,
+    step: float = WINDOW_STEP,
+    previous: Model | None = None,
+) -> Model:
+    """One model out of the checkpoints of several folds of one configuration; their logits are averaged."""
+    checkpoints = [load_model(path) for path in paths]
+    first = checkpoints[0].card
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        card = checkpoint.card
+        if (card.plan, card.configuration) != (first.plan, first.configuration):
+            raise CheckpointError(
+                f"{path} ({card.configuration}) follows another plan than {paths[0]} ({first.configuration}), so they "
+                "cannot be averaged; name folds of one plan with --folds, or train the older ones anew"
+            )
+    configuration = first.plan.configuration(first.configuration)
+    return Model(
+        plan=first.plan,
+        configuration=configuration,
+        networks=tuple(_network(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)),
+        device=device,
+        mirror_axes=first.mirror_axes if mirroring else (),
+        step=step,
+        autocast_dtype=AUTOCAST[best_precision(device)],
+        previous=previous,
+    )
+
+
+def _network(checkpoint: Checkpoint, path: Path) -> torch.nn.Module:
+    plan = checkpoint.card.plan
+    network = build_network(plan, plan.configuration(checkpoint.card.configuration))
+    load_weights(network, checkpoint, source=path)
+    return network

@@ -1,0 +1,48 @@
+"""What this machine has: cores, memory, a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from nnlite.errors import UsageError
+
+MEMORY_SHARE = 0.5  # of the free memory that parallel work may plan to use
+
+
+def cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def workers_within_memory(bytes_per_worker: int) -> int:
+    """How many workers, one per core at most, fit into the memory that is free now; at least 1."""
+    return max(1, min(cores(), int(psutil.virtual_memory().available * MEMORY_SHARE / max(bytes_per_worker, 1))))
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a CUDA GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def device_name(device: str) -> str:
+    """The device that "auto", "cpu" or "cuda" means on this machine."""
+    if device == "auto":
+        return "cuda" if has_gpu() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f'there is no device "{device}"; it is one of auto, cpu, cuda')
+    if device == "cuda" and not has_gpu():
+        raise UsageError("torch sees no CUDA GPU on this machine; use --device cpu, or install a CUDA build of torch")
+    return device
+
+
+def gpu_memory_gib() -> float:
+    """Memory of the first CUDA GPU in GiB."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 2**30

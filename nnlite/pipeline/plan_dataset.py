@@ -1,0 +1,157 @@
+"""From a folder of scans to a plan: find the dataset, check every case, take its fingerprint, decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from nnlite.data.check import CheckReport, check_dataset
+from nnlite.data.dataset import Case, Dataset, find_dataset
+from nnlite.data.image import Image
+from nnlite.data.progress import Progress, silent
+from nnlite.data.records import read_record, record, write_record
+from nnlite.data.split import make_splits
+from nnlite.errors import PlanError, WorkspaceError
+from nnlite.pipeline.machine import cores, device_name, gpu_memory_gib, has_gpu
+from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge
+from nnlite.planning.planner import Device, Plan, Planner, make_plan
+from nnlite.workspace import Workspace
+
+DEFAULT_WORK = Path("nnlite_work")
+SAMPLED_VOXELS = 100_000_000  # intensities the fingerprint may hold, over all cases and per channel
+SAMPLED_VOXELS_PER_CASE = 100_000  # percentiles no longer change beyond this, and memory stays bounded
+FINGERPRINT_SEED = 1234
+
+
+@record
+class DatasetSource:
+    """Which dataset a folder of the workspace was made from."""
+
+    root: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanResult:
+    """A plan, where it lies, and what its user should know about it."""
+
+    plan: Plan
+    path: Path
+    notes: tuple[str, ...]
+
+
+def locate_dataset(path: Path, work: Path) -> tuple[Dataset, Workspace]:
+    """Find a dataset and its workspace; an nnlite.json in the workspace stands in for one in the dataset."""
+    by_folder_name = Workspace(root=work, dataset=path.resolve().name.split(".")[0])
+    dataset = find_dataset(path, description=by_folder_name.description)
+    workspace = Workspace(root=work, dataset=dataset.name)
+    _refuse_another_source(dataset, workspace)
+    return dataset, workspace
+
+
+def check(dataset: Path, *, work: Path = DEFAULT_WORK, progress: Progress = silent) -> CheckReport[None]:
+    """Read every case once and report all faults together; raises nothing for faulty cases."""
+    found, workspace = locate_dataset(dataset, work)
+    return check_dataset(found, workers=cores(), description_home=workspace.folder, progress=progress)
+
+
+def plan(
+    dataset: Path,
+    *,
+    work: Path = DEFAULT_WORK,
+    device: str = "auto",
+    memory_gib: float | None = None,
+    planner: Planner = "plain",
+    progress: Progress = silent,
+) -> PlanResult:
+    """Check a dataset and plan its configurations for a device and its memory; all of it lies in the workspace then.
+
+    ``device`` "auto" plans for the GPU of this machine, where there is none for one of ``memory_gib`` (default: what
+    the planner was made for, 8 GiB for "plain"). ``planner`` is "plain" or one of nnU-Net's residual presets,
+    "residual-M", "residual-L", "residual-XL". Raises ``DatasetError`` with all faults if any case cannot be used.
+    """
+    found, workspace = locate_dataset(dataset, work)
+    samples = min(SAMPLED_VOXELS // max(len(found.cases), 1), SAMPLED_VOXELS_PER_CASE)
+    report = check_dataset(
+        found,
+        partial(_fingerprint, samples=samples),
+        workers=cores(),
+        description_home=workspace.folder,
+        progress=progress,
+    )
+    report.raise_if_faulty()
+    fingerprint = merge(report.findings.values())
+    target, memory_gib = _target(device, memory_gib)
+    labels = report.dataset.labels
+    assert labels is not None, "a checked dataset has a label table"
+    decided = make_plan(
+        fingerprint,
+        dataset=found.name,
+        channels=found.channels,
+        labels=labels,
+        device=target,
+        memory_gib=memory_gib,
+        planner=planner,
+    )
+    notes = (*_no_gpu(device, decided), *_runs_of_other_plans(workspace, decided))
+    write_record(workspace.folder / "dataset.json", DatasetSource(root=str(found.root.resolve())))
+    write_record(workspace.fingerprint, fingerprint)
+    write_record(workspace.splits, make_splits([case.id for case in found.cases]))
+    write_record(workspace.plan, decided)
+    return PlanResult(plan=decided, path=workspace.plan, notes=notes)
+
+
+def read_plan(workspace: Workspace) -> Plan:
+    """The dataset's plan; ``PlanError`` says how to make one where there is none."""
+    if not workspace.plan.exists():
+        raise PlanError(f"{workspace.dataset} has no plan in {workspace.root}; run nnlite plan first")
+    return read_record(workspace.plan, Plan, error=PlanError)
+
+
+def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> CaseFingerprint:
+    assert label is not None, "cases for training have labels"
+    spacing = image.geometry.spacing_mm
+    return case_fingerprint(case.id, image.array, label, spacing, samples=samples, seed=FINGERPRINT_SEED)
+
+
+def _target(device: str, memory_gib: float | None) -> tuple[Device, float | None]:
+    """Device to plan for and its memory; None leaves the memory to the planner."""
+    if device == "cpu":
+        return "cpu", None
+    if memory_gib is None and (device == "cuda" or has_gpu()):
+        device_name("cuda")  # refuses where there is no GPU
+        memory_gib = gpu_memory_gib()
+    return "cuda", memory_gib
+
+
+def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
+    """A note where the plan is for a GPU that this machine has not got."""
+    if device != "auto" or has_gpu():
+        return ()
+    return (
+        f"there is no GPU here: planned for one of {decided.memory_gib:g} GiB (another with --gpu-memory); "
+        "to train on this machine, plan with --device cpu",
+    )
+
+
+def _refuse_another_source(dataset: Dataset, workspace: Workspace) -> None:
+    source = workspace.folder / "dataset.json"
+    if not source.exists():
+        return
+    root = read_record(source, DatasetSource).root
+    if root != str(dataset.root.resolve()):
+        raise WorkspaceError(
+            f"{workspace.folder} was made from {root}, not from {dataset.root.resolve()}; choose another workspace "
+            f'with --work, or give one dataset another "name" in its nnlite.json (if the dataset has moved, delete {source})'
+        )
+
+
+def _runs_of_other_plans(workspace: Workspace, decided: Plan) -> tuple[str, ...]:
+    """A note where earlier runs follow a plan that is now replaced."""
+    runs = workspace.existing_runs()
+    if not runs or not workspace.plan.exists() or read_record(workspace.plan, Plan, error=PlanError) == decided:
+        return ()
+    names = ", ".join(f"{run.configuration} {run.fold}" for run in runs)
+    return (f"{names} followed an earlier plan; they keep it, new runs follow this one",)

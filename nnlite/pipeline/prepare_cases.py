@@ -1,0 +1,153 @@
+"""Preprocess the cases of a dataset: each is read once for all configurations, several at a time, and kept on disk.
+
+What is finished stays: an interrupted run goes on where it stopped, and a new plan that preprocesses alike keeps the
+cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from nnlite.data.dataset import Case, Dataset
+from nnlite.data.image import image_suffix, read_channels, read_label
+from nnlite.data.progress import Progress, silent
+from nnlite.data.records import read_record
+from nnlite.errors import WorkspaceError
+from nnlite.pipeline.machine import workers_within_memory
+from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
+from nnlite.planning.fingerprint import Fingerprint
+from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.preprocess import preprocess as preprocess_case
+from nnlite.preprocessing.store import CaseStore, signature
+from nnlite.workspace import RunFolder, Workspace
+
+COPIES_PER_CASE = 6  # float32 volumes alive at the same time while one case is read, normalised and resampled
+
+
+def preprocess(
+    dataset: Path,
+    configurations: Sequence[str] = (),
+    *,
+    work: Path = DEFAULT_WORK,
+    progress: Progress = silent,
+) -> dict[str, Path]:
+    """Make the cases of these configurations ready (of all but a cascade, if none is named); returns their folders.
+
+    The second stage of a cascade needs the low-resolution predictions of all held-out cases, so it is prepared when
+    asked for, after the first stage was trained on all folds.
+    """
+    found, workspace = locate_dataset(dataset, work)
+    plan = read_plan(workspace)
+    names = configurations or [name for name, c in plan.configurations.items() if c.previous_stage is None]
+    return prepare(found, workspace, plan, [plan.configuration(name) for name in names], progress=progress)
+
+
+def prepare(
+    dataset: Dataset,
+    workspace: Workspace,
+    plan: Plan,
+    configurations: Sequence[Configuration],
+    *,
+    progress: Progress = silent,
+) -> dict[str, Path]:
+    """Preprocess what is missing for these configurations of a plan; returns the folder of each."""
+    previous = {
+        c.name: _held_out_masks(workspace, dataset, c.previous_stage) for c in configurations if c.previous_stage
+    }
+    stores = {c.name: CaseStore(workspace.cases(c.name)) for c in configurations}
+    for configuration in configurations:
+        masks = previous.get(configuration.name, {})
+        stores[configuration.name].prepare(signature(plan, configuration) + _digest(masks))
+
+    def make(case: Case, missing: Sequence[Configuration]) -> None:
+        """Read one case and store it for every configuration that lacks it."""
+        image = read_channels(case.images)
+        label = None if case.label is None else plan.labels.to_indices(read_label(case.label).array[0])
+        for configuration in missing:
+            mask = previous.get(configuration.name, {}).get(case.id)
+            stores[configuration.name].write(
+                preprocess_case(
+                    case.id,
+                    image.array,
+                    image.geometry.spacing_mm,
+                    plan,
+                    configuration,
+                    label=label,
+                    previous=None if mask is None else _mask_indices(mask, plan),
+                )
+            )
+
+    todo = []
+    for case in dataset.cases:
+        missing = [c for c in configurations if not stores[c.name].has(case.id)]
+        if missing:
+            todo.append((case, missing))
+    with ThreadPoolExecutor(workers_within_memory(_bytes_per_case(workspace, plan, configurations))) as pool:
+        running = [pool.submit(make, case, missing) for case, missing in todo]
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                future.result()
+                progress("preprocess", done, len(todo))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {name: store.folder for name, store in stores.items()}
+
+
+def _held_out_masks(workspace: Workspace, dataset: Dataset, stage: str) -> dict[str, Path]:
+    """For every case, the mask that the first stage of a cascade predicted when the case was held out."""
+    masks = {
+        path.name.removesuffix(image_suffix(path) or ""): path
+        for run in workspace.existing_runs()
+        if run.configuration == stage and is_scored(run)
+        for path in sorted(run.validation.iterdir())
+    }
+    missing = [case.id for case in dataset.cases if case.id not in masks]
+    if missing:
+        raise WorkspaceError(
+            f"a cascade starts from the {stage} predictions of held-out cases, and {len(missing)} of "
+            f"{len(dataset.cases)} cases have none; train all folds of the first stage: "
+            f"nnlite train {dataset.root} {stage} fold0 fold1 fold2 fold3 fold4"
+        )
+    return masks
+
+
+def is_scored(run: RunFolder) -> bool:
+    """Whether a training is finished and its held-out cases are predicted and scored."""
+    return run.checkpoint_final.exists() and run.summary.exists()
+
+
+def _mask_indices(path: Path, plan: Plan) -> np.ndarray:
+    return plan.labels.to_indices(read_label(path).array[0])
+
+
+def _digest(masks: dict[str, Path]) -> str:
+    """Changes whenever a mask does, so that a cascade follows a first stage that was trained anew."""
+    if not masks:
+        return ""
+    content = hashlib.sha256()
+    for path in masks.values():
+        content.update(path.read_bytes())
+    return "-" + content.hexdigest()[:16]
+
+
+def _bytes_per_case(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:
+    """Memory that the largest case may take while it is preprocessed."""
+    fingerprint = read_record(workspace.fingerprint, Fingerprint)
+    channels = len(plan.channels) + plan.labels.count
+    largest = 0
+    for shape, spacing in zip(fingerprint.shapes_after_crop, fingerprint.spacings_mm, strict=True):
+        voxels = math.prod(shape)
+        largest = max(largest, voxels)
+        for configuration in configurations:
+            target = configuration.spacing_mm
+            extent = [spacing[axis] for axis in plan.transpose][-len(target) :]
+            finer = math.prod(old / new for old, new in zip(extent, target, strict=True))
+            largest = max(largest, int(voxels * finer))
+    return largest * channels * 4 * COPIES_PER_CASE

@@ -1,0 +1,1 @@
+"""Decide: numbers in, numbers out, no torch, no files."""

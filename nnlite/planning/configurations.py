@@ -1,0 +1,67 @@
+"""What was decided for one configuration: the numbers that preprocessing, training and prediction follow.
+
+A configuration is checked where it is made, also when ``plan.json`` was edited by hand. Tuples are ordered like the
+array after the plan's transpose: (z, y, x), and (y, x) for the slices of the configuration "2d".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from nnlite.data.records import record
+from nnlite.errors import PlanError
+from nnlite.planning.spacing import voxels
+from nnlite.planning.topology import Topology
+
+ConfigurationName = Literal["2d", "3d", "3d-lowres", "3d-cascade"]
+NormalizationScheme = Literal["ct", "zscore", "none", "rescale_to_0_1", "rgb_to_0_1"]
+
+
+@record
+class Configuration:
+    """One way to segment the dataset. ``reasons`` tells why, by the name of the field, in words and numbers."""
+
+    name: ConfigurationName
+    spacing_mm: tuple[float, ...]
+    median_shape: tuple[float, ...]
+    patch_size: tuple[int, ...]
+    batch_size: int
+    normalization: tuple[NormalizationScheme, ...]
+    use_nonzero_mask: tuple[bool, ...]
+    batch_dice: bool
+    topology: Topology
+    previous_stage: ConfigurationName | None = None
+    reasons: dict[str, str]
+
+    def __post_init__(self) -> None:
+        ndim = 2 if self.name == "2d" else 3
+        if self.topology.ndim != ndim:
+            raise self._error("topology", f"has {self.topology.ndim} axes instead of {ndim}")
+        for key in ("spacing_mm", "median_shape", "patch_size"):
+            numbers = getattr(self, key)
+            if len(numbers) != ndim:
+                raise self._error(key, f"has {len(numbers)} entries instead of {ndim}: {numbers}")
+            if not all(0 < number < math.inf for number in numbers):
+                raise self._error(key, f"must hold positive numbers: {numbers}")
+        divisor = self.topology.divisor
+        if any(size % step for size, step in zip(self.patch_size, divisor, strict=True)):
+            raise self._error(
+                "patch_size",
+                f"{voxels(self.patch_size)} must be divisible by {voxels(divisor)}, the product of the strides",
+            )
+        if self.batch_size < 1:
+            raise self._error("batch_size", f"must be at least 1, not {self.batch_size}")
+        if not self.normalization or len(self.normalization) != len(self.use_nonzero_mask):
+            raise self._error(
+                "use_nonzero_mask",
+                f"has {len(self.use_nonzero_mask)} entries and normalization {len(self.normalization)}: "
+                "both need one per channel",
+            )
+        if (self.name == "3d-cascade") != (self.previous_stage is not None):
+            raise self._error(
+                "previous_stage", 'is "3d-lowres" for the configuration "3d-cascade" and null for all others'
+            )
+
+    def _error(self, key: str, fault: str) -> PlanError:
+        return PlanError(f"configuration {self.name}: {key} {fault}; correct the plan or run `nnlite plan` again")

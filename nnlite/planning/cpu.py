@@ -1,0 +1,104 @@
+"""Choose patch, batch and width so that a training step is worth taking on a CPU.
+
+A plan made for a GPU takes many seconds per step on a CPU; this one bounds the multiplications of a step instead of its
+memory. Numbers in, numbers out, no torch. Measured: two cores do some 60 to 120 billion multiplications a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from nnlite.planning.patch import (
+    PatchFit,
+    first_patch,
+    longest_axis,
+    patch_reason,
+    pooling_reason,
+    require_pooling,
+    shrink,
+)
+from nnlite.planning.topology import Encoder, multiply_adds, plan_topology
+
+STEP_BUDGET = (
+    30e9  # multiplications per training step: about a third of a second on two cores, 2,700 steps in 15 minutes
+)
+PASSES = 3  # forward, gradient of the input, gradient of the weights: each costs about the same
+BATCHES = {2: (4, 8), 3: (2, 2)}  # smallest and largest batch by number of axes: slices are small and much alike
+WIDE, NARROW = (16, 256), (8, 128)  # features at full resolution, and at most
+WIDE_IF_EDGE = {
+    2: 128,
+    3: 32,
+}  # 16 features need a patch of this edge (or half the image): context is worth more than width
+SPARED_EDGE = 16  # voxels: an axis this short gives way last, or nothing would be left to pool
+LONGEST_PADDING = 1.2  # patch / median image: padding to the network's divisor beyond this computes mostly nothing
+
+
+def fit_cpu(
+    spacing_mm: Sequence[float],
+    median_shape: Sequence[float],
+    dataset_voxels: float,
+    *,
+    channels: int,
+    labels: int,
+    encoder: Encoder,
+) -> PatchFit:
+    """The largest patch of which a small batch stays within ``STEP_BUDGET``, with 16 features if it is not too small.
+
+    ``labels`` counts the background. ``dataset_voxels`` plays no part: batches this small hold little of any dataset.
+    """
+    fit = partial(_fit_width, spacing_mm, median_shape, channels=channels, labels=labels, encoder=encoder)
+    fitted = fit(*WIDE)
+    return fitted if _large_enough(fitted.patch_size, median_shape) else fit(*NARROW)
+
+
+def _large_enough(patch_size: Sequence[int], median_shape: Sequence[float]) -> bool:
+    edge = WIDE_IF_EDGE[len(patch_size)]
+    return all(size >= min(edge, whole / 2) for size, whole in zip(patch_size, median_shape, strict=True))
+
+
+def _fit_width(
+    spacing_mm: Sequence[float],
+    median_shape: Sequence[float],
+    features: int,
+    most_features: int,
+    *,
+    channels: int,
+    labels: int,
+    encoder: Encoder,
+) -> PatchFit:
+    smallest_batch, largest_batch = BATCHES[len(spacing_mm)]
+    plan = partial(plan_topology, spacing_mm, encoder=encoder, base_features=features, max_features=most_features)
+    first = first_patch(spacing_mm, median_shape)
+    topology, patch = plan(first)
+    steps = 0
+    while True:
+        cost = PASSES * multiply_adds(topology, patch, channels=channels, labels=labels)
+        too_long = _padded_axes(patch, median_shape)
+        if not too_long and cost * smallest_batch <= STEP_BUDGET:
+            break
+        axis = too_long[0] if too_long else longest_axis(patch, median_shape, spared_edge=SPARED_EDGE)
+        topology, patch = plan(shrink(patch, topology, axis, spacing_mm))
+        steps += 1
+    require_pooling(topology, patch, spacing_mm)
+    batch = max(smallest_batch, min(largest_batch, int(STEP_BUDGET / cost)))
+    return PatchFit(
+        patch_size=patch,
+        batch_size=batch,
+        topology=topology,
+        reasons={
+            "patch_size": f"{patch_reason(patch, first, median_shape, steps)}: training on a sample takes "
+            f"{cost / 1e9:.3g} billion multiplications, a step over {smallest_batch} of them may take "
+            f"{STEP_BUDGET / 1e9:.0f} billion on a CPU",
+            "batch_size": f"{batch}: what {STEP_BUDGET / 1e9:.0f} billion multiplications allow, at least "
+            f"{smallest_batch} and at most {largest_batch} on a CPU; a step takes {batch * cost / 1e9:.3g} billion",
+            "topology": f"{pooling_reason(topology)}: fewer than a GPU's plan, which starts from 32, so that a step is "
+            "worth taking on a CPU",
+        },
+    )
+
+
+def _padded_axes(patch_size: Sequence[int], median_shape: Sequence[float]) -> list[int]:
+    """Axes along which the patch is much longer than the median image, only because the network must divide it."""
+    sizes = zip(patch_size, median_shape, strict=True)
+    return [axis for axis, (size, whole) in enumerate(sizes) if size > LONGEST_PADDING * whole]

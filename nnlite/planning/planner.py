@@ -1,0 +1,295 @@
+"""Decide how a dataset is to be segmented: from its fingerprint to a plan in which every decision has its reason.
+
+Numbers in, numbers out: no torch, no files, milliseconds. The rules are those of nnU-Net (Isensee et al., Nature
+Methods 18, 203-211, 2021), whose plans this reproduces exactly; ``cpu.py`` is nnlite's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+from nnlite.data.labels import Labels
+from nnlite.data.records import record
+from nnlite.errors import PlanError, UsageError
+from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
+from nnlite.planning.cpu import fit_cpu
+from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
+from nnlite.planning.memory import PRESETS, Planner, fit_memory, require_memory
+from nnlite.planning.patch import Fit, PatchFit
+from nnlite.planning.spacing import (
+    coarser_spacings,
+    coarsest_axis_first,
+    median_resampled_shape,
+    millimetres,
+    target_spacing,
+    voxels,
+)
+
+Device = Literal["cuda", "cpu"]
+
+LOW_RESOLUTION_BELOW = 0.25  # of the median image: a patch that sees less lacks context
+LOW_RESOLUTION_SAVES = 2  # times fewer voxels, or a second resolution is not worth its training
+MASK_BELOW = 0.75  # of the voxels left by cropping zeros away: then zeros are no tissue and stay out of statistics
+SCHEMES: Mapping[str, NormalizationScheme] = {
+    "ct": "ct",
+    "nonorm": "none",
+    "zscore": "zscore",
+    "rescale_to_0_1": "rescale_to_0_1",
+    "rgb_to_0_1": "rgb_to_0_1",
+}
+
+
+@record
+class Plan:
+    """All that was decided for a dataset, and why.
+
+    ``transpose``: axis i of everything in ``configurations`` is axis ``transpose[i]`` of the canonical image (z, y, x).
+    ``reasons`` also tells why a configuration is missing. ``memory_gib`` is None for a CPU.
+    """
+
+    dataset: str
+    device: Device
+    planner: Planner
+    memory_gib: float | None
+    transpose: tuple[int, int, int]
+    channels: tuple[str, ...]
+    labels: Labels
+    intensities: tuple[IntensityProperties, ...]
+    training_cases: int
+    configurations: dict[str, Configuration]
+    reasons: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise PlanError(f"plan: transpose {self.transpose} must hold 0, 1 and 2 once each")
+        if len(self.channels) != len(self.intensities):
+            raise PlanError(f"plan: {len(self.channels)} channels but {len(self.intensities)} intensities")
+        for key, configuration in self.configurations.items():
+            if key != configuration.name:
+                raise PlanError(f"plan: configurations.{key} is named {configuration.name}; the two must agree")
+            if len(configuration.normalization) != len(self.channels):
+                raise PlanError(
+                    f"plan: configurations.{key}.normalization has {len(configuration.normalization)} entries for "
+                    f"{len(self.channels)} channels"
+                )
+            if configuration.previous_stage not in (None, *self.configurations):
+                raise PlanError(
+                    f"plan: configurations.{key}.previous_stage {configuration.previous_stage} is not planned"
+                )
+
+    def configuration(self, name: str) -> Configuration:
+        """The configuration of that name; UsageError names those there are, and why this one is missing."""
+        if name in self.configurations:
+            return self.configurations[name]
+        planned = ", ".join(self.configurations)
+        if name in self.reasons:
+            raise UsageError(f"{self.dataset} has no configuration {name}: {self.reasons[name]}; there are {planned}")
+        raise UsageError(f"{name!r} is not a configuration of {self.dataset}; there are {planned}")
+
+
+def make_plan(
+    fingerprint: Fingerprint,
+    *,
+    dataset: str,
+    channels: Sequence[str],
+    labels: Labels,
+    device: Device = "cuda",
+    memory_gib: float | None = None,
+    planner: Planner = "plain",
+) -> Plan:
+    """Plan all configurations that the dataset calls for.
+
+    ``memory_gib`` is the GPU's, None for what the planner was made for (8, 8, 24 and 40 GiB); a CPU's plan has none.
+    PlanError if the numbers allow no plan.
+    """
+    preset = PRESETS[planner]
+    memory = None if device == "cpu" else preset.memory_gib if memory_gib is None else float(memory_gib)
+    _require_usable(fingerprint, channels, labels)
+    fit: Fit
+    if memory is None:
+        fit = partial(fit_cpu, channels=len(channels), labels=labels.count, encoder=preset.encoder)
+        budget = "a step that is worth taking on a CPU"
+    else:
+        require_memory(memory)
+        fit = partial(fit_memory, labels=labels.count, preset=preset, memory_gib=memory)
+        budget = f"{memory:g} GiB of GPU memory"
+    transpose, configurations, missing = _configurations(fingerprint, channels, fit)
+    return Plan(
+        dataset=dataset,
+        device=device,
+        planner=planner,
+        memory_gib=memory,
+        transpose=transpose,
+        channels=tuple(channels),
+        labels=labels,
+        intensities=fingerprint.intensities,
+        training_cases=len(fingerprint.spacings_mm),
+        configurations={configuration.name: configuration for configuration in configurations},
+        reasons={
+            "planner": f"{planner}: a U-Net with a {preset.encoder} encoder, sized for {budget}",
+            "transpose": f"axis {'zyx'[transpose[0]]} has the largest target spacing (the first, if several do) "
+            "and comes first, so that 2D slices are the finest planes",
+            **missing,
+        },
+    )
+
+
+def _require_usable(fingerprint: Fingerprint, channels: Sequence[str], labels: Labels) -> None:
+    if len(channels) != len(fingerprint.intensities):
+        raise PlanError(
+            f"{len(channels)} channel names ({', '.join(channels)}) for images of {len(fingerprint.intensities)} "
+            "channels; name each channel once"
+        )
+    if labels.count < 2:
+        raise PlanError("there is no label besides the background: nothing to segment; name the labels in nnlite.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resolution:
+    """Images of one spacing, what a device can train on them, and why that spacing. Axes in transposed order."""
+
+    spacing_mm: tuple[float, ...]
+    median_shape: tuple[float, ...]
+    fitted: PatchFit
+    reason: str
+
+
+def _configurations(
+    fingerprint: Fingerprint, channels: Sequence[str], fit: Fit
+) -> tuple[tuple[int, int, int], list[Configuration], dict[str, str]]:
+    """The order of the axes, what is planned in that order, and why the rest is not."""
+    target, reason = target_spacing(fingerprint)
+    transpose = coarsest_axis_first(target)
+    median = median_resampled_shape(fingerprint, target)
+    spacing, shape = tuple(target[axis] for axis in transpose), tuple(median[axis] for axis in transpose)
+    cases = len(fingerprint.spacings_mm)
+    dataset_voxels = math.prod(shape) * cases
+    reason = f"{millimetres(spacing)}: {reason}"
+    make = partial(_configuration, channels=channels, relative_size=fingerprint.median_relative_size_after_crop)
+    planned: list[Configuration] = []
+    missing: dict[str, str] = {}
+    try:
+        slices = _Resolution(
+            spacing_mm=spacing[1:],
+            median_shape=shape[1:],
+            fitted=fit(spacing[1:], shape[1:], dataset_voxels),
+            reason=f"in-plane part of {reason}; slices keep their own distance",
+        )
+    except PlanError as problem:
+        missing["2d"] = str(problem)  # a long thin volume can still be planned in 3D
+    else:
+        why = "over the whole batch, as always in 2D: single slices often lack a structure"
+        planned.append(make("2d", slices, batch_dice=(True, why)))
+    if shape[0] == 1:
+        flat = f"the images are flat: {voxels(shape)} voxels in the median case"
+        missing.update({"3d": flat, "3d-lowres": flat, "3d-cascade": flat})
+    else:
+        fitted = fit(spacing, shape, dataset_voxels)
+        full = _Resolution(spacing_mm=spacing, median_shape=shape, fitted=fitted, reason=reason)
+        low = _low_resolution(full, fit, cases)
+        planned += _volumes(full, low, make)
+        if isinstance(low, str):
+            missing.update({"3d-lowres": low, "3d-cascade": f"there is no 3d-lowres to start from: {low}"})
+    if not planned:
+        raise PlanError(missing["2d"])
+    return transpose, planned, missing
+
+
+def _low_resolution(full: _Resolution, fit: Fit, cases: int) -> _Resolution | str:
+    """The resolution at which a patch sees enough of an image, or why there is none."""
+    spacing, shape = full.spacing_mm, full.median_shape
+    covered = math.prod(full.fitted.patch_size) / math.prod(shape)
+    if covered >= LOW_RESOLUTION_BELOW:
+        return (
+            f"at full resolution the patch already has {covered:.0%} of the median image's voxels "
+            f"({voxels(full.fitted.patch_size)} of {voxels(shape)}); a low resolution is planned below "
+            f"{LOW_RESOLUTION_BELOW:.0%}"
+        )
+    for coarser in coarser_spacings(spacing):
+        exact = [old / new * length for old, new, length in zip(spacing, coarser, shape, strict=True)]
+        low_shape = tuple(max(1, round(length)) for length in exact)
+        try:
+            fitted = fit(coarser, low_shape, math.prod(exact) * cases)
+        except PlanError as problem:
+            return f"a lower resolution cannot be planned: {problem}"
+        if math.prod(fitted.patch_size) / math.prod(exact) >= LOW_RESOLUTION_BELOW:
+            break
+    saving = math.prod(shape) / math.prod(exact)
+    if saving < LOW_RESOLUTION_SAVES:
+        return (
+            f"{millimetres(coarser)}, where a patch would see {LOW_RESOLUTION_BELOW:.0%} of the median image, saves "
+            f"only a factor of {saving:.2f} in voxels, less than {LOW_RESOLUTION_SAVES}"
+        )
+    reason = (
+        f"{millimetres(coarser)}: at full resolution a patch has only {covered:.1%} of the median image's voxels, here "
+        f"{LOW_RESOLUTION_BELOW:.0%}; images have {saving:.1f} x fewer voxels"
+    )
+    return _Resolution(spacing_mm=coarser, median_shape=low_shape, fitted=fitted, reason=reason)
+
+
+def _volumes(full: _Resolution, low: _Resolution | str, make: Callable[..., Configuration]) -> list[Configuration]:
+    """The 3D configurations: one, or with a low resolution three."""
+    much = "a patch sees a good part of an image"
+    if isinstance(low, str):
+        return [make("3d", full, batch_dice=(False, f"per sample: {much} (no 3d-lowres is planned)"))]
+    why = "over the whole batch: a patch sees little of an image and often lacks a structure"
+    volumes = make("3d", full, batch_dice=(True, why))
+    cascade = replace(
+        volumes,
+        name="3d-cascade",
+        previous_stage="3d-lowres",
+        reasons={
+            **volumes.reasons,
+            "previous_stage": "corrects at full resolution what 3d-lowres predicts with more context",
+        },
+    )
+    return [volumes, make("3d-lowres", low, batch_dice=(False, f"per sample: at this resolution {much}")), cascade]
+
+
+def _configuration(
+    name: ConfigurationName,
+    resolution: _Resolution,
+    *,
+    channels: Sequence[str],
+    relative_size: float,
+    batch_dice: tuple[bool, str],
+) -> Configuration:
+    schemes = tuple(normalization_scheme(channel) for channel in channels)
+    masked = relative_size < MASK_BELOW
+    by_name = ", ".join(f"{channel} -> {scheme}" for channel, scheme in zip(channels, schemes, strict=True))
+    return Configuration(
+        name=name,
+        spacing_mm=resolution.spacing_mm,
+        median_shape=tuple(float(length) for length in resolution.median_shape),
+        patch_size=resolution.fitted.patch_size,
+        batch_size=resolution.fitted.batch_size,
+        normalization=schemes,
+        use_nonzero_mask=tuple(masked and scheme == "zscore" for scheme in schemes),
+        batch_dice=batch_dice[0],
+        topology=resolution.fitted.topology,
+        reasons={
+            "spacing_mm": resolution.reason,
+            "median_shape": f"{voxels(resolution.median_shape)}: median of the cases resampled to this spacing",
+            **resolution.fitted.reasons,
+            "normalization": f"by channel name: {by_name}",
+            "use_nonzero_mask": f"cropping zeros away leaves {relative_size:.0%} of the median image; below "
+            f"{MASK_BELOW:.0%} z-scores use only voxels that are not zero",
+            "batch_dice": batch_dice[1],
+        },
+    )
+
+
+def normalization_scheme(channel: str) -> NormalizationScheme:
+    """How a channel of that name is normalised; z-score unless the name says otherwise.
+
+    >>> [normalization_scheme(name) for name in ("CT", "T1", "rgb-red", "noNorm")]
+    ['ct', 'zscore', 'rgb_to_0_1', 'none']
+    """
+    name = channel.strip().lower()
+    if name.startswith(("rgb-", "rgb ")):
+        return "rgb_to_0_1"
+    return SCHEMES.get(name, "zscore")

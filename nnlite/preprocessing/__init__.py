@@ -1,0 +1,1 @@
+"""Make cases ready for the network, and the way back."""

@@ -1,0 +1,203 @@
+"""Make one case ready for the network, and bring what the network says about it back to the image's own grid.
+
+The order is nnU-Net's (Isensee et al., Nature Methods 18, 203-211, 2021): transpose, crop to the non-zero box,
+normalise, resample. Each step that has to be undone leaves its numbers in the ``Restoration``. Resampling runs on any
+device; files are the concern of ``store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnlite.data.records import record
+from nnlite.errors import ImageError
+from nnlite.planning.fingerprint import nonzero_box, nonzero_mask
+from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.normalize import normalize
+from nnlite.preprocessing.resample import (
+    resample,
+    resample_labels,
+    resampled_shape,
+    separate_axis,
+    slabs,
+    winner,
+)
+
+T = TypeVar("T")
+
+
+@record
+class Restoration:
+    """What undoes the preprocessing of one case.
+
+    ``shape`` and ``box`` (first voxel and one past the last, per axis) are in the image's own axis order (z, y, x); the
+    others in that of the plan, whose axis i is axis ``transpose[i]`` of the image.
+    """
+
+    case_id: str
+    shape: tuple[int, int, int]
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    transpose: tuple[int, int, int]
+    cropped_shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    resampled_shape: tuple[int, int, int]
+    resampled_spacing_mm: tuple[float, float, float]
+
+    @property
+    def separate_axis(self) -> int | None:
+        """The axis to restore by nearest neighbour, if any."""
+        return separate_axis(self.resampled_spacing_mm, self.spacing_mm)
+
+    def inside(self, volume: np.ndarray) -> np.ndarray:
+        """The box of ``volume`` (..., z, y, x) in the axis order of the plan: a view, to read from or write into."""
+        z, y, x = (slice(*ends) for ends in self.box)
+        box = volume[..., z, y, x]
+        leading = volume.ndim - 3
+        return box.transpose(*range(leading), *(leading + axis for axis in self.transpose))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreprocessedCase:
+    """One case as the network sees it, every array on the same grid, in the axis order of the plan.
+
+    ``image`` is float32 (channels, z, y, x). ``label`` holds label indices (z, y, x). ``previous`` is the
+    low-resolution stage's prediction, also as label indices, where the configuration is the second stage of a cascade.
+    """
+
+    case_id: str
+    image: np.ndarray
+    label: np.ndarray | None
+    previous: np.ndarray | None
+    restoration: Restoration
+
+
+def preprocess(
+    case_id: str,
+    image: np.ndarray,
+    spacing_mm: Sequence[float],
+    plan: Plan,
+    configuration: Configuration,
+    *,
+    label: np.ndarray | None = None,
+    previous: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> PreprocessedCase:
+    """Make ``image`` (channels, z, y, x) with ``spacing_mm`` (z, y, x) ready for ``configuration``.
+
+    ``label`` and ``previous`` are label indices (z, y, x) on the image's grid. A 2D configuration resamples within its
+    slices alone. Raises ``ImageError`` when the image has not the channels the plan was made for.
+    """
+    if image.shape[0] != len(plan.channels):
+        raise ImageError(
+            f"{case_id} has {image.shape[0]} channels, the plan was made for {len(plan.channels)}: "
+            f"{', '.join(plan.channels)}; give the same channels in the same order"
+        )
+    restoration = _restoration(case_id, image, spacing_mm, plan, configuration)
+    new_shape = restoration.resampled_shape
+    separate = separate_axis(restoration.spacing_mm, restoration.resampled_spacing_mm)
+    # normalise before resampling: afterwards the non-zero mask no longer fits the image
+    normalized = _normalized(image, restoration, plan, configuration, device)
+    resampled = resample(normalized, new_shape, order=3, separate_axis=separate, clip=True)
+
+    def labels_on_grid(volume: np.ndarray | None) -> np.ndarray | None:
+        if volume is None:
+            return None
+        indices = _tensor(restoration.inside(volume), device)
+        return resample_labels(indices, new_shape, count=plan.labels.count, separate_axis=separate).cpu().numpy()
+
+    return PreprocessedCase(
+        case_id=case_id,
+        image=resampled.cpu().numpy(),
+        label=labels_on_grid(label),
+        previous=labels_on_grid(previous),
+        restoration=restoration,
+    )
+
+
+def restore_labels(logits: Tensor, restoration: Restoration) -> np.ndarray:
+    """Label indices (z, y, x) on the image's own grid from ``logits`` (labels, z, y, x) on the network's.
+
+    Logits are interpolated linearly and the highest wins. A few slices are finished at a time, class by class against a
+    running maximum: beside the answer itself, memory depends neither on the size of the image nor on the number of
+    labels. Outside of the box that preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels.
+    """
+    _check_grid(logits, restoration)
+    indices = np.zeros(restoration.shape, dtype=np.uint8 if logits.shape[0] <= 256 else np.int16)
+    inside = restoration.inside(indices)
+    for slab in slabs(logits.shape[1:], inside.shape, separate_axis=restoration.separate_axis, device=logits.device):
+        scores = ((index, slab.resample(volume[slab.source])) for index, volume in enumerate(logits))
+        inside[slab.target] = winner(scores).cpu().numpy()
+    return indices
+
+
+def restore_probabilities(logits: Tensor, restoration: Restoration) -> np.ndarray:
+    """Probabilities (labels, z, y, x), float16, on the image's own grid from ``logits`` on the network's.
+
+    Softmax of the linearly interpolated logits; outside of the box that preprocessing cropped to, background is
+    certain. Beside the answer, memory holds a few slices.
+    """
+    _check_grid(logits, restoration)
+    probabilities = np.zeros((logits.shape[0], *restoration.shape), dtype=np.float16)
+    probabilities[0] = 1
+    inside = restoration.inside(probabilities)
+    for slab in slabs(
+        logits.shape[1:], inside.shape[1:], separate_axis=restoration.separate_axis, device=logits.device
+    ):
+        scores = torch.stack([slab.resample(volume[slab.source]) for volume in logits])
+        inside[:, slab.target] = torch.softmax(scores, dim=0).cpu().numpy()
+    return probabilities
+
+
+def _restoration(
+    case_id: str, image: np.ndarray, spacing_mm: Sequence[float], plan: Plan, configuration: Configuration
+) -> Restoration:
+    box = nonzero_box(image)
+    cropped_shape = [box[axis][1] - box[axis][0] for axis in plan.transpose]
+    spacing = [float(spacing_mm[axis]) for axis in plan.transpose]
+    # a 2D configuration says nothing about the first axis: slices stay at their own distance
+    target = [*spacing[: 3 - len(configuration.spacing_mm)], *configuration.spacing_mm]
+    return Restoration(
+        case_id=case_id,
+        shape=_per_axis(image.shape[1:]),
+        box=box,
+        transpose=plan.transpose,
+        cropped_shape=_per_axis(cropped_shape),
+        spacing_mm=_per_axis(spacing),
+        resampled_shape=_per_axis(resampled_shape(cropped_shape, spacing, target)),
+        resampled_spacing_mm=_per_axis(target),
+    )
+
+
+def _per_axis(values: Sequence[T]) -> tuple[T, T, T]:
+    z, y, x = values
+    return z, y, x
+
+
+def _normalized(
+    image: np.ndarray, restoration: Restoration, plan: Plan, configuration: Configuration, device: torch.device | str
+) -> Tensor:
+    use_mask = configuration.use_nonzero_mask
+    mask = _tensor(restoration.inside(nonzero_mask(image)), device) if any(use_mask) else None
+    cropped = _tensor(restoration.inside(image), device, np.float32)
+    try:
+        return normalize(cropped, configuration.normalization, plan.intensities, mask=mask, use_mask=use_mask)
+    except ImageError as error:
+        raise ImageError(f"{restoration.case_id}: {error}") from error
+
+
+def _tensor(array: np.ndarray, device: torch.device | str, dtype: type[np.generic] | None = None) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype)).to(device)
+
+
+def _check_grid(logits: Tensor, restoration: Restoration) -> None:
+    if tuple(logits.shape[1:]) != tuple(restoration.resampled_shape):
+        raise ValueError(
+            f"logits of {restoration.case_id} have shape {tuple(logits.shape[1:])}, "
+            f"its preprocessed image has {restoration.resampled_shape}"
+        )

@@ -1,0 +1,95 @@
+"""Trained networks on disk: safe to load, enough to predict, enough to resume exactly.
+
+Two kinds of file. A *model* (``.safetensors``) holds the weights and, in its header, everything that prediction needs
+to know, so that the file alone is enough. A *training state* (``.pt``, read with ``weights_only=True``) adds the
+optimiser and the course so far. Loading either runs no code from the file.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nnlite.data.records import from_json, record, to_json, written_whole
+from nnlite.errors import CheckpointError
+from nnlite.planning.planner import Plan
+
+HEADER_KEY = "nnlite"
+
+
+@record
+class ModelCard:
+    """What a model's file says of it: the plan it follows, and which training it comes from."""
+
+    plan: Plan
+    configuration: str
+    fold: str
+    epoch: int
+    mirror_axes: tuple[int, ...]  # spatial axes of the patch that were flipped in training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A trained network: its card, and its weights by parameter name."""
+
+    card: ModelCard
+    weights: dict[str, Tensor]
+
+
+def save_model(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a model so that the file appears whole."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    with written_whole(path) as beside:
+        save_file(weights, beside, metadata={HEADER_KEY: to_json(checkpoint.card)})
+
+
+def load_model(path: Path) -> Checkpoint:
+    """Read a model; a file that is missing, cut off or not nnlite's raises ``CheckpointError``."""
+    if not path.is_file():
+        raise CheckpointError(f"no model at {path}; train one first, or name another folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a model ({error}); it may have been cut off: copy it again"
+        ) from error
+    if HEADER_KEY not in metadata:
+        raise CheckpointError(f"{path} was not written by nnlite")
+    card = from_json(metadata[HEADER_KEY], ModelCard, source=f"the header of {path}", error=CheckpointError)
+    return Checkpoint(card=card, weights=weights)
+
+
+def load_weights(network: torch.nn.Module, checkpoint: Checkpoint, *, source: Path) -> None:
+    """Put the weights of a checkpoint into the network that its plan describes."""
+    try:
+        network.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not fit the network its plan describes: {error}") from error
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state: nested dictionaries and lists of tensors, numbers and text."""
+    with written_whole(path) as beside:
+        try:
+            torch.save(state, beside)
+        except RuntimeError as error:  # torch hides a full disk behind an error of its own
+            raise OSError(f"torch could not write it: {error}") from error
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a training state; nothing in the file is executed."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a training state ({error}); start again without --resume"
+        ) from error

@@ -1,0 +1,97 @@
+"""How a training runs: length, optimiser, precision, seed. The method's constants, each a default that can be named.
+
+Defaults for GPUs are those of nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). On a CPU a training has
+minutes instead of days, so it takes an optimiser that gets further in few steps, and shorter epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+
+from nnlite.data.records import record
+from nnlite.errors import UsageError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+CPU_EPOCHS = 100
+CPU_ITERATIONS = 50  # an epoch of seconds, so that progress shows and little is lost
+CPU_LEARNING_RATE = 3e-3
+CPU_WEIGHT_DECAY = 1e-2
+
+
+@record
+class TrainConfig:
+    """Everything that decides the course of a training besides plan and data.
+
+    With ``time_budget_s`` the learning rate falls with the time used, and training ends when it is used up; ``epochs``
+    then does not matter.
+    """
+
+    epochs: int = 1000
+    iterations: int = 250  # per epoch
+    validation_iterations: int = 50  # per epoch, on patches of the validation cases
+    time_budget_s: float | None = None
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    weight_decay: float = 3e-5
+    momentum: float = 0.99  # Nesterov; SGD only
+    decay_exponent: float = 0.9  # of the polynomial learning rate
+    gradient_norm: float = 12.0  # gradients are clipped to this norm
+    precision: Precision = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "iterations", "validation_iterations"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.time_budget_s is not None and self.time_budget_s <= 0:
+            raise UsageError(f"the time budget must be positive, not {self.time_budget_s:g} s")
+
+
+def default_config(
+    device: torch.device,
+    *,
+    epochs: int | None = None,
+    iterations: int | None = None,
+    time_budget_s: float | None = None,
+    seed: int = 0,
+) -> TrainConfig:
+    """The settings for a device, with what the user asked for in their place."""
+    config = TrainConfig(precision=best_precision(device), seed=seed)
+    if device.type == "cpu":
+        config = replace(
+            config,
+            epochs=CPU_EPOCHS,
+            iterations=CPU_ITERATIONS,
+            validation_iterations=CPU_ITERATIONS // 5,
+            optimizer="adamw",
+            learning_rate=CPU_LEARNING_RATE,
+            weight_decay=CPU_WEIGHT_DECAY,
+        )
+    return with_length(config, epochs, iterations, time_budget_s)
+
+
+def with_length(
+    config: TrainConfig, epochs: int | None, iterations: int | None, time_budget_s: float | None
+) -> TrainConfig:
+    """The same training with another length; None leaves a part as it is, epochs take the place of a time budget."""
+    if epochs is not None:
+        config = replace(config, epochs=epochs, time_budget_s=None)
+    if iterations is not None:
+        config = replace(config, iterations=iterations, validation_iterations=max(1, iterations // 5))
+    if time_budget_s is not None:
+        config = replace(config, time_budget_s=time_budget_s)
+    return config
+
+
+def best_precision(device: torch.device) -> Precision:
+    """The fastest arithmetic that the device does natively and that trains as well as float32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return "bf16"
+    return "fp32"

@@ -1,0 +1,98 @@
+"""A network that learns: one optimisation step, one look at a validation batch, and its state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnlite.training.augment import Batch
+from nnlite.training.config import AUTOCAST, TrainConfig
+from nnlite.training.loss import deep_supervision_loss
+
+
+class Learner:
+    """Network, optimiser and precision of one training. Nothing here waits for the device."""
+
+    def __init__(self, network: nn.Module, config: TrainConfig, *, batch_dice: bool, labels: int, device: torch.device):
+        self.network, self.config, self.batch_dice, self.labels, self.device = (
+            network,
+            config,
+            batch_dice,
+            labels,
+            device,
+        )
+        self.optimizer = build_optimizer(network, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    def step(self, batch: Batch, learning_rate: float) -> Tensor:
+        """One step of the optimiser; returns the loss of the batch before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        with self._precision():
+            outputs = self.network(batch.images)
+        loss = deep_supervision_loss(outputs, batch.labels, batch_dice=self.batch_dice)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss of a validation batch, and its ``overlap_counts``. The network must be in evaluation mode."""
+        with self._precision():
+            logits = self.network(batch.images)
+        loss = deep_supervision_loss([logits], batch.labels, batch_dice=self.batch_dice)
+        return loss, overlap_counts(logits.argmax(dim=1), batch.labels, self.labels)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed training needs of this object."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state`` returned."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _precision(self) -> torch.autocast:
+        dtype = AUTOCAST[self.config.precision]
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum as in nnU-Net, or AdamW (Loshchilov and Hutter, ICLR 2019)."""
+    weights, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(weights, lr=rate, momentum=config.momentum, nesterov=True, weight_decay=decay)
+    return torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
+
+
+def overlap_counts(predicted: Tensor, target: Tensor, labels: int) -> Tensor:
+    """True positives, predicted voxels and target voxels per label, as (3, labels).
+
+    >>> overlap_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), labels=2)
+    tensor([[1, 1],
+            [1, 2],
+            [2, 1]])
+    """
+    pairs = torch.bincount((target * labels + predicted).flatten(), minlength=labels**2).view(labels, labels)
+    return torch.stack((pairs.diagonal(), pairs.sum(dim=0), pairs.sum(dim=1)))
+
+
+def pseudo_dice(counts: Tensor) -> tuple[float | None, ...]:
+    """Dice per foreground label from summed ``overlap_counts``; None where a label is in neither.
+
+    >>> pseudo_dice(torch.tensor([[9, 2, 0], [9, 4, 0], [9, 4, 0]]))
+    (0.5, None)
+    """
+    hits, predicted, target = counts[:, 1:].double().tolist()
+    return tuple(2 * h / (p + t) if p + t else None for h, p, t in zip(hits, predicted, target, strict=True))

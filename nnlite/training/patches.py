@@ -1,0 +1,217 @@
+"""Which voxels make a batch: draw a case, a place and a pose, and read only what that patch needs.
+
+The pose (rotation, scaling) is drawn before anything is read, so that the two thirds of all samples that keep their
+pose cost one patch of reading, and the others the box that their turned patch covers. Resampling the turned ones is
+left to ``augment.py`` on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 18, 2021).
+
+The loader is a batchgenerators data loader: transforms of a user's own, written for batchgenerators, are run on every
+patch through its ``Compose`` before it goes to the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
+from batchgenerators.transforms.abstract_transforms import Compose
+
+from nnlite.preprocessing.store import StoredCase
+
+FOREGROUND_SHARE = 0.33  # of each batch is centred on a labelled voxel, so that rare labels are seen at all
+
+ROTATION_PROBABILITY = 0.2
+SCALING_PROBABILITY = 0.2
+SCALING_RANGE = (0.7, 1.4)
+ROTATION_3D_DEG = 30.0
+ROTATION_2D_DEG = 180.0
+ROTATION_2D_ELONGATED_DEG = 15.0
+ELONGATED_RATIO = 1.5  # a 2D patch longer than this would be turned out of the image
+ANISOTROPY_RATIO = 3.0  # a patch flatter than this is turned in-plane only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """One sample as it was read.
+
+    ``image`` (channels, *region) float32, ``label`` (*region) label indices, ``previous`` the same for the input of a
+    cascade. ``pose`` is None where the region is the patch itself; otherwise it maps voxel offsets from the centre of
+    the patch to offsets from the centre of the region: an (ndim, ndim) matrix, axes ordered like the array.
+    """
+
+    case_id: str
+    image: np.ndarray
+    label: np.ndarray
+    previous: np.ndarray | None = None
+    pose: np.ndarray | None = None
+
+
+def draw_pose(rng: np.random.Generator, patch_size: Sequence[int]) -> np.ndarray | None:
+    """Rotation and scaling of one sample as a matrix (patch offset -> image offset), or None for neither."""
+    rotates = rng.random() < ROTATION_PROBABILITY
+    scales = rng.random() < SCALING_PROBABILITY
+    if not (rotates or scales):
+        return None
+    ndim = len(patch_size)
+    in_plane = ndim == 3 and max(patch_size) / patch_size[0] > ANISOTROPY_RATIO
+    pose = np.eye(ndim)
+    if rotates:
+        pose = _rotation(rng, patch_size, in_plane)
+    if scales:
+        low, high = SCALING_RANGE
+        scale = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)  # as often smaller as larger
+        factors = np.full(ndim, scale)
+        if in_plane:
+            factors[0] = 1
+        pose = pose * factors
+    return pose
+
+
+def _rotation(rng: np.random.Generator, patch_size: Sequence[int], in_plane: bool) -> np.ndarray:
+    if len(patch_size) == 2 or in_plane:
+        plane = patch_size[-2:]
+        limit = ROTATION_2D_ELONGATED_DEG if max(plane) / min(plane) > ELONGATED_RATIO else ROTATION_2D_DEG
+        return _plane_rotation(len(patch_size), -2, -1, math.radians(rng.uniform(-limit, limit)))
+    matrix = np.eye(3)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        angle = math.radians(rng.uniform(-ROTATION_3D_DEG, ROTATION_3D_DEG))
+        matrix = matrix @ _plane_rotation(3, first, second, angle)
+    return matrix
+
+
+def _plane_rotation(ndim: int, first: int, second: int, angle: float) -> np.ndarray:
+    matrix = np.eye(ndim)
+    matrix[first, first] = matrix[second, second] = math.cos(angle)
+    matrix[first, second] = -math.sin(angle)
+    matrix[second, first] = math.sin(angle)
+    return matrix
+
+
+def region_size(patch_size: Sequence[int], pose: np.ndarray | None) -> tuple[int, ...]:
+    """Voxels per axis that a posed patch touches: the patch itself without a pose.
+
+    >>> region_size((32, 32), np.eye(2) * 1.25)
+    (41, 41)
+    """
+    if pose is None:
+        return tuple(patch_size)
+    half = (np.asarray(patch_size) - 1) / 2
+    reach = np.abs(pose) @ half
+    # one voxel to spare for interpolation; same parity as the patch, so that both centres fall together
+    extra = np.maximum(0, np.ceil(reach - half + 0.5)).astype(int)
+    return tuple(int(size + 2 * more) for size, more in zip(patch_size, extra, strict=True))
+
+
+def read_region(volume: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
+    """Copy a box of the trailing axes of ``volume``; what lies outside the volume is 0.
+
+    >>> read_region(np.arange(1, 5), (-1,), (3,))
+    array([0, 1, 2])
+    """
+    leading = volume.ndim - len(size)
+    region = np.zeros(volume.shape[:leading] + tuple(size), dtype=volume.dtype)
+    source, target = [slice(None)] * leading, [slice(None)] * leading
+    for first, length, available in zip(start, size, volume.shape[leading:], strict=True):
+        low, high = max(first, 0), min(first + length, available)
+        if low >= high:
+            return region
+        source.append(slice(low, high))
+        target.append(slice(low - first, high - first))
+    region[tuple(target)] = volume[tuple(source)]
+    return region
+
+
+def draw_start(
+    rng: np.random.Generator, shape: Sequence[int], patch_size: Sequence[int], centre: Sequence[int] | np.ndarray | None
+) -> tuple[int, ...]:
+    """First voxel of a patch: around ``centre`` where one is given, else anywhere.
+
+    The patch stays inside the image; where the image is smaller than the patch, the image lies in its middle.
+    """
+    start = []
+    for axis, (size, window) in enumerate(zip(shape, patch_size, strict=True)):
+        if size <= window:
+            start.append(-((window - size) // 2))
+        elif centre is None:
+            start.append(int(rng.integers(0, size - window + 1)))
+        else:
+            start.append(min(max(int(centre[axis]) - window // 2, 0), size - window))
+    return tuple(start)
+
+
+class PatchLoader(SlimDataLoaderBase):
+    """An endless batchgenerators data loader over preprocessed cases; each batch is a list of ``Patch``.
+
+    ``posed`` draws rotations and scalings; without it every patch is read as it is (validation). A run of batches is a
+    function of ``reseed`` alone, so that training can resume at any epoch with the batches it would have seen.
+    """
+
+    def __init__(
+        self,
+        cases: Mapping[str, StoredCase],
+        *,
+        patch_size: Sequence[int],
+        batch_size: int,
+        posed: bool,
+        foreground_share: float = FOREGROUND_SHARE,
+        transforms: Sequence[Callable[..., dict]] = (),
+    ):
+        super().__init__(cases, batch_size)
+        self.case_ids = sorted(cases)
+        self.patch_size = tuple(patch_size)
+        self.posed = posed
+        self.forced_from = round(batch_size * (1 - foreground_share))
+        self.compose = Compose(list(transforms))
+        self.rng = np.random.default_rng()
+
+    def reseed(self, *seed: int) -> None:
+        """Make all that follows a function of these numbers."""
+        self.rng = np.random.default_rng(seed)
+
+    def generate_train_batch(self) -> list[Patch]:
+        """Draw one batch: random places first, places forced to hold foreground last."""
+        return [self._draw(forced=index >= self.forced_from) for index in range(self.batch_size)]
+
+    def _draw(self, forced: bool) -> Patch:
+        case_id = self.case_ids[self.rng.integers(len(self.case_ids))]
+        case = self._data[case_id]
+        pose = draw_pose(self.rng, self.patch_size) if self.posed else None
+        centre = self._foreground_voxel(case) if forced else None
+        shape = case.image.shape[1:]
+        flat = len(self.patch_size) == 2  # slices of a volume: a patch one voxel deep whose first axis is dropped
+        window = (1, *self.patch_size) if flat else self.patch_size
+        start = draw_start(self.rng, shape, window, centre)
+        size = region_size(self.patch_size, pose)
+        if flat:
+            size = (1, *size)
+        start = tuple(first - (more - less) // 2 for first, more, less in zip(start, size, window, strict=True))
+        volumes = (case.image, case.label, case.previous)
+        image, label, previous = (None if v is None else read_region(v, start, size) for v in volumes)
+        assert image is not None, case_id
+        assert label is not None, f"{case_id} was preprocessed without its label"
+        if flat:
+            image, label = image[:, 0], label[0]
+            previous = None if previous is None else previous[0]
+        return self._transformed(Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose))
+
+    def _foreground_voxel(self, case: StoredCase) -> np.ndarray | None:
+        """A random voxel of a random label of this case, or None where nothing is labelled."""
+        labels = [label for label, voxels in case.locations.items() if len(voxels)]
+        if not labels:
+            return None
+        voxels = case.locations[labels[self.rng.integers(len(labels))]]
+        return voxels[self.rng.integers(len(voxels))]
+
+    def _transformed(self, patch: Patch) -> Patch:
+        if not self.compose.transforms:
+            return patch
+        changed = self.compose(data=patch.image[None], seg=patch.label[None, None])
+        return Patch(
+            case_id=patch.case_id,
+            image=changed["data"][0],
+            label=changed["seg"][0, 0],
+            previous=patch.previous,
+            pose=patch.pose,
+        )

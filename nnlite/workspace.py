@@ -1,0 +1,156 @@
+"""Every path on disk, and nothing else: where plans, cases, runs and their scores lie.
+
+Reads nothing and makes nothing; whoever writes a file asks here for its place, so that one page tells the whole layout:
+
+    WORK/<dataset>/   nnlite.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
+                      runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
+                                                     validation/  scores.csv  scores.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnlite.errors import WorkspaceError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """The files of one training: one configuration, one fold."""
+
+    folder: Path
+
+    @property
+    def configuration(self) -> str:
+        """Name of the configuration that is trained here, e.g. "3d"."""
+        return self.folder.absolute().parent.name
+
+    @property
+    def fold(self) -> str:
+        """Name of the fold that is held out here, e.g. "fold0", or "all" where none is."""
+        return self.folder.absolute().name
+
+    @property
+    def config(self) -> Path:
+        """What the training was asked for: length, seed, device, versions."""
+        return self.folder / "config.json"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object per epoch."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def plot(self) -> Path:
+        """The course of the training as a picture."""
+        return self.folder / "progress.png"
+
+    @property
+    def checkpoint_best(self) -> Path:
+        """The model of the epoch with the highest moving average of the pseudo Dice."""
+        return self.folder / "checkpoint_best.safetensors"
+
+    @property
+    def checkpoint_last(self) -> Path:
+        """The newest epoch, with all that is needed to continue exactly; read with ``weights_only=True``."""
+        return self.folder / "checkpoint_last.pt"
+
+    @property
+    def checkpoint_final(self) -> Path:
+        """The model at the end of a finished training; its presence says that the training is finished."""
+        return self.folder / "checkpoint_final.safetensors"
+
+    @property
+    def validation(self) -> Path:
+        """Folder of the predicted masks of the held-out cases."""
+        return self.folder / "validation"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of the held-out cases, one row per case and label."""
+        return self.folder / "scores.csv"
+
+    @property
+    def summary(self) -> Path:
+        """The same scores with their means and medians."""
+        return self.folder / "scores.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """All that nnlite makes out of one dataset.
+
+    >>> workspace = Workspace(root=Path("nnlite_work"), dataset="hippocampus")
+    >>> workspace.run("3d", "fold0").scores.as_posix()
+    'nnlite_work/hippocampus/runs/3d/fold0/scores.csv'
+    """
+
+    root: Path
+    dataset: str
+
+    def __post_init__(self) -> None:
+        if Path(self.dataset).name != self.dataset or self.dataset in ("", ".", ".."):
+            raise WorkspaceError(
+                f'a dataset named "{self.dataset}" cannot have a folder in {self.root}; '
+                'give it a plain "name" in its nnlite.json'
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this dataset lies below it."""
+        return self.root / self.dataset
+
+    @property
+    def description(self) -> Path:
+        """An nnlite.json for datasets that lie where their user cannot write."""
+        return self.folder / "nnlite.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        """What the dataset is like."""
+        return self.folder / "fingerprint.json"
+
+    @property
+    def plan(self) -> Path:
+        """What was decided, and why."""
+        return self.folder / "plan.json"
+
+    @property
+    def splits(self) -> Path:
+        """Which cases are trained on and which are held out, fold by fold."""
+        return self.folder / "splits.json"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of all trainings."""
+        return self.folder / "runs"
+
+    def cases(self, configuration: str) -> Path:
+        """Folder of the preprocessed cases of one configuration."""
+        return self.folder / "cases" / configuration
+
+    def run(self, configuration: str, fold: str) -> RunFolder:
+        """The place of one training, whether it exists or not."""
+        return RunFolder(folder=self.runs / configuration / fold)
+
+    def existing_runs(self) -> tuple[RunFolder, ...]:
+        """Trainings that were started, ordered by configuration and fold."""
+        return tuple(RunFolder(folder=config.parent) for config in sorted(self.runs.glob("*/*/config.json")))
+
+
+def locate_run(folder: Path) -> tuple[Workspace, RunFolder]:
+    """The workspace a run's folder belongs to: the way back from ``Workspace.run``.
+
+    >>> workspace, run = locate_run(Path("/data/work/hippocampus/runs/3d/fold0"))
+    >>> workspace.root.as_posix(), workspace.dataset, run.configuration, run.fold
+    ('/data/work', 'hippocampus', '3d', 'fold0')
+    """
+    run = RunFolder(folder=folder.absolute())
+    runs = run.folder.parent.parent
+    if runs.name != "runs":
+        raise WorkspaceError(
+            f"{folder} is not the folder of a run; runs lie in WORK/DATASET/runs/CONFIG/FOLD, "
+            "for example nnlite_work/hippocampus/runs/3d/fold0"
+        )
+    return Workspace(root=runs.parent.parent, dataset=runs.parent.name), run

@@ -1,0 +1,74 @@
+"""Label tables: both spellings, both directions, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnlite.data.labels import Labels, values_in
+from nnlite.data.records import from_json, to_json
+from nnlite.errors import DatasetError, WorkspaceError
+
+MEMBRANE = Labels(names=("background", "membrane"), values=(0, 255))
+
+
+def test_both_spellings_give_the_same_table_ordered_by_value():
+    by_name = Labels.from_table({"posterior": 2, "background": 0, "anterior": 1})
+    assert by_name == Labels.from_table({"0": "background", "2": "posterior", "1": "anterior"})
+    assert by_name == Labels.from_table({"background": "0", "anterior": "1", "posterior": "2"})
+    assert by_name.names == ("background", "anterior", "posterior")
+    assert by_name.values == (0, 1, 2)
+    assert by_name.foreground == ("anterior", "posterior")
+    assert by_name.count == 3
+
+
+def test_values_become_indices_and_return():
+    values = np.array([[[0, 255], [255, 0]]], np.int32)
+    indices = MEMBRANE.to_indices(values)
+    assert indices.dtype == np.uint8
+    assert indices.tolist() == [[[0, 1], [1, 0]]]
+    assert MEMBRANE.to_values(indices).dtype == np.uint8
+    np.testing.assert_array_equal(MEMBRANE.to_values(indices), values)
+
+
+def test_more_than_256_labels_take_a_wider_type():
+    many = Labels(names=tuple(f"label {i}" for i in range(300)), values=tuple(range(300)))
+    assert many.to_indices(np.array([299])).dtype == np.int16
+    assert many.to_values(np.array([299], np.int16)).dtype == np.uint16
+
+
+@pytest.mark.parametrize(("found", "words"), [([0, 3], "value 3 is"), ([-1, 255, 70000], "values -1, 70000 are")])
+def test_values_outside_the_table_are_named(found, words):
+    with pytest.raises(DatasetError, match=rf"label {words} not in the label table \(0 background, 255 membrane\)"):
+        MEMBRANE.to_indices(np.array(found))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"background": 0, "whole": [1, 2]}, "'whole' is a region of several labels"),
+        ({"background": 0, "ignore": 2}, "an ignore label is not supported"),
+        ({"a": 1, "b": 1}, "'a' and 'b' have the same value 1"),
+        ({"a": 1, "b": True}, "'b': True is not understood"),
+        ({"a": "b"}, "'a': 'b' is not understood"),
+        ({"a": 70000}, "allowed are 0 to 65535"),
+        ({"a": -1}, "background"),
+        ({"1": "a", "2": "a"}, "a name or value occurs twice"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(table, message):
+    with pytest.raises(DatasetError, match=message):
+        Labels.from_table(table)
+
+
+def test_a_table_survives_the_disk_and_a_broken_one_is_refused():
+    assert from_json(to_json(MEMBRANE), Labels, source="x") == MEMBRANE
+    with pytest.raises(WorkspaceError, match="background"):
+        from_json('{"format_version": 1, "names": ["a"], "values": [3]}', Labels, source="x")
+
+
+def test_values_are_found_in_all_slices():
+    array = np.zeros((3, 4, 4), np.int32)
+    array[2, 1, 1] = 7
+    array[0, 0, 0] = -1
+    assert values_in(array) == (-1, 0, 7)

@@ -1,0 +1,186 @@
+"""Each layout by itself: which files make a case, and which faults are seen without opening images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nnlite.data.layouts import case_list, decathlon, group_channels, image_files, pairs, read_json, stem
+from nnlite.errors import DatasetError
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def told(found) -> list[tuple[str | None, str]]:
+    return [(fault.case, fault.what) for fault in found.faults]
+
+
+def test_decathlon_cases_come_from_the_training_list(tmp_path):
+    metadata = {
+        "modality": {"1": "T2", "0": "T1"},
+        "labels": {"0": "background", "1": "tumour"},
+        "training": [{"image": "./imagesTr/b.nii.gz", "label": "./labelsTr/b.nii.gz"}],
+    }
+    found = decathlon(tmp_path, metadata)
+    assert [(case.id, case.images, case.label) for case in found.cases] == [
+        ("b", (tmp_path / "imagesTr/b.nii.gz",), tmp_path / "labelsTr/b.nii.gz")
+    ]
+    assert found.channels == ("T1", "T2")
+    assert found.label_table == {"0": "background", "1": "tumour"}
+    assert found.faults == []
+
+
+def test_decathlon_entries_without_image_or_label_and_repeated_ones_are_faults(tmp_path):
+    entries = [
+        {"image": "a.nii", "label": "l/a.nii"},
+        {"label": "x"},
+        {"image": "b.nii"},
+        {"image": "a.nii", "label": "l"},
+    ]
+    found = decathlon(tmp_path, {"training": entries})
+    assert told(found) == [
+        (None, 'entry 2 of "training" in dataset.json names no image'),
+        ("b", 'no label in the "training" list'),
+        ("a", "the id occurs 2 times"),
+    ]
+    assert [(case.id, case.label) for case in found.cases] == [("a", tmp_path / "l/a.nii"), ("b", None)]
+
+
+def test_channels_of_a_case_are_found_by_their_number(tmp_path):
+    touch(tmp_path / "imagesTr", "a_0001.nii.gz", "a_0000.nii.gz", ".hidden_0000.nii.gz", "notes.txt")
+    touch(tmp_path / "labelsTr", "a.nii.gz")
+    found = pairs(tmp_path / "imagesTr", tmp_path / "labelsTr", {"channel_names": {"0": "CT", "1": "PET"}}, "raw")
+    [case] = found.cases
+    assert case.id == "a"
+    assert [image.name for image in case.images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+    assert found.channels == ("CT", "PET")
+    assert found.faults == []
+
+
+def test_a_name_that_ends_in_digits_is_no_channel_if_a_label_has_it(tmp_path):
+    touch(tmp_path / "images", "slice_0001.png", "slice_0002.png")
+    touch(tmp_path / "labels", "slice_0001.png", "slice_0002.tif")
+    found = pairs(tmp_path / "images", tmp_path / "labels", {}, "pairs")
+    assert [case.id for case in found.cases] == ["slice_0001", "slice_0002"]
+    assert found.faults == []
+
+
+def test_missing_partners_and_duplicates_are_all_told(tmp_path):
+    touch(tmp_path / "images", "a.png", "b.png", "b.jpg", "c.png")
+    touch(tmp_path / "labels", "b.png", "c.png", "d.png")
+    found = pairs(tmp_path / "images", tmp_path / "labels", {}, "pairs")
+    assert told(found) == [
+        ("a", "an image but no label in labels/"),
+        ("b", "several files for one id: images/b.jpg, images/b.png"),
+        ("d", "a label but no image in images/"),
+    ]
+    assert [(case.id, case.label is not None) for case in found.cases] == [("a", False), ("c", True)]
+
+
+def test_a_missing_channel_is_named_with_the_file_that_should_be_there(tmp_path):
+    touch(
+        tmp_path / "imagesTr", "a_0000.nrrd", "a_0001.nrrd", "b_0000.nrrd", "c_0000.nrrd", "c_0001.nrrd", "c_0002.nrrd"
+    )
+    touch(tmp_path / "labelsTr", "a.nrrd", "b.nrrd", "c.nrrd")
+    found = pairs(tmp_path / "imagesTr", tmp_path / "labelsTr", {"channel_names": {"0": "T1", "1": "T2"}}, "raw")
+    assert told(found) == [
+        ("b", "channel 1 (T2) is missing"),
+        ("c", "channel 2 is there, but dataset.json names 2 channels (T1, T2)"),
+    ]
+    assert found.faults[0].file == "imagesTr/b_0001.nrrd"
+    assert [case.id for case in found.cases] == ["a"]
+
+
+def test_without_metadata_the_other_cases_tell_which_channels_there_should_be(tmp_path):
+    touch(tmp_path / "imagesTr", "a_0000.nrrd", "a_0001.nrrd", "b_0001.nrrd")
+    touch(tmp_path / "labelsTr", "a.nrrd", "b.nrrd")
+    assert told(pairs(tmp_path / "imagesTr", tmp_path / "labelsTr", {}, "raw")) == [("b", "channel 0 is missing")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_has_one_row_per_case_and_one_column_per_channel(tmp_path, delimiter):
+    rows = [["ID", "T1", "FLAIR", "label", "site"], ["p1", "x/t1.nii", "x/fl.nii", "x/seg.nii", "Rome"]]
+    (tmp_path / "cases.csv").write_text("\ufeff" + "\n".join(delimiter.join(row) for row in rows) + "\n\n")
+    found = case_list(tmp_path / "cases.csv")
+    [case] = found.cases
+    assert (case.id, found.channels) == ("p1", ("T1", "FLAIR"))
+    assert case.images == (tmp_path / "x/t1.nii", tmp_path / "x/fl.nii")
+    assert case.label == tmp_path / "x/seg.nii"
+
+
+def test_a_table_without_ids_takes_the_name_of_the_first_file(tmp_path):
+    rows = [{"image": "i/p7.nii.gz", "label": str(tmp_path / "elsewhere/p7.nii.gz")}]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    found = case_list(tmp_path / "list.json")
+    assert found.cases[0].id == "p7"
+    assert found.cases[0].label == tmp_path / "elsewhere/p7.nii.gz"
+    assert found.channels == ()  # "image" says where it is, not what it shows
+
+
+def test_faults_of_a_table_name_the_line(tmp_path):
+    (tmp_path / "cases.csv").write_text(
+        "id,CT,label\na,a.nii,\nb,,b.nii\n../c,c.nii,c.nii\nd,d.nii,d.nii\nd,e.nii,e.nii\n"
+    )
+    found = case_list(tmp_path / "cases.csv")
+    assert told(found) == [
+        ("a", 'no path in column "label"'),
+        ("b", 'no path in column "CT"'),
+        ("../c", "the id '../c' cannot be part of a file name"),
+        ("d", "the id occurs 2 times"),
+    ]
+    assert [fault.file for fault in found.faults[:2]] == ["cases.csv, line 2", "cases.csv, line 3"]
+    assert [case.id for case in found.cases] == ["a", "d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cases.csv", "id,CT\na,a.nii\n", 'needs a column "label".*found the columns id, CT'),
+        ("cases.json", '{"a": 1}', "write a list of cases"),
+        ("cases.json", "[", r"cases\.json is not valid JSON: .*line 1"),
+        ("cases.csv", b"\xff\xfe\x00", "cannot be read as a CSV table"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DatasetError, match=message):
+        case_list(tmp_path / name)
+
+
+def test_channel_names_that_make_no_sense_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"channel names \{'CT': 0\} are not understood"):
+        decathlon(tmp_path, {"training": [], "channel_names": {"CT": 0}})
+
+
+def test_channel_names_may_be_a_list(tmp_path):
+    assert decathlon(tmp_path, {"training": [], "modality": ["CT", "PET"]}).channels == ("CT", "PET")
+
+
+def test_a_json_file_that_cannot_be_opened_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"x\.json cannot be read: No such file"):
+        read_json(tmp_path / "x.json")
+
+
+def test_stems_keep_dots_that_belong_to_the_name():
+    assert stem(Path("a.b.nii.gz")) == "a.b"
+    assert stem(Path("a.NRRD")) == "a"
+
+
+def test_files_are_grouped_by_case_in_order_of_channel(tmp_path):
+    grouped = group_channels(
+        [Path("b.png"), Path("a_0001.png"), Path("a_0000.png"), Path("s_0003.png")], whole=["s_0003"]
+    )
+    assert list(grouped) == ["a", "b", "s_0003"]
+    assert list(grouped["a"]) == [0, 1]
+
+
+def test_only_visible_image_files_count(tmp_path):
+    touch(tmp_path, "b.png", "a.png", "._a.png", "Thumbs.db")
+    (tmp_path / "folder.png").mkdir()
+    assert [file.name for file in image_files(tmp_path)] == ["a.png", "b.png"]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from nnlite.planning import cpu
+from nnlite.planning.cpu import LONGEST_PADDING, NARROW, PASSES, STEP_BUDGET, WIDE, fit_cpu
+from nnlite.planning.patch import PatchFit
+from nnlite.planning.topology import multiply_adds
+
+
+def fit(spacing: tuple[float, ...], median: tuple[float, ...]) -> PatchFit:
+    return fit_cpu(spacing, median, 1e9, channels=1, labels=3, encoder="plain")
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(st.tuples(*[st.integers(16, 400)] * 3), st.floats(0.5, 5))
+def test_a_step_stays_within_its_budget_and_near_the_image(median: tuple[int, int, int], thickness: float) -> None:
+    fitted = fit((thickness, 1.0, 1.0), median)
+    cost = PASSES * multiply_adds(fitted.topology, fitted.patch_size, channels=1, labels=3)
+    assert cost * fitted.batch_size <= STEP_BUDGET
+    assert all(size <= LONGEST_PADDING * whole for size, whole in zip(fitted.patch_size, median, strict=True))
+    assert fitted.batch_size == 2
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.tuples(*[st.integers(32, 1500)] * 2))
+def test_slices_come_in_batches_of_four_to_eight(median: tuple[int, int]) -> None:
+    fitted = fit((1.0, 1.0), median)
+    cost = PASSES * multiply_adds(fitted.topology, fitted.patch_size, channels=1, labels=3)
+    assert cost * fitted.batch_size <= STEP_BUDGET
+    assert 4 <= fitted.batch_size <= 8
+    assume(fitted.batch_size < 8)
+    assert cost * (fitted.batch_size + 1) > STEP_BUDGET
+
+
+def test_small_images_are_seen_whole_by_the_wide_network() -> None:
+    fitted = fit((1.0, 1.0, 1.0), (36, 50, 35))
+    assert fitted.patch_size == (40, 56, 40)
+    assert fitted.topology.features == (16, 32, 64, 128)
+    assert "fewer than a GPU's plan" in fitted.reasons["topology"]
+
+
+def test_a_short_finest_axis_is_spared_so_that_there_is_something_to_pool() -> None:
+    fitted = fit_cpu((1.0, 1.0, 0.5), (24, 96, 24), 1e9, channels=1, labels=3, encoder="residual")
+    assert fitted.topology.stages >= 2
+
+
+def test_padding_far_beyond_the_image_is_given_up() -> None:
+    # 33 voxels would be padded to 40, 21 % more: the patch of 32 misses one voxel instead.
+    assert fit((1.0, 1.0, 1.0), (33, 33, 33)).patch_size == (32, 32, 32)
+
+
+def test_context_is_preferred_to_width(monkeypatch) -> None:
+    monkeypatch.setattr(cpu, "STEP_BUDGET", 5e9)
+    large = fit((1.0, 1.0, 1.0), (300, 300, 300))
+    assert large.topology.features[0] == NARROW[0]
+    assert max(large.topology.features) <= NARROW[1]
+    assert fit((1.0, 1.0, 1.0), (24, 24, 24)).topology.features[0] == WIDE[0]

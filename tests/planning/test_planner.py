@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnlite.data.labels import Labels
+from nnlite.data.records import from_json, to_json
+from nnlite.errors import PlanError, UsageError
+from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
+from nnlite.planning.memory import PRESETS
+from nnlite.planning.planner import Configuration, Plan, make_plan, normalization_scheme
+
+LABELS = Labels(names=("background", "organ", "lesion"), values=(0, 1, 2))
+INTENSITIES = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
+REFERENCE_PLANNERS = {
+    "plain-8": ("plain", 8),
+    "plain-16": ("plain", 16),
+    "plain-24": ("plain", 24),
+    "resenc-M": ("residual-M", None),
+    "resenc-L": ("residual-L", None),
+    "resenc-XL": ("residual-XL", None),
+}
+NAMES = {"2d": "2d", "3d_fullres": "3d", "3d_lowres": "3d-lowres", "3d_cascade_fullres": "3d-cascade"}
+SCHEMES = {"CTNormalization": "ct", "ZScoreNormalization": "zscore"}
+DATASETS = (
+    "amos-ct",
+    "copd-ct",
+    "liver-ivim-mr",
+    "lung-ct",
+    "ms-lesions-mr",
+    "petct",
+    "pituitary-mr",
+    "radio-bursts-2d-rgb",
+)
+
+
+def fingerprint(spacing=(1.0, 1.0, 1.0), shape=(36, 50, 35), cases: int = 10, channels: int = 1) -> Fingerprint:
+    return Fingerprint(
+        spacings_mm=(spacing,) * cases,
+        shapes_after_crop=(shape,) * cases,
+        intensities=(INTENSITIES,) * channels,
+        median_relative_size_after_crop=1.0,
+    )
+
+
+def plan(found: Fingerprint, **options) -> Plan:
+    channels = tuple(f"channel {index}" for index in range(len(found.intensities)))
+    return make_plan(found, **{"dataset": "phantom", "channels": channels, "labels": LABELS, **options})
+
+
+def decided(configuration: Configuration) -> dict[str, object]:
+    """A configuration in the words of the reference files."""
+    topology = configuration.topology
+    blocks = [*topology.encoder_blocks]
+    return {
+        "patch_size": [*configuration.patch_size],
+        "batch_size": configuration.batch_size,
+        "spacing": [*configuration.spacing_mm],
+        "median_image_size_in_voxels": [*configuration.median_shape],
+        "normalization_schemes": [*configuration.normalization],
+        "use_mask_for_norm": [*configuration.use_nonzero_mask],
+        "batch_dice": configuration.batch_dice,
+        "architecture": {
+            "n_stages": topology.stages,
+            "features_per_stage": [*topology.features],
+            "kernel_sizes": [[*kernel] for kernel in topology.kernels],
+            "strides": [[*stride] for stride in topology.strides],
+            "n_conv_per_stage": blocks if topology.encoder == "plain" else None,
+            "n_blocks_per_stage": blocks if topology.encoder == "residual" else None,
+            "n_conv_per_stage_decoder": [*topology.decoder_convolutions],
+        },
+    }
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_plans_equal_those_of_nnunet_bit_for_bit(dataset: str, reference_plans: Path) -> None:
+    found = from_nnunet(json.loads((reference_plans / dataset / "fingerprint.json").read_text()))
+    reference = json.loads((reference_plans / dataset / "expected.json").read_text())
+    names = ("background", *(f"label {value}" for value in range(1, reference["labels"])))
+    labels = Labels(names=names, values=tuple(range(len(names))))
+    assert set(reference["plans"]) == set(REFERENCE_PLANNERS)
+    for key, (planner, memory_gib) in REFERENCE_PLANNERS.items():
+        expected = reference["plans"][key]
+        made = plan(found, channels=reference["channels"], labels=labels, planner=planner, memory_gib=memory_gib)
+        assert [*made.transpose] == expected["transpose_forward"]
+        assert set(made.configurations) == {NAMES[name] for name in expected["configurations"]}
+        for name, answer in expected["configurations"].items():
+            configuration = made.configuration(NAMES[name])
+            previous = answer.get("previous_stage")
+            assert configuration.previous_stage == (NAMES[previous] if previous else None)
+            answer = expected["configurations"][answer.get("inherits_from", name)]
+            schemes = [SCHEMES[scheme] for scheme in answer["normalization_schemes"]]
+            assert decided(configuration) == {**answer, "normalization_schemes": schemes}
+
+
+spacings = st.tuples(*[st.floats(0.3, 6)] * 3)
+shapes = st.tuples(*[st.integers(24, 600)] * 3)
+options = st.fixed_dictionaries({"device": st.sampled_from(["cuda", "cpu"]), "planner": st.sampled_from(list(PRESETS))})
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(spacings, shapes, options)
+def test_every_plan_can_be_trained_and_has_its_reasons(spacing, shape, options) -> None:
+    made = plan(fingerprint(spacing, shape), **options)
+    for configuration in made.configurations.values():
+        for size, step in zip(configuration.patch_size, configuration.topology.divisor, strict=True):
+            assert size % step == 0
+        assert configuration.batch_size >= 2
+        assert configuration.topology.stages >= 2
+        undecided = {"name", "reasons", "previous_stage"}
+        assert set(configuration.__slots__) - undecided <= set(configuration.reasons)
+    assert set(made.configurations) | set(made.reasons) >= {"2d", "3d", "3d-lowres", "3d-cascade"}
+
+
+@settings(derandomize=True, deadline=None, max_examples=12)
+@given(spacings, shapes, options, st.sampled_from([0.25, 2.0, 8.0]))
+def test_in_other_units_only_the_spacing_changes(spacing, shape, options, scale: float) -> None:
+    first = plan(fingerprint(spacing, shape), **options)
+    scaled = plan(fingerprint(tuple(scale * step for step in spacing), shape), **options)
+    assert scaled.transpose == first.transpose
+    assert set(scaled.configurations) == set(first.configurations)
+    for name, configuration in first.configurations.items():
+        spacing_mm = tuple(scale * step for step in configuration.spacing_mm)
+        expected = replace(configuration, spacing_mm=spacing_mm, reasons={})
+        assert replace(scaled.configurations[name], reasons={}) == expected
+
+
+@settings(derandomize=True, deadline=None, max_examples=8)
+@given(spacings, shapes, options)
+def test_the_same_fingerprint_gives_the_same_plan_and_survives_its_file(spacing, shape, options) -> None:
+    made = plan(fingerprint(spacing, shape), **options)
+    assert plan(fingerprint(spacing, shape), **options) == made
+    assert from_json(to_json(made), Plan, source="plan.json") == made
+
+
+def test_a_small_image_needs_no_low_resolution_and_the_plan_says_why() -> None:
+    made = plan(fingerprint())
+    assert list(made.configurations) == ["2d", "3d"]
+    assert made.configuration("3d").patch_size == (40, 56, 40)
+    with pytest.raises(
+        UsageError, match="phantom has no configuration 3d-lowres: at full resolution the patch already"
+    ):
+        made.configuration("3d-lowres")
+    with pytest.raises(UsageError, match="'4d' is not a configuration of phantom; there are 2d, 3d"):
+        made.configuration("4d")
+
+
+def test_a_large_image_gets_a_low_resolution_and_a_cascade_on_it() -> None:
+    made = plan(fingerprint(shape=(400, 400, 400)))
+    assert list(made.configurations) == ["2d", "3d", "3d-lowres", "3d-cascade"]
+    full, low, cascade = (made.configuration(name) for name in ("3d", "3d-lowres", "3d-cascade"))
+    assert (full.batch_dice, low.batch_dice) == (True, False)
+    assert cascade.previous_stage == "3d-lowres"
+    assert (cascade.patch_size, cascade.spacing_mm) == (full.patch_size, full.spacing_mm)
+
+
+def test_flat_images_are_planned_in_2d_only() -> None:
+    made = plan(
+        fingerprint((999.0, 1.0, 1.0), (1, 256, 320), channels=3), channels=("rgb-red", "rgb-green", "rgb-blue")
+    )
+    assert list(made.configurations) == ["2d"]
+    assert made.configuration("2d").normalization == ("rgb_to_0_1",) * 3
+    assert "flat" in made.reasons["3d"]
+
+
+def test_a_long_thin_volume_is_planned_in_3d_only() -> None:
+    made = plan(fingerprint((2.1, 2.0, 2.0), (64, 7, 11)))
+    assert list(made.configurations) == ["3d"]
+    assert "too small for a U-Net" in made.reasons["2d"]
+
+
+def test_images_too_small_for_anything_are_refused() -> None:
+    with pytest.raises(PlanError, match="too small for a U-Net"):
+        plan(fingerprint((999.0, 1.0, 1.0), (1, 7, 7)))
+
+
+def test_a_cpu_plan_has_no_gpu_memory_and_says_what_it_is_for() -> None:
+    made = plan(fingerprint(), device="cpu", memory_gib=24)
+    assert made.memory_gib is None
+    assert "CPU" in made.reasons["planner"]
+
+
+def test_the_memory_is_the_planners_own_unless_given() -> None:
+    assert plan(fingerprint(), planner="residual-L").memory_gib == 24
+    assert plan(fingerprint(), planner="residual-L", memory_gib=12).memory_gib == 12
+    with pytest.raises(PlanError, match=r"0\.1 GiB of GPU memory"):
+        plan(fingerprint(), memory_gib=0.1)
+
+
+def test_the_z_score_leaves_zeros_out_when_much_was_cropped_away_and_other_schemes_do_not() -> None:
+    cropped = replace(fingerprint(channels=2), median_relative_size_after_crop=0.74)
+    assert plan(cropped, channels=("T1", "CT")).configuration("3d").use_nonzero_mask == (True, False)
+    kept = replace(cropped, median_relative_size_after_crop=0.75)
+    assert plan(kept, channels=("T1", "CT")).configuration("3d").use_nonzero_mask == (False, False)
+
+
+def test_normalization_is_chosen_by_name_whatever_its_case() -> None:
+    schemes = {"ct": "ct", " CT ": "ct", "noNorm": "none", "rescale_to_0_1": "rescale_to_0_1", "RGB red": "rgb_to_0_1"}
+    assert {name: normalization_scheme(name) for name in schemes} == schemes
+    assert normalization_scheme("CTA") == normalization_scheme("R") == "zscore"
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"2 channel names \(T1, T2\) for images of 1 channels"):
+        plan(fingerprint(), channels=("T1", "T2"))
+    with pytest.raises(PlanError, match="no label besides the background"):
+        plan(fingerprint(), labels=Labels(names=("background",), values=(0,)))
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda content: content.update(transpose=[0, 0, 1]), "transpose"),
+        (lambda content: content.update(channels=["a", "b"]), "2 channels but 1 intensities"),
+        (
+            lambda content: content["configurations"]["3d"].update(patch_size=[40, 56, 41]),
+            "3d: patch_size 40 x 56 x 41",
+        ),
+        (lambda content: content["configurations"]["3d"].update(name="3d-lowres"), "is named 3d-lowres"),
+        (lambda content: content["configurations"]["3d"].update(normalization=["magic"]), "3d.normalization"),
+        (
+            lambda content: content["configurations"]["3d"].update(
+                normalization=["ct"] * 2, use_nonzero_mask=[False] * 2
+            ),
+            "2 entries for 1 channels",
+        ),
+        (
+            lambda content: content["configurations"].update(
+                {
+                    "3d-cascade": {
+                        **content["configurations"]["3d"],
+                        "name": "3d-cascade",
+                        "previous_stage": "3d-lowres",
+                    }
+                }
+            ),
+            "3d-lowres is not planned",
+        ),
+    ],
+)
+def test_an_edited_plan_that_makes_no_sense_names_the_key(edit, words: str) -> None:
+    content = json.loads(to_json(plan(fingerprint())))
+    edit(content)
+    with pytest.raises(PlanError, match=words):
+        from_json(json.dumps(content), Plan, source="plan.json", error=PlanError)
