@@ -2,12 +2,37 @@
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
+Each is loaded when it is first asked for: checking a dataset does not wait for torch.
 """
 
-from nnlite.pipeline.evaluate_masks import evaluate
-from nnlite.pipeline.plan_dataset import PlanResult, check, plan
-from nnlite.pipeline.predict_images import PredictResult, predict
-from nnlite.pipeline.prepare_cases import preprocess
-from nnlite.pipeline.train_folds import TrainResult, train
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.plan_dataset import PlanResult, check, plan
+    from nnlite.pipeline.predict_images import PredictResult, predict
+    from nnlite.pipeline.prepare_cases import preprocess
+    from nnlite.pipeline.train_folds import TrainResult, train
 
 __all__ = ["PlanResult", "PredictResult", "TrainResult", "check", "evaluate", "plan", "predict", "preprocess", "train"]
+
+_HOMES = {
+    "evaluate": "evaluate_masks",
+    "PlanResult": "plan_dataset",
+    "check": "plan_dataset",
+    "plan": "plan_dataset",
+    "PredictResult": "predict_images",
+    "predict": "predict_images",
+    "preprocess": "prepare_cases",
+    "TrainResult": "train_folds",
+    "train": "train_folds",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

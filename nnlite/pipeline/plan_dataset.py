@@ -16,14 +16,11 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import make_splits
 from nnlite.errors import PlanError, WorkspaceError
 from nnlite.pipeline.machine import cores, device_name, gpu_memory_gib, has_gpu
-from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge
+from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
 from nnlite.planning.planner import Device, Plan, Planner, make_plan
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
-SAMPLED_VOXELS = 100_000_000  # intensities the fingerprint may hold, over all cases and per channel
-SAMPLED_VOXELS_PER_CASE = 100_000  # percentiles no longer change beyond this, and memory stays bounded
-FINGERPRINT_SEED = 1234
 
 
 @record
@@ -73,10 +70,9 @@ def plan(
     "residual-M", "residual-L", "residual-XL". Raises ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
-    samples = min(SAMPLED_VOXELS // max(len(found.cases), 1), SAMPLED_VOXELS_PER_CASE)
     report = check_dataset(
         found,
-        partial(_fingerprint, samples=samples),
+        partial(_fingerprint, samples=samples_per_case(len(found.cases))),
         workers=cores(),
         description_home=workspace.folder,
         progress=progress,
@@ -89,7 +85,7 @@ def plan(
     decided = make_plan(
         fingerprint,
         dataset=found.name,
-        channels=found.channels,
+        channels=report.dataset.channels,
         labels=labels,
         device=target,
         memory_gib=memory_gib,
@@ -113,7 +109,7 @@ def read_plan(workspace: Workspace) -> Plan:
 def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> CaseFingerprint:
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
-    return case_fingerprint(case.id, image.array, label, spacing, samples=samples, seed=FINGERPRINT_SEED)
+    return case_fingerprint(case.id, image.array, label, spacing, samples=samples)
 
 
 def _target(device: str, memory_gib: float | None) -> tuple[Device, float | None]:
@@ -144,7 +140,8 @@ def _refuse_another_source(dataset: Dataset, workspace: Workspace) -> None:
     if root != str(dataset.root.resolve()):
         raise WorkspaceError(
             f"{workspace.folder} was made from {root}, not from {dataset.root.resolve()}; choose another workspace "
-            f'with --work, or give one dataset another "name" in its nnlite.json (if the dataset has moved, delete {source})'
+            'with --work, or give one dataset another "name" in its nnlite.json; '
+            f"if the dataset has moved, delete {source}"
         )
 
 
