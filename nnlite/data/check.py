@@ -98,9 +98,11 @@ def check_dataset(
 
 def _look_at_all(dataset: Dataset, visit: Visit[T] | None, *, workers: int, progress: Progress) -> dict[str, _Look[T]]:
     executor = ThreadPoolExecutor(max_workers=max(1, workers))
+    faulty = {fault.case for fault in dataset.faults}  # without a label, say: nothing to measure
     try:
         futures: dict[Future[_Look[T]], str] = {
-            executor.submit(_look_at, case, dataset.root, visit): case.id for case in dataset.cases
+            executor.submit(_look_at, case, dataset.root, None if case.id in faulty else visit): case.id
+            for case in dataset.cases
         }
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()  # an error that is no fault of the case ends the check now, not after all cases

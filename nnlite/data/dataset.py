@@ -97,7 +97,7 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
         why = "all its cases are excluded" if described.exclude else f"no case was found in it; {SUPPORTED}"
         raise DatasetError(f"{path} is an empty dataset ({found.layout}): {why}")
     return Dataset(
-        name=described.name or _name(path, root),
+        name=described.name or default_name(path),
         root=root,
         layout=found.layout,
         channels=described.channels or found.channels,
@@ -106,6 +106,17 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
         faults=tuple(faults),
         description=file,
     )
+
+
+def default_name(path: Path) -> str:
+    """What a dataset is called where no nnlite.json names it: its folder's name, or that of its list of cases.
+
+    >>> default_name(Path("data/hippocampus"))
+    'hippocampus'
+    """
+    if path.is_file() and path.name not in ("cases.csv", "cases.json", "dataset.json"):
+        return path.stem
+    return (path.parent if path.is_file() else path).resolve().name
 
 
 def find_images(inputs: Sequence[Path], channels: int) -> tuple[Case, ...]:
@@ -220,9 +231,3 @@ def _no_layout(folder: Path) -> str:
 def _looks_like_dataset(folder: Path) -> bool:
     marks = ("cases.csv", "cases.json", "labelsTr", "labels")
     return any((folder / mark).exists() for mark in marks)
-
-
-def _name(path: Path, root: Path) -> str:
-    if path.is_file() and path.name not in ("cases.csv", "cases.json", "dataset.json"):
-        return path.stem
-    return root.resolve().name

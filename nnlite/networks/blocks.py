@@ -72,11 +72,9 @@ def initialize(network: nn.Module) -> None:
     """He initialisation for leaky ReLU, biases 0, and residual blocks that start as their skip alone."""
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS):
-            for name, parameter in module.named_parameters():
-                if name == "weight":
-                    nn.init.kaiming_normal_(parameter, a=NEGATIVE_SLOPE)
-                else:
-                    nn.init.zeros_(parameter)
+            nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, ResidualBlock):
             last_norm = module.second[-1]
             nn.init.zeros_(last_norm.get_parameter("weight"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
+from nnlite.errors import UsageError
 from nnlite.evaluation.scores import Scores, evaluate_folders
 
 
@@ -22,6 +23,8 @@ def evaluate(
     With ``output`` the scores are written there as ``scores.csv`` and ``scores.json``. Label names come from
     ``labels``, else from a dataset.json or nnlite.json beside the truth. Masks on different grids are refused.
     """
+    if output is not None and output.is_file():
+        raise UsageError(f"{output} is a file; give the folder for the scores")
     scores = evaluate_folders(truth, prediction, labels=labels, progress=progress)
     if output is not None:
         scores.write(output / "scores.csv", output / "scores.json")

@@ -31,7 +31,8 @@ def load(
         if (card.plan, card.configuration) != (first.plan, first.configuration):
             raise CheckpointError(
                 f"{path} ({card.configuration}) follows another plan than {paths[0]} ({first.configuration}), so they "
-                "cannot be averaged; name folds of one plan with --folds, or train the older ones anew"
+                "cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones and "
+                "train them again"
             )
     configuration = first.plan.configuration(first.configuration)
     return Model(

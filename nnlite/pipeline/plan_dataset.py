@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.check import CheckReport, check_dataset
-from nnlite.data.dataset import Case, Dataset, find_dataset
+from nnlite.data.dataset import Case, Dataset, default_name, find_dataset
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
@@ -41,10 +41,10 @@ class PlanResult:
 
 def locate_dataset(path: Path, work: Path) -> tuple[Dataset, Workspace]:
     """Find a dataset and its workspace; an nnlite.json in the workspace stands in for one in the dataset."""
-    by_folder_name = Workspace(root=work, dataset=path.resolve().name.split(".")[0])
-    dataset = find_dataset(path, description=by_folder_name.description)
+    unnamed = Workspace(root=work, dataset=default_name(path))
+    dataset = find_dataset(path, description=unnamed.description)
     workspace = Workspace(root=work, dataset=dataset.name)
-    _refuse_another_source(dataset, workspace)
+    refuse_another_source(dataset.root, workspace)
     return dataset, workspace
 
 
@@ -70,6 +70,7 @@ def plan(
     "residual-M", "residual-L", "residual-XL". Raises ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
+    target, memory_gib = _target(device, memory_gib)  # a wrong device is refused before every case is read
     report = check_dataset(
         found,
         partial(_fingerprint, samples=samples_per_case(len(found.cases))),
@@ -79,7 +80,6 @@ def plan(
     )
     report.raise_if_faulty()
     fingerprint = merge(report.findings.values())
-    target, memory_gib = _target(device, memory_gib)
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
     decided = make_plan(
@@ -102,7 +102,10 @@ def plan(
 def read_plan(workspace: Workspace) -> Plan:
     """The dataset's plan; ``PlanError`` says how to make one where there is none."""
     if not workspace.plan.exists():
-        raise PlanError(f"{workspace.dataset} has no plan in {workspace.root}; run nnlite plan first")
+        raise PlanError(
+            f"{workspace.dataset} has no plan in {workspace.root}; run nnlite plan first, "
+            "or say with --work where the workspace lies"
+        )
     return read_record(workspace.plan, Plan, error=PlanError)
 
 
@@ -116,8 +119,9 @@ def _target(device: str, memory_gib: float | None) -> tuple[Device, float | None
     """Device to plan for and its memory; None leaves the memory to the planner."""
     if device == "cpu":
         return "cpu", None
-    if memory_gib is None and (device == "cuda" or has_gpu()):
-        device_name("cuda")  # refuses where there is no GPU
+    if device == "cuda" and memory_gib is not None:
+        return "cuda", memory_gib  # for a GPU of that size, be it in this machine or in another
+    if device_name(device) == "cuda" and memory_gib is None:
         memory_gib = gpu_memory_gib()
     return "cuda", memory_gib
 
@@ -132,14 +136,15 @@ def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
     )
 
 
-def _refuse_another_source(dataset: Dataset, workspace: Workspace) -> None:
+def refuse_another_source(root: Path, workspace: Workspace) -> None:
+    """Raise ``WorkspaceError`` if the workspace was made from a dataset in another folder than ``root``."""
     source = workspace.folder / "dataset.json"
     if not source.exists():
         return
-    root = read_record(source, DatasetSource).root
-    if root != str(dataset.root.resolve()):
+    made_from = read_record(source, DatasetSource).root
+    if made_from != str(root.resolve()):
         raise WorkspaceError(
-            f"{workspace.folder} was made from {root}, not from {dataset.root.resolve()}; choose another workspace "
+            f"{workspace.folder} was made from {made_from}, not from {root.resolve()}; choose another workspace "
             'with --work, or give one dataset another "name" in its nnlite.json; '
             f"if the dataset has moved, delete {source}"
         )
@@ -148,7 +153,15 @@ def _refuse_another_source(dataset: Dataset, workspace: Workspace) -> None:
 def _runs_of_other_plans(workspace: Workspace, decided: Plan) -> tuple[str, ...]:
     """A note where earlier runs follow a plan that is now replaced."""
     runs = workspace.existing_runs()
-    if not runs or not workspace.plan.exists() or read_record(workspace.plan, Plan, error=PlanError) == decided:
+    if not runs or _planned_before(workspace) == decided:
         return ()
     names = ", ".join(f"{run.configuration} {run.fold}" for run in runs)
     return (f"{names} followed an earlier plan; they keep it, new runs follow this one",)
+
+
+def _planned_before(workspace: Workspace) -> Plan | None:
+    """The plan that is about to be replaced; None where there is none that can still be read."""
+    try:
+        return read_plan(workspace)
+    except PlanError:
+        return None

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from nnlite.data.dataset import find_dataset, find_images
+from nnlite.data.dataset import default_name, find_dataset, find_images
 from nnlite.data.image import read_channels, write_image, write_mask
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record
-from nnlite.errors import CheckpointError, UsageError
+from nnlite.errors import CheckpointError, DatasetError, UsageError
 from nnlite.evaluation.scores import Summary
 from nnlite.inference.predict import Model, predict_image
 from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.machine import device_name
-from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.pipeline.plan_dataset import DEFAULT_WORK, refuse_another_source
 from nnlite.workspace import RunFolder, Workspace, locate_run
 
 PROBABILITIES_SUFFIX = ".probabilities.nii.gz"  # one channel per label, readable by every viewer
@@ -57,6 +58,8 @@ def predict(
     label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii.gz``, one channel per
     label.
     """
+    if output.is_file():
+        raise UsageError(f"{output} is a file; give the folder for the masks")
     target = torch.device(device_name(device))
     runs = _runs(model, work, configuration, folds)
     network = _load(runs, device=target, mirroring=mirroring, step=step)
@@ -75,7 +78,8 @@ def predict(
         write_mask(mask_path, network.plan.labels.to_values(prediction.indices), like=image)
         if prediction.probabilities is not None:
             path = output / f"{case.id}{PROBABILITIES_SUFFIX}"
-            write_image(path, prediction.probabilities, image.geometry, planar=image.planar)
+            voxels = prediction.probabilities.astype(np.float32)  # no image format holds float16
+            write_image(path, voxels, image.geometry, planar=image.planar)
         masks.append(mask_path)
         seconds.append(time.perf_counter() - started)
         progress("predict", done, len(cases))
@@ -91,6 +95,11 @@ def _runs(model: Path, work: Path, configuration: str | None, folds: Sequence[st
     """The runs whose networks are averaged."""
     run = RunFolder(folder=model)
     if run.config.exists():
+        if configuration not in (None, run.configuration) or any(fold != run.fold for fold in folds):
+            raise UsageError(
+                f"{model} is the training {run.configuration} {run.fold} alone; give the dataset, "
+                "or its folder in the workspace, to choose others with --config and --folds"
+            )
         return (run,)
     workspace = _workspace(model, work)
     trained = [run for run in workspace.existing_runs() if run.checkpoint_final.exists()]
@@ -113,15 +122,27 @@ def _workspace(model: Path, work: Path) -> Workspace:
     """The workspace of a dataset's folder, or of a dataset that is given by its folder in the workspace."""
     if (model / "plan.json").exists():
         return Workspace(root=model.resolve().parent, dataset=model.resolve().name)
-    by_folder_name = Workspace(root=work, dataset=model.resolve().name.split(".")[0])
-    if by_folder_name.plan.exists() or not model.exists():
-        if not by_folder_name.plan.exists():
+    unnamed = Workspace(root=work, dataset=default_name(model))
+    if not model.exists():
+        if not unnamed.plan.exists():
             raise UsageError(
-                f"{model} is neither a dataset with trained runs nor the folder of a run, "
-                f"and there is no plan at {by_folder_name.plan}"
+                f"there is no model {model}: it is neither a dataset nor the folder of a training, and {work} has no "
+                f'dataset "{unnamed.dataset}"; give the dataset that was trained on, or say with --work where the '
+                "workspace lies"
             )
-        return by_folder_name
-    return Workspace(root=work, dataset=find_dataset(model, description=by_folder_name.description).name)
+        return unnamed
+    workspace = unnamed
+    if not unnamed.plan.exists():
+        try:
+            workspace = Workspace(root=work, dataset=find_dataset(model, description=unnamed.description).name)
+        except DatasetError as error:
+            raise UsageError(
+                f"{model} is no model: give the dataset that was trained on, its folder in the workspace, "
+                "or the folder of one training (WORK/DATASET/runs/CONFIG/FOLD)"
+            ) from error
+    # a model trained on another dataset of this name must not be taken for this one's
+    refuse_another_source(model if model.is_dir() else model.parent, workspace)
+    return workspace
 
 
 def _mean_dice(runs: Sequence[RunFolder]) -> float:
@@ -147,6 +168,4 @@ def _load(runs: Sequence[RunFolder], *, device: torch.device, mirroring: bool, s
             f"{model.configuration.name} continues from {stage}, of which {workspace.folder} holds no finished "
             f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
         )
-    previous = _load(first, device=device, mirroring=mirroring, step=step)
-    paths = [run.checkpoint_final for run in runs]
-    return load(paths, device=device, mirroring=mirroring, step=step, previous=previous)
+    return replace(model, previous=_load(first, device=device, mirroring=mirroring, step=step))

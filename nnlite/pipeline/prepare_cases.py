@@ -18,7 +18,7 @@ from nnlite.data.dataset import Case, Dataset
 from nnlite.data.image import image_suffix, read_channels, read_label
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record
-from nnlite.errors import WorkspaceError
+from nnlite.errors import DatasetError, WorkspaceError
 from nnlite.pipeline.machine import workers_within_memory
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.planning.fingerprint import Fingerprint
@@ -68,7 +68,7 @@ def prepare(
     def make(case: Case, missing: Sequence[Configuration]) -> None:
         """Read one case and store it for every configuration that lacks it."""
         image = read_channels(case.images)
-        label = None if case.label is None else plan.labels.to_indices(read_label(case.label).array[0])
+        label = None if case.label is None else _label_indices(case.label, plan)
         for configuration in missing:
             mask = previous.get(configuration.name, {}).get(case.id)
             stores[configuration.name].write(
@@ -79,7 +79,7 @@ def prepare(
                     plan,
                     configuration,
                     label=label,
-                    previous=None if mask is None else _mask_indices(mask, plan),
+                    previous=None if mask is None else _label_indices(mask, plan),
                 )
             )
 
@@ -123,8 +123,11 @@ def is_scored(run: RunFolder) -> bool:
     return run.checkpoint_final.exists() and run.summary.exists()
 
 
-def _mask_indices(path: Path, plan: Plan) -> np.ndarray:
-    return plan.labels.to_indices(read_label(path).array[0])
+def _label_indices(path: Path, plan: Plan) -> np.ndarray:
+    try:
+        return plan.labels.to_indices(read_label(path).array[0])
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}; it has changed since it was planned: run nnlite plan again") from error
 
 
 def _digest(masks: dict[str, Path]) -> str:

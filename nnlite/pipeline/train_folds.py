@@ -6,12 +6,14 @@ import logging
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from nnlite.data.dataset import Dataset
+from nnlite.data.faults import LISTED_CASES
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split, Splits
@@ -23,6 +25,7 @@ from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.store import CaseStore
+from nnlite.training.checkpoint import Checkpoint
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.train import TrainFiles
@@ -76,6 +79,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
+    transforms: Sequence[Callable[..., dict]] = (),
     progress: Progress = silent,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
 ) -> tuple[TrainResult, ...]:
@@ -83,7 +87,8 @@ def train(
 
     Cases are preprocessed first where that is missing. A finished fold is left as it is. An unfinished one is an error
     unless ``resume`` is set, which goes on after its last finished epoch. ``time_budget_s`` is the time that each
-    fold's training takes; predicting the held-out cases comes on top.
+    fold's training takes; predicting the held-out cases comes on top. ``transforms`` are batchgenerators transforms of
+    the caller's own, run on every training patch before nnlite's augmentation.
     """
     found, workspace = locate_dataset(dataset, work)
     plan = read_plan(workspace)
@@ -101,6 +106,7 @@ def train(
             target.type,
             target.type,
         )
+    learn = partial(train_network, device=target, transforms=transforms, on_epoch=on_epoch)
     results = []
     for fold in folds:
         run = workspace.run(configuration, fold)
@@ -108,7 +114,12 @@ def train(
             job = _job(run, plan, configuration, fold, asked, target, resume=resume)
             if resume:  # a training can be made longer or shorter on the way
                 job = replace(job, train=with_length(job.train, epochs, iterations, time_budget_s))
-            _train_fold(found, workspace, run, job, split_of[fold], target, progress, on_epoch)
+            try:
+                _train_fold(found, workspace, run, job, split_of[fold], learn, target, progress)
+            except WorkspaceError as error:  # a full disk, say
+                if resume or not run.config.exists():
+                    raise
+                raise WorkspaceError(f"{error}; {configuration} {fold} was begun, so add --resume to go on") from error
             results.append(_result(run, skipped=False))
         else:
             results.append(_result(run, skipped=True))
@@ -151,17 +162,18 @@ def _train_fold(
     run: RunFolder,
     job: RunConfig,
     split: Split,
+    learn: Callable[..., Checkpoint],
     device: torch.device,
     progress: Progress,
-    on_epoch: Callable[[EpochRecord], None],
 ) -> None:
+    """Preprocess what is missing, ``learn`` unless that is done, then score what was held out."""
     configuration = job.plan.configuration(job.configuration)
     prepare(dataset, workspace, job.plan, [configuration], progress=progress)
     store = CaseStore(workspace.cases(job.configuration))
     held_out = {case_id: store.open(case_id) for case_id in split.validation}
     write_record(run.config, job)
     if not run.checkpoint_final.exists():
-        train_network(
+        learn(
             job.plan,
             configuration,
             job.train,
@@ -175,9 +187,7 @@ def _train_fold(
                 last=run.checkpoint_last,
                 final=run.checkpoint_final,
             ),
-            device=device,
             resume=run.checkpoint_last.exists(),
-            on_epoch=on_epoch,
         )
     if held_out:
         cases = [case for case in dataset.cases if case.id in held_out]
@@ -194,8 +204,9 @@ def _split(splits: Splits, fold: str, dataset: Dataset) -> Split:
     split = by_name[fold]
     if missing := sorted({*split.train, *split.validation} - ids):
         raise WorkspaceError(
-            f"{len(missing)} cases of {fold} are no longer in the dataset ({', '.join(missing[:3])}, ..); "
-            "run nnlite plan again"
+            f"{fold} needs cases that are no longer in the dataset "
+            f"({', '.join(missing[:LISTED_CASES])}{', ..' * (len(missing) > LISTED_CASES)}); "
+            "put them back, or run nnlite plan again"
         )
     return split
 

@@ -20,16 +20,11 @@ from nnlite.planning.patch import (
 )
 from nnlite.planning.topology import Encoder, multiply_adds, plan_topology
 
-STEP_BUDGET = (
-    30e9  # multiplications per training step: about a third of a second on two cores, 2,700 steps in 15 minutes
-)
+STEP_BUDGET = 30e9  # multiplications per training step: a fraction of a second on two cores, thousands of steps an hour
 PASSES = 3  # forward, gradient of the input, gradient of the weights: each costs about the same
 BATCHES = {2: (4, 8), 3: (2, 2)}  # smallest and largest batch by number of axes: slices are small and much alike
 WIDE, NARROW = (16, 256), (8, 128)  # features at full resolution, and at most
-WIDE_IF_EDGE = {
-    2: 128,
-    3: 32,
-}  # 16 features need a patch of this edge (or half the image): context is worth more than width
+WIDE_IF_EDGE = {2: 128, 3: 32}  # 16 features need a patch of this edge, or half the image: context beats width
 SPARED_EDGE = 16  # voxels: an axis this short gives way last, or nothing would be left to pool
 LONGEST_PADDING = 1.2  # patch / median image: padding to the network's divisor beyond this computes mostly nothing
 

@@ -51,7 +51,7 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
         if patch.previous is not None:
             maps.append(torch.from_numpy(patch.previous).to(device, torch.int64))
         if patch.pose is not None:
-            grid = sampling_grid(patch.pose, patch_size, image.shape[1:]).to(device)
+            grid = sampling_grid(patch.pose, patch_size, image.shape[1:], device)
             image = functional.grid_sample(image[None], grid, padding_mode="border", align_corners=True)[0]
             maps = [sample_labels(one, grid) for one in maps]
         images.append(image)
@@ -62,16 +62,18 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
     )
 
 
-def sampling_grid(pose: np.ndarray, patch_size: Sequence[int], region_size: Sequence[int]) -> Tensor:
+def sampling_grid(
+    pose: np.ndarray, patch_size: Sequence[int], region_size: Sequence[int], device: torch.device
+) -> Tensor:
     """Where each patch voxel lies in the region that was read, as ``grid_sample`` wants it: (1, *patch, ndim), x first.
 
-    Patch and region share their centre; -1 and 1 are the centres of the region's first and last voxel.
+    Patch and region share their centre; -1 and 1 are the centres of the first and last voxel of either.
     """
-    axes = [torch.arange(size, dtype=torch.float32) - (size - 1) / 2 for size in patch_size]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    moved = offsets @ torch.from_numpy(pose).float().T
-    half = torch.tensor([max(size - 1, 1) / 2 for size in region_size])
-    return (moved / half).flip(-1)[None]
+    patch_half, region_half = ((np.maximum(size, 2) - 1) / 2 for size in (patch_size, region_size))
+    matrix = pose * patch_half / region_half[:, None]
+    affine = np.pad(matrix[::-1, ::-1], ((0, 0), (0, 1)))  # x first, and no shift
+    theta = torch.from_numpy(affine).to(device, torch.float32)
+    return functional.affine_grid(theta[None], [1, 1, *patch_size], align_corners=True)
 
 
 def sample_labels(label: Tensor, grid: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ optimiser and the course so far. Loading either runs no code from the file.
 
 from __future__ import annotations
 
-import pickle
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from nnlite.data.records import from_json, record, to_json, written_whole
@@ -46,8 +46,9 @@ class Checkpoint:
 def save_model(path: Path, checkpoint: Checkpoint) -> None:
     """Write a model so that the file appears whole."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    content = save(weights, metadata={HEADER_KEY: to_json(checkpoint.card)})
     with written_whole(path) as beside:
-        save_file(weights, beside, metadata={HEADER_KEY: to_json(checkpoint.card)})
+        beside.write_bytes(content)  # not save_file: its error hides that the disk is full
 
 
 def load_model(path: Path) -> Checkpoint:
@@ -78,18 +79,17 @@ def load_weights(network: torch.nn.Module, checkpoint: Checkpoint, *, source: Pa
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a training state: nested dictionaries and lists of tensors, numbers and text."""
+    content = io.BytesIO()
+    torch.save(state, content)
     with written_whole(path) as beside:
-        try:
-            torch.save(state, beside)
-        except RuntimeError as error:  # torch hides a full disk behind an error of its own
-            raise OSError(f"torch could not write it: {error}") from error
+        beside.write_bytes(content.getbuffer())  # not torch.save: its error hides that the disk is full
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a training state; nothing in the file is executed."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file fails in many ways, each with an error of its own
         raise CheckpointError(
             f"{path} cannot be read as a training state ({error}); start again without --resume"
         ) from error

@@ -48,6 +48,8 @@ class TrainConfig:
         for name in ("epochs", "iterations", "validation_iterations"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.seed < 0:
+            raise UsageError(f"the seed must be 0 or more, not {self.seed}")
         if self.time_budget_s is not None and self.time_budget_s <= 0:
             raise UsageError(f"the time budget must be positive, not {self.time_budget_s:g} s")
 

@@ -35,8 +35,9 @@ class EpochRecord:
 
 def append_to_log(path: Path, epoch: EpochRecord) -> None:
     """Add one epoch to log.jsonl."""
-    with path.open("a", encoding="utf-8") as log:
-        log.write(json.dumps(asdict(epoch)) + "\n")
+    so_far = path.read_text(encoding="utf-8") if path.exists() else ""
+    # written anew, a few hundred kB at most: a full disk must not leave half a line that a resumed training stumbles on
+    write_text(path, so_far + json.dumps(asdict(epoch)) + "\n")
 
 
 def read_log(path: Path) -> list[EpochRecord]:

@@ -13,16 +13,11 @@ from nnlite.training.loss import deep_supervision_loss
 
 
 class Learner:
-    """Network, optimiser and precision of one training. Nothing here waits for the device."""
+    """Network, optimiser and precision of one training. ``step`` does not wait for the device."""
 
     def __init__(self, network: nn.Module, config: TrainConfig, *, batch_dice: bool, labels: int, device: torch.device):
-        self.network, self.config, self.batch_dice, self.labels, self.device = (
-            network,
-            config,
-            batch_dice,
-            labels,
-            device,
-        )
+        self.network, self.config, self.device = network, config, device
+        self.batch_dice, self.labels = batch_dice, labels
         self.optimizer = build_optimizer(network, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 

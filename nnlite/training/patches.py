@@ -18,9 +18,10 @@ import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.transforms.abstract_transforms import Compose
 
+from nnlite.errors import UsageError
 from nnlite.preprocessing.store import StoredCase
 
-FOREGROUND_SHARE = 0.33  # of each batch is centred on a labelled voxel, so that rare labels are seen at all
+RANDOM_SHARE = 0.67  # of each batch lies anywhere; the rest on a labelled voxel, so that rare labels are seen at all
 
 ROTATION_PROBABILITY = 0.2
 SCALING_PROBABILITY = 0.2
@@ -92,15 +93,15 @@ def _plane_rotation(ndim: int, first: int, second: int, angle: float) -> np.ndar
 def region_size(patch_size: Sequence[int], pose: np.ndarray | None) -> tuple[int, ...]:
     """Voxels per axis that a posed patch touches: the patch itself without a pose.
 
-    >>> region_size((32, 32), np.eye(2) * 1.25)
-    (41, 41)
+    >>> region_size((32, 32), np.eye(2) * 1.25)  # from the centre the patch reaches 15.5 x 1.25 = 19.4 voxels
+    (40, 40)
     """
     if pose is None:
         return tuple(patch_size)
     half = (np.asarray(patch_size) - 1) / 2
     reach = np.abs(pose) @ half
-    # one voxel to spare for interpolation; same parity as the patch, so that both centres fall together
-    extra = np.maximum(0, np.ceil(reach - half + 0.5)).astype(int)
+    # the same parity as the patch, so that both centres fall together
+    extra = np.maximum(0, np.ceil(reach - half)).astype(int)
     return tuple(int(size + 2 * more) for size, more in zip(patch_size, extra, strict=True))
 
 
@@ -146,6 +147,10 @@ class PatchLoader(SlimDataLoaderBase):
 
     ``posed`` draws rotations and scalings; without it every patch is read as it is (validation). A run of batches is a
     function of ``reseed`` alone, so that training can resume at any epoch with the batches it would have seen.
+
+    ``transforms`` are batchgenerators transforms (or callables like them) that keep the size of what they are given:
+    ``data`` (1, channels, *region) and ``seg`` (1, maps, *region), the maps being the label and, in a cascade, the
+    low-resolution prediction.
     """
 
     def __init__(
@@ -155,14 +160,13 @@ class PatchLoader(SlimDataLoaderBase):
         patch_size: Sequence[int],
         batch_size: int,
         posed: bool,
-        foreground_share: float = FOREGROUND_SHARE,
         transforms: Sequence[Callable[..., dict]] = (),
     ):
         super().__init__(cases, batch_size)
         self.case_ids = sorted(cases)
         self.patch_size = tuple(patch_size)
         self.posed = posed
-        self.forced_from = round(batch_size * (1 - foreground_share))
+        self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
 
@@ -179,39 +183,40 @@ class PatchLoader(SlimDataLoaderBase):
         case = self._data[case_id]
         pose = draw_pose(self.rng, self.patch_size) if self.posed else None
         centre = self._foreground_voxel(case) if forced else None
-        shape = case.image.shape[1:]
+        image = case.image
         flat = len(self.patch_size) == 2  # slices of a volume: a patch one voxel deep whose first axis is dropped
         window = (1, *self.patch_size) if flat else self.patch_size
-        start = draw_start(self.rng, shape, window, centre)
+        start = draw_start(self.rng, image.shape[1:], window, centre)
         size = region_size(self.patch_size, pose)
         if flat:
             size = (1, *size)
         start = tuple(first - (more - less) // 2 for first, more, less in zip(start, size, window, strict=True))
-        volumes = (case.image, case.label, case.previous)
-        image, label, previous = (None if v is None else read_region(v, start, size) for v in volumes)
-        assert image is not None, case_id
-        assert label is not None, f"{case_id} was preprocessed without its label"
+        maps = [volume for volume in (case.label, case.previous) if volume is not None]
+        image, *maps = (read_region(volume, start, size) for volume in (image, *maps))
         if flat:
-            image, label = image[:, 0], label[0]
-            previous = None if previous is None else previous[0]
-        return self._transformed(Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose))
+            image, *maps = image[:, 0], *(volume[0] for volume in maps)
+        if self.compose.transforms:
+            image, maps = self._transformed(image, maps)
+        label, previous = maps[0], maps[1] if len(maps) > 1 else None
+        return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose)
 
     def _foreground_voxel(self, case: StoredCase) -> np.ndarray | None:
         """A random voxel of a random label of this case, or None where nothing is labelled."""
-        labels = [label for label, voxels in case.locations.items() if len(voxels)]
-        if not labels:
+        locations = list(case.locations.values())  # one entry per label that the case has
+        if not locations:
             return None
-        voxels = case.locations[labels[self.rng.integers(len(labels))]]
+        voxels = locations[self.rng.integers(len(locations))]
         return voxels[self.rng.integers(len(voxels))]
 
-    def _transformed(self, patch: Patch) -> Patch:
-        if not self.compose.transforms:
-            return patch
-        changed = self.compose(data=patch.image[None], seg=patch.label[None, None])
-        return Patch(
-            case_id=patch.case_id,
-            image=changed["data"][0],
-            label=changed["seg"][0, 0],
-            previous=patch.previous,
-            pose=patch.pose,
-        )
+    def _transformed(self, image: np.ndarray, maps: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Run the user's own transforms on what was read."""
+        np.random.seed(self.rng.integers(2**32))  # batchgenerators draws from numpy's global random numbers
+        seg = np.stack(maps)
+        changed = self.compose(data=image[None], seg=seg[None])
+        image_after, seg_after = (np.ascontiguousarray(changed[key][0]) for key in ("data", "seg"))
+        if image_after.shape != image.shape or seg_after.shape != seg.shape:
+            raise UsageError(
+                f"the transforms turned an image of shape {image.shape} into {image_after.shape}, label maps of shape "
+                f"{seg.shape} into {seg_after.shape}; here sizes must stay, leave out transforms that crop or resize"
+            )
+        return image_after, list(seg_after)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from nnlite.training.curves import EpochRecord, append_to_log, plot_course, read
 from nnlite.training.learner import Learner, pseudo_dice
 from nnlite.training.schedule import Schedule
 
+PLOT_EVERY_S = 20.0  # drawing takes a third of a second, which short epochs would feel
 MOVING_AVERAGE = 0.9  # weight of the past in the moving average of the pseudo Dice
 
 
@@ -72,21 +74,31 @@ def train(
     files: TrainFiles,
     device: torch.device,
     resume: bool = False,
+    transforms: Sequence[Callable[..., dict]] = (),
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
 ) -> Checkpoint:
     """Train until the schedule ends; the final model is returned, and lies at ``files.final``.
 
     Cases are preprocessed ones of ``configuration``. Without validation cases there is no pseudo Dice and no best
     model. ``on_epoch`` is called after each epoch, when everything of it is on disk. ``resume`` continues from
-    ``files.last``.
+    ``files.last``. ``transforms`` are batchgenerators transforms of the caller's own that keep sizes; they are run on
+    every training patch before the augmentation.
     """
     torch.manual_seed(config.seed)
     learner = _new_learner(plan, configuration, config, device)
     course = _restored(files.last, learner) if resume else Course()
     truncate_log(files.log, course.epoch)
-    batches = BatchSource(plan, configuration, training_cases, validation_cases, seed=config.seed, device=device)
+    batches = BatchSource(
+        plan,
+        configuration,
+        training_cases,
+        validation_cases,
+        seed=config.seed,
+        device=device,
+        transforms=transforms,
+    )
     schedule = Schedule(config, elapsed_s=course.elapsed_s)
-    title = f"{plan.dataset} {configuration.name} {fold}"
+    title, plotted_s = f"{plan.dataset} {configuration.name} {fold}", -PLOT_EVERY_S
 
     def checkpoint() -> Checkpoint:
         axes = tuple(range(configuration.topology.ndim))
@@ -100,7 +112,9 @@ def train(
         if improved:
             save_model(files.best, checkpoint())
         save_state(files.last, {**learner.state(), "course": asdict(course)})
-        plot_course(files.plot, read_log(files.log), labels=plan.labels.foreground, title=title)
+        if schedule.elapsed_s - plotted_s > PLOT_EVERY_S or schedule.finished(course.epoch):
+            plot_course(files.plot, read_log(files.log), labels=plan.labels.foreground, title=title)
+            plotted_s = schedule.elapsed_s
         on_epoch(record)
 
     save_model(files.final, checkpoint())
@@ -156,21 +170,20 @@ def _train_epoch(learner: Learner, batches: BatchSource, schedule: Schedule, epo
     config = schedule.config
     learner.network.train()
     total, done, waited_s = torch.zeros((), device=learner.device), 0, 0.0
-    source = batches.training_batches(epoch, config.iterations)
-    asked = time.perf_counter()
-    for batch in source:
-        waited_s += time.perf_counter() - asked
-        total += learner.step(batch, schedule.learning_rate(epoch))
-        done += 1
-        if config.time_budget_s is not None and schedule.finished(epoch):
-            break  # the time is up in the middle of an epoch
+    with closing(batches.training_batches(epoch, config.iterations)) as source:  # whatever happens, its thread ends
         asked = time.perf_counter()
-    source.close()
+        for batch in source:
+            waited_s += time.perf_counter() - asked
+            total += learner.step(batch, schedule.learning_rate(epoch))
+            done += 1
+            if config.time_budget_s is not None and schedule.finished(epoch):
+                break  # the time is up in the middle of an epoch
+            asked = time.perf_counter()
     mean_loss = float(total) / done
     if not math.isfinite(mean_loss):
         raise NnliteError(
-            f"the training loss became {mean_loss} in epoch {epoch}: look for absurd intensities with nnlite check; "
-            "the epochs before it are kept, and --resume continues from there"
+            f"the training loss became {mean_loss} in epoch {epoch}: look at the images for absurd intensities, "
+            "or begin anew with another --seed; the epochs before it are kept"
         )
     return mean_loss, waited_s
 
@@ -182,9 +195,10 @@ def _validate_epoch(
     learner.network.eval()
     total, done = torch.zeros((), device=learner.device), 0
     counts = torch.zeros(3, learner.labels, dtype=torch.int64, device=learner.device)
-    for batch in batches.validation_batches(epoch, learner.config.validation_iterations):
-        loss, overlap = learner.look(batch)
-        total += loss
-        counts += overlap
-        done += 1
+    with closing(batches.validation_batches(epoch, learner.config.validation_iterations)) as source:
+        for batch in source:
+            loss, overlap = learner.look(batch)
+            total += loss
+            counts += overlap
+            done += 1
     return (float(total) / done if done else None), pseudo_dice(counts)

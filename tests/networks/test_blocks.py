@@ -1,0 +1,65 @@
+"""Blocks keep sizes and statistics, and a residual block begins as its skip."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnlite.networks.blocks import ConvolutionBlock, ResidualBlock, convolution, initialize
+
+
+@pytest.mark.parametrize(("kernel", "size"), [((1, 3), (5, 6)), ((3, 3, 3), (4, 5, 6)), ((1, 3, 3), (1, 7, 4))])
+def test_a_convolution_of_stride_one_keeps_the_size(kernel: tuple[int, ...], size: tuple[int, ...]) -> None:
+    layer = convolution(2, 3, kernel, (1,) * len(kernel))
+    assert layer(torch.randn(1, 2, *size)).shape == (1, 3, *size)
+
+
+def test_a_strided_convolution_divides_the_size_by_the_stride() -> None:
+    layer = convolution(1, 1, (1, 3, 3), (1, 2, 2))
+    assert layer(torch.randn(1, 1, 3, 8, 10)).shape == (1, 1, 3, 4, 5)
+
+
+def test_a_block_normalises_each_feature_of_each_sample_before_the_leaky_relu() -> None:
+    block = ConvolutionBlock(1, 4, (3, 3))
+    out = block(5 + 3 * torch.randn(2, 1, 16, 16))
+    before = torch.where(out < 0, out / 0.01, out)
+    assert before.mean((2, 3)).abs().max() < 1e-4
+    assert (before.var((2, 3), correction=0) - 1).abs().max() < 1e-3
+
+
+def test_a_residual_block_starts_as_its_skip_alone() -> None:
+    x = torch.randn(2, 3, 8, 8)
+    block = ResidualBlock(3, 3, (3, 3), (1, 1))
+    initialize(block)
+    assert torch.allclose(block(x), functional.leaky_relu(x, 0.01))
+    strided = ResidualBlock(3, 3, (3, 3), (2, 1))
+    initialize(strided)
+    assert torch.allclose(strided(x), functional.leaky_relu(functional.avg_pool2d(x, (2, 1)), 0.01))
+
+
+def test_a_residual_block_projects_its_skip_only_where_the_width_changes() -> None:
+    same, wider = ResidualBlock(2, 2, (3, 3), (2, 2)), ResidualBlock(2, 5, (3, 3), (2, 2))
+    assert sum(p.numel() for p in same.skip.parameters()) == 0
+    assert sum(p.numel() for p in wider.skip.parameters()) == 2 * 5 + 2 * 5  # 1 x 1 without bias, scale and shift
+    assert wider(torch.randn(1, 2, 8, 8)).shape == (1, 5, 4, 4)
+
+
+def test_a_residual_block_learns_although_it_starts_as_its_skip() -> None:
+    block = ResidualBlock(2, 2, (3, 3), (1, 1))
+    initialize(block)
+    block(torch.randn(1, 2, 8, 8)).square().sum().backward()
+    scale = block.second[-1].get_parameter("weight")
+    assert scale.grad is not None
+    assert scale.grad.abs().min() > 0
+
+
+def test_weights_are_drawn_for_leaky_relu_and_biases_are_zero() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(64, 64, 3)
+    initialize(layer)
+    wanted = (2 / (1 + 0.01**2) / (64 * 9)) ** 0.5  # He et al.: variance 2 / ((1 + slope^2) x inputs)
+    assert layer.weight.std().item() == pytest.approx(wanted, rel=0.02)
+    assert layer.bias is not None
+    assert not layer.bias.any()

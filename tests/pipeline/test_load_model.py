@@ -1,0 +1,53 @@
+"""Checkpoints become one model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnlite.errors import CheckpointError
+from nnlite.pipeline.load_model import load
+from nnlite.training.checkpoint import load_model, save_model
+from nnlite.workspace import Workspace
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def paths(trained_work: Path) -> list[Path]:
+    workspace = Workspace(root=trained_work, dataset="balls")
+    return [run.checkpoint_final for run in workspace.existing_runs()]
+
+
+def test_each_fold_brings_its_own_network(paths: list[Path]):
+    model = load(paths, device=CPU)
+    assert len(model.networks) == 2
+    for path, network in zip(paths, model.networks, strict=True):
+        weights = load_model(path).weights
+        assert weights.keys() == network.state_dict().keys()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
+        assert not network.training
+
+
+def test_mirroring_follows_the_training_unless_it_is_switched_off(paths: list[Path]):
+    assert load(paths, device=CPU).mirror_axes == (0, 1, 2)
+    assert load(paths, device=CPU, mirroring=False).mirror_axes == ()
+
+
+def test_folds_of_two_plans_are_not_averaged(paths: list[Path], tmp_path: Path):
+    checkpoint = load_model(paths[1])
+    older = replace(checkpoint.card.plan, dataset="other")
+    save_model(tmp_path / "older.safetensors", replace(checkpoint, card=replace(checkpoint.card, plan=older)))
+    with pytest.raises(CheckpointError, match=r"follows another plan than .*name folds of one plan with --folds"):
+        load([paths[0], tmp_path / "older.safetensors"], device=CPU)
+
+
+def test_weights_that_do_not_fit_the_plan_are_refused(paths: list[Path], tmp_path: Path):
+    checkpoint = load_model(paths[0])
+    weights = dict(list(checkpoint.weights.items())[:-1])
+    save_model(tmp_path / "damaged.safetensors", replace(checkpoint, weights=weights))
+    with pytest.raises(CheckpointError, match=r"damaged\.safetensors does not fit the network"):
+        load([tmp_path / "damaged.safetensors"], device=CPU)

@@ -1,0 +1,50 @@
+"""What a machine is asked for: cores, memory, devices."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from nnlite.errors import UsageError
+from nnlite.pipeline import machine
+
+
+def test_there_is_a_core_on_systems_without_affinity_too(monkeypatch: pytest.MonkeyPatch):
+    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert machine.cores() == os.cpu_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert machine.cores() == 1
+
+
+@pytest.mark.parametrize(("gib_each", "workers"), [(0, 8), (1, 5), (2.5, 2), (5, 1), (100, 1)])
+def test_workers_share_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch, gib_each: float, workers: int):
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
+    assert machine.workers_within_memory(int(gib_each * 2**30)) == workers
+
+
+@pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, gpu: bool, device: str):
+    monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
+    assert machine.device_name("auto") == device
+    assert machine.device_name("cpu") == "cpu"
+
+
+def test_a_gpu_that_is_not_there_and_a_device_that_does_not_exist_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    with pytest.raises(UsageError, match="torch sees no CUDA GPU on this machine; use --device cpu"):
+        machine.device_name("cuda")
+    with pytest.raises(UsageError, match='there is no device "tpu"; it is one of auto, cpu, cuda'):
+        machine.device_name("tpu")
+
+
+def test_memory_is_counted_in_gib(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    properties = SimpleNamespace(total_memory=24 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    assert machine.gpu_memory_gib() == 24

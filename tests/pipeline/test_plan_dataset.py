@@ -1,0 +1,158 @@
+"""From a folder to a plan in the workspace, and which workspace that is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnlite import pipeline
+from nnlite.data.image import Geometry, write_image
+from nnlite.data.records import read_record
+from nnlite.data.split import Splits
+from nnlite.errors import DatasetError, PlanError, UsageError, WorkspaceError
+from nnlite.pipeline import machine, plan_dataset
+from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
+from nnlite.planning.fingerprint import Fingerprint
+from nnlite.planning.planner import Plan
+from nnlite.workspace import Workspace
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (machine, plan_dataset):
+        monkeypatch.setattr(module, "has_gpu", lambda: False)
+
+
+def copied(balls: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(balls, folder))
+
+
+def test_a_plan_is_what_lies_in_the_workspace(balls: Path, tmp_path: Path):
+    seen = []
+    result = pipeline.plan(
+        balls, work=tmp_path, device="cpu", progress=lambda what, done, total: seen.append((what, done, total))
+    )
+    workspace = Workspace(root=tmp_path, dataset="balls")
+    assert result.path == workspace.plan
+    assert read_plan(workspace) == result.plan
+    assert (result.plan.device, result.plan.memory_gib, result.notes) == ("cpu", None, ())
+    assert (result.plan.channels, result.plan.labels.values) == (("MR",), (0, 1, 7))
+    assert read_record(workspace.fingerprint, Fingerprint).spacings_mm == ((2.0, 1.5, 1.5),) * 5
+    splits = read_record(workspace.splits, Splits)
+    assert sorted(case for split in splits.folds for case in split.validation) == [f"ball_{n}" for n in range(5)]
+    assert seen[-1] == ("check", 5, 5)
+
+
+def test_the_same_dataset_gives_the_same_plan(balls: Path, tmp_path: Path):
+    first = pipeline.plan(balls, work=tmp_path / "a", device="cpu").path.read_bytes()
+    assert pipeline.plan(balls, work=tmp_path / "b", device="cpu").path.read_bytes() == first
+
+
+def test_faults_are_reported_by_check_and_refused_by_plan(balls: Path, tmp_path: Path):
+    data = copied(balls, tmp_path / "balls")
+    (data / "labels" / "ball_3.nii.gz").write_bytes(b"not an image")
+    report = pipeline.check(data, work=tmp_path)
+    assert [fault.case for fault in report.faults] == ["ball_3"]
+    with pytest.raises(DatasetError, match="1 of 5 cases cannot be used"):
+        pipeline.plan(data, work=tmp_path, device="cpu")
+    assert not (tmp_path / "balls" / "plan.json").exists()
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_auto_plans_for_one_and_says_so(balls: Path, tmp_path: Path):
+    result = pipeline.plan(balls, work=tmp_path)
+    assert (result.plan.device, result.plan.memory_gib) == ("cuda", 8)
+    [note] = result.notes
+    assert note.startswith("there is no GPU here: planned for one of 8 GiB")
+    assert "plan with --device cpu" in note
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_gpu_of_another_machine_is_planned_for_by_its_memory(balls: Path, tmp_path: Path):
+    result = pipeline.plan(balls, work=tmp_path, device="cuda", memory_gib=24)
+    assert (result.plan.memory_gib, result.notes) == (24, ())
+    with pytest.raises(UsageError, match="torch sees no CUDA GPU"):
+        pipeline.plan(balls, work=tmp_path, device="cuda")
+
+
+def test_the_memory_of_a_gpu_that_is_there_is_used(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    monkeypatch.setattr(plan_dataset, "has_gpu", lambda: True)
+    monkeypatch.setattr(plan_dataset, "gpu_memory_gib", lambda: 11.0)
+    result = pipeline.plan(balls, work=tmp_path)
+    assert (result.plan.memory_gib, result.notes) == (11, ())
+
+
+def test_a_device_that_does_not_exist_is_refused_before_a_case_is_read(tmp_path: Path, balls: Path):
+    def nothing_is_read(what: str, done: int, total: int) -> None:
+        raise AssertionError
+
+    with pytest.raises(UsageError, match='no device "tpu"'):
+        pipeline.plan(balls, work=tmp_path, device="tpu", memory_gib=8, progress=nothing_is_read)
+
+
+def test_a_missing_plan_says_how_to_make_one(tmp_path: Path):
+    with pytest.raises(PlanError, match=r"balls has no plan in .*; run nnlite plan first"):
+        read_plan(Workspace(root=tmp_path, dataset="balls"))
+
+
+@pytest.mark.parametrize("name", ["site", "site.v2"])
+def test_a_description_in_the_workspace_is_found_where_check_asks_for_it(balls: Path, tmp_path: Path, name: str):
+    data = copied(balls, tmp_path / name)
+    (data / "nnlite.json").unlink()
+    work = tmp_path / "work"
+    [fault] = pipeline.check(data, work=work).faults
+    home = work / name / "nnlite.json"
+    assert str(home) in fault.remedy
+    home.parent.mkdir(parents=True)
+    home.write_text('{"labels": {"background": 0, "ball": 1, "core": 7}}')
+    assert pipeline.check(data, work=work).faults == ()
+
+
+def test_a_list_of_cases_is_named_after_its_file(balls: Path, tmp_path: Path):
+    table = tmp_path / "some.csv"
+    table.write_text(f"MR,label\n{balls}/images/ball_0.nii.gz,{balls}/labels/ball_0.nii.gz\n")
+    _, workspace = locate_dataset(table, tmp_path)
+    assert workspace.folder == tmp_path / "some"
+
+
+def test_two_datasets_of_one_name_do_not_share_a_workspace(balls: Path, tmp_path: Path):
+    work = tmp_path / "work"
+    pipeline.plan(balls, work=work, device="cpu")
+    before = (work / "balls" / "plan.json").read_bytes()
+    other = copied(balls, tmp_path / "balls")
+    with pytest.raises(WorkspaceError, match=r"was made from .*; choose another workspace with --work"):
+        pipeline.plan(other, work=work, device="cpu")
+    assert (work / "balls" / "plan.json").read_bytes() == before
+    (work / "balls" / "dataset.json").unlink()  # what the message names for a dataset that has moved
+    pipeline.plan(other, work=work, device="cpu")
+
+
+def test_runs_that_follow_an_earlier_plan_are_named(balls: Path, trained_work: Path, tmp_path: Path):
+    work = Path(shutil.copytree(trained_work, tmp_path / "work"))
+    assert pipeline.plan(balls, work=work, device="cpu").notes == ()
+    [note] = pipeline.plan(balls, work=work, device="cuda", memory_gib=8).notes
+    assert note == "3d fold0, 3d fold1 followed an earlier plan; they keep it, new runs follow this one"
+
+
+def test_a_plan_that_can_no_longer_be_read_is_replaced(balls: Path, trained_work: Path, tmp_path: Path):
+    work = Path(shutil.copytree(trained_work, tmp_path / "work"))
+    path = work / "balls" / "plan.json"
+    path.write_text("{}")
+    [note] = pipeline.plan(balls, work=work, device="cpu").notes
+    assert "followed an earlier plan" in note
+    assert read_record(path, Plan).dataset == "balls"
+
+
+def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
+    label = np.zeros((1, 16, 20, 18), np.uint8)
+    label[:, 4:9, 4:9, 4:9] = 1
+    image = label.astype(np.float32) + np.random.default_rng(0).normal(0, 0.1, label.shape).astype(np.float32)
+    geometry = Geometry(shape=(16, 20, 18), spacing_mm=(2.0, 1.5, 1.5))
+    write_image(tmp_path / "one" / "images" / "a.nii.gz", image, geometry)
+    write_image(tmp_path / "one" / "labels" / "a.nii.gz", label, geometry)
+    pipeline.plan(tmp_path / "one", work=tmp_path / "work", device="cpu")
+    assert read_record(tmp_path / "work" / "one" / "splits.json", Splits).folds == ()

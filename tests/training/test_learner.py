@@ -1,0 +1,109 @@
+"""A step follows the gradient, a look changes nothing, and the counts give the Dice."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from nnlite.training.augment import Batch
+from nnlite.training.config import TrainConfig
+from nnlite.training.learner import Learner, build_optimizer, overlap_counts, pseudo_dice
+from nnlite.training.loss import segmentation_loss
+
+CPU = torch.device("cpu")
+
+
+class OneLevel(nn.Module):
+    """A 1 x 1 convolution that answers like a U-Net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        return [self.head(x)] if self.training else self.head(x)
+
+
+def learner(**settings) -> Learner:
+    torch.manual_seed(0)
+    return Learner(OneLevel(), TrainConfig(**settings), batch_dice=True, labels=2, device=CPU)
+
+
+def batch() -> Batch:
+    images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return Batch(images=images, labels=(images[:, 0] > 0).long())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_steps_reduce_the_loss(optimizer: str) -> None:
+    learning = learner(optimizer=optimizer, momentum=0.9)
+    losses = [learning.step(batch(), 0.1).item() for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_step_of_sgd_moves_by_the_learning_rate_along_the_clipped_gradient() -> None:
+    learning = learner(gradient_norm=0.01, momentum=0.99, weight_decay=0.0)
+    before = [p.detach().clone() for p in learning.network.parameters()]
+    learning.step(batch(), 0.5)
+    moved = torch.cat([(p - q).flatten() for p, q in zip(learning.network.parameters(), before, strict=True)])
+    # the first Nesterov step is (1 + momentum) x gradient; its norm was clipped to 0.01
+    assert moved.norm().item() == pytest.approx(0.5 * 1.99 * 0.01, rel=1e-2)
+
+
+def test_a_step_tells_the_loss_before_it() -> None:
+    learning = learner()
+    logits = learning.network.get_submodule("head")(batch().images)
+    wanted = segmentation_loss(logits, batch().labels, batch_dice=True).item()
+    assert learning.step(batch(), 0.1).item() == pytest.approx(wanted)
+
+
+def test_a_look_changes_nothing_and_tells_loss_and_overlap() -> None:
+    learning = learner()
+    learning.network.eval()
+    before = copy.deepcopy(learning.network.state_dict())
+    loss, counts = learning.look(batch())
+    logits = learning.network(batch().images)
+    assert loss.item() == pytest.approx(segmentation_loss(logits, batch().labels, batch_dice=True).item())
+    assert counts[2].tolist() == torch.bincount(batch().labels.flatten()).tolist()
+    assert all(torch.equal(before[name], value) for name, value in learning.network.state_dict().items())
+
+
+def test_bfloat16_trains_with_a_loss_in_float32() -> None:
+    learning = learner(precision="bf16")
+    loss = learning.step(batch(), 0.1)
+    assert loss.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in learning.network.parameters())
+    assert loss.item() == pytest.approx(learner().step(batch(), 0.1).item(), rel=0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_restored_learner_goes_on_as_the_first_would_have(optimizer: str) -> None:
+    first = learner(optimizer=optimizer)
+    first.step(batch(), 0.1)
+    second = learner(optimizer=optimizer)
+    second.restore(copy.deepcopy(first.state()))
+    for one in (first, second):
+        one.step(batch(), 0.05)
+    for p, q in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_the_optimiser_is_the_one_asked_for() -> None:
+    sgd = build_optimizer(OneLevel(), TrainConfig(optimizer="sgd", momentum=0.8))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, True)
+    assert isinstance(build_optimizer(OneLevel(), TrainConfig(optimizer="adamw")), torch.optim.AdamW)
+
+
+def test_overlaps_are_counted_per_label() -> None:
+    predicted, target = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 2, 2, 1]])
+    hits, said, wanted = overlap_counts(predicted, target, labels=4).tolist()
+    assert (hits, said, wanted) == ([1, 0, 1, 0], [1, 1, 2, 0], [1, 1, 2, 0])
+
+
+def test_pseudo_dice_leaves_out_the_background_and_labels_that_are_nowhere() -> None:
+    counts = torch.tensor([[50, 3, 0, 0], [60, 4, 0, 5], [55, 8, 0, 0]])
+    assert pseudo_dice(counts) == (2 * 3 / 12, None, 0.0)

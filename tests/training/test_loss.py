@@ -1,0 +1,95 @@
+"""The loss by hand on a few voxels, and its limits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nnlite.training.loss import (
+    deep_supervision_loss,
+    level_weights,
+    segmentation_loss,
+    soft_dice_loss,
+    thin_out,
+)
+
+
+def certain(target: torch.Tensor, labels: int) -> torch.Tensor:
+    """Logits of a prediction that is sure of ``target``."""
+    return 100 * torch.nn.functional.one_hot(target, labels).movedim(-1, 1).float()
+
+
+def test_a_perfect_prediction_has_no_loss() -> None:
+    target = torch.randint(0, 3, (2, 4, 4, 4))
+    assert soft_dice_loss(certain(target, 3), target, batch_dice=False).item() == pytest.approx(0, abs=1e-6)
+    assert segmentation_loss(certain(target, 3), target, batch_dice=True).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_prediction_without_any_overlap_has_a_dice_loss_of_one() -> None:
+    target = torch.tensor([[0, 0, 1, 1]])
+    assert soft_dice_loss(certain(1 - target, 2), target, batch_dice=False).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_undecided_prediction_by_hand() -> None:
+    # two labels, all probabilities 1/2, one voxel of four is foreground:
+    # Dice = 2 x 0.5 / (4 x 0.5 + 1) = 1/3, cross-entropy = ln 2
+    logits, target = torch.zeros(1, 2, 4), torch.tensor([[1, 0, 0, 0]])
+    assert soft_dice_loss(logits, target, batch_dice=False).item() == pytest.approx(2 / 3, abs=1e-4)
+    assert segmentation_loss(logits, target, batch_dice=False).item() == pytest.approx(2 / 3 + math.log(2), abs=1e-4)
+
+
+def test_the_batch_counts_as_one_volume_or_each_sample_for_itself() -> None:
+    # sample 0: 1 of 1 voxel found, Dice 1; sample 1: 1 of 3 found, Dice 2 x 1 / (1 + 3) = 1/2
+    target = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 0]])
+    logits = certain(torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0]]), 2)
+    assert soft_dice_loss(logits, target, batch_dice=False).item() == pytest.approx(1 - 3 / 4, abs=1e-4)
+    # together 2 found, 2 predicted, 4 wanted: 2 x 2 / 6
+    assert soft_dice_loss(logits, target, batch_dice=True).item() == pytest.approx(1 - 2 / 3, abs=1e-4)
+
+
+def test_the_background_does_not_count_in_the_dice() -> None:
+    target = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1]])
+    missed = certain(torch.zeros_like(target), 2)  # seven of eight voxels are right, and yet the Dice is 0
+    assert soft_dice_loss(missed, target, batch_dice=False).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_label_that_is_nowhere_costs_nothing() -> None:
+    target = torch.tensor([[0, 1, 0, 1]])
+    assert soft_dice_loss(certain(target, 3), target, batch_dice=False).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_levels_are_halved_and_the_lowest_is_left_out() -> None:
+    assert level_weights(3) == pytest.approx([2 / 3, 1 / 3, 0])
+    assert level_weights(2) == [1, 0]
+    assert level_weights(1) == [1]
+
+
+@pytest.mark.parametrize("levels", range(1, 7))
+def test_weights_of_levels_sum_to_one(levels: int) -> None:
+    assert sum(level_weights(levels)) == pytest.approx(1)
+
+
+def test_deep_supervision_weighs_each_level_by_hand() -> None:
+    target = torch.randint(0, 2, (1, 8, 8))
+    outputs = [torch.randn(1, 2, size, size, requires_grad=True) for size in (8, 4, 2)]
+    losses = [segmentation_loss(o, thin_out(target, o.shape[2:]), batch_dice=False) for o in outputs]
+    total = deep_supervision_loss(outputs, target, batch_dice=False)
+    assert total.item() == pytest.approx((2 * losses[0] + losses[1]).item() / 3, abs=1e-6)
+    total.backward()
+    assert outputs[1].grad is not None
+    assert outputs[2].grad is None
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    logits, target = torch.randn(1, 2, 64, 64, dtype=torch.bfloat16), torch.randint(0, 2, (1, 64, 64))
+    loss = segmentation_loss(logits, target, batch_dice=False)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, segmentation_loss(logits.float(), target, batch_dice=False))
+
+
+def test_thinning_out_keeps_blocks_and_large_label_numbers() -> None:
+    target = torch.tensor([[[7, 7, 300, 300], [7, 7, 300, 300]]])
+    assert thin_out(target, (1, 2)).tolist() == [[[7, 300]]]
+    assert thin_out(target, (2, 4)) is target

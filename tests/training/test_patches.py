@@ -1,0 +1,274 @@
+"""Patches lie where they should, hold foreground as often as they should, and carry their labels along."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batchgenerators.transforms.color_transforms import BrightnessMultiplicativeTransform
+from batchgenerators.transforms.crop_and_pad_transforms import CenterCropTransform
+from batchgenerators.transforms.spatial_transforms import MirrorTransform
+
+from nnlite.errors import UsageError
+from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
+from nnlite.preprocessing.store import CaseStore, StoredCase
+from nnlite.training.patches import Patch, PatchLoader, draw_pose, draw_start, read_region, region_size
+
+
+def stored(folder: Path, label: np.ndarray, case_id: str = "case", *, cascade: bool = False) -> dict[str, StoredCase]:
+    """A case whose image channels are its label, and a number that no other voxel has."""
+    z, y, x = label.shape
+    restoration = Restoration(
+        case_id=case_id,
+        shape=(z, y, x),
+        box=((0, z), (0, y), (0, x)),
+        transpose=(0, 1, 2),
+        cropped_shape=(z, y, x),
+        spacing_mm=(1.0, 1.0, 1.0),
+        resampled_shape=(z, y, x),
+        resampled_spacing_mm=(1.0, 1.0, 1.0),
+    )
+    number = np.arange(1, label.size + 1).reshape(label.shape)
+    image = np.stack([label, number]).astype(np.float32)
+    previous = (2 - label).clip(0).astype(np.uint8) if cascade else None
+    store = CaseStore(folder)
+    store.write(
+        PreprocessedCase(
+            case_id=case_id, image=image, label=label.astype(np.uint8), previous=previous, restoration=restoration
+        )
+    )
+    return {case_id: store.open(case_id)}
+
+
+def blobs(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 3, shape)
+
+
+def loader(cases: dict[str, StoredCase], patch_size: Sequence[int], **others) -> PatchLoader:
+    made = PatchLoader(cases, patch_size=patch_size, **{"batch_size": 4, "posed": False, **others})
+    made.reseed(1)
+    return made
+
+
+# poses
+
+
+def poses(patch_size: Sequence[int], count: int = 3000) -> list[np.ndarray | None]:
+    rng = np.random.default_rng(0)
+    return [draw_pose(rng, patch_size) for _ in range(count)]
+
+
+def test_two_thirds_of_all_samples_keep_their_pose() -> None:
+    kept = sum(pose is None for pose in poses((16, 16, 16)))
+    assert kept / 3000 == pytest.approx(0.8 * 0.8, abs=4 * math.sqrt(0.64 * 0.36 / 3000))
+
+
+@pytest.mark.parametrize("patch_size", [(32, 32), (16, 16, 16), (8, 32, 32)])
+def test_a_pose_is_a_rotation_times_a_scaling_between_the_limits(patch_size: tuple[int, ...]) -> None:
+    scales = []
+    turned_axes = 2 if max(patch_size) / patch_size[0] > 3 else len(patch_size)
+    for pose in filter(lambda pose: pose is not None, poses(patch_size)):
+        scale = abs(np.linalg.det(pose)) ** (1 / turned_axes)
+        scales.append(scale)
+        turned = pose[-turned_axes:, -turned_axes:]
+        assert np.allclose(turned.T @ turned, scale**2 * np.eye(turned_axes))
+        assert np.linalg.det(turned) > 0  # no mirroring hides in it
+    assert 0.7 <= min(scales) < 0.72
+    assert 1.38 < max(scales) <= 1.4
+
+
+def angles_deg(patch_size: Sequence[int]) -> np.ndarray:
+    drawn = [pose for pose in poses(patch_size) if pose is not None]
+    return np.array([math.degrees(math.atan2(pose[-1, -2], pose[-1, -1])) for pose in drawn])
+
+
+def test_slices_are_turned_all_the_way_unless_they_are_long() -> None:
+    assert np.abs(angles_deg((32, 32))).max() > 170
+    assert np.abs(angles_deg((48, 32))).max() > 170  # 1.5 : 1 is not longer than that
+    assert 14 < np.abs(angles_deg((64, 32))).max() <= 15
+
+
+def test_volumes_are_turned_by_thirty_degrees_per_axis_at_most() -> None:
+    for pose in filter(lambda pose: pose is not None, poses((16, 16, 16))):
+        tilt = math.degrees(math.acos(min(1, pose[0, 0] / np.cbrt(np.linalg.det(pose)))))
+        assert tilt <= math.degrees(math.acos(math.cos(math.radians(30)) ** 2)) + 1e-6  # turned about two axes
+
+
+def test_flat_patches_are_turned_and_scaled_in_plane_only() -> None:
+    for pose in filter(lambda pose: pose is not None, poses((8, 32, 32))):
+        assert pose[0].tolist() == [1, 0, 0]
+        assert pose[:, 0].tolist() == [1, 0, 0]
+    assert any(pose is not None and pose[0, 1] != 0 for pose in poses((11, 32, 32)))  # 32 / 11 < 3
+
+
+@pytest.mark.parametrize("patch_size", [(16, 24), (15, 16, 9), (4, 32, 32)])
+def test_a_region_holds_every_voxel_of_its_patch_and_shares_its_centre(patch_size: tuple[int, ...]) -> None:
+    corners = np.stack(np.meshgrid(*[(-(s - 1) / 2, (s - 1) / 2) for s in patch_size]), axis=-1).reshape(
+        -1, len(patch_size)
+    )
+    for pose in poses(patch_size, 300):
+        size = np.array(region_size(patch_size, pose))
+        reach = np.abs(corners if pose is None else corners @ pose.T).max(axis=0)
+        assert (reach <= (size - 1) / 2 + 1e-9).all()
+        assert ((size - patch_size) % 2 == 0).all()
+        assert (size >= patch_size).all()
+
+
+# places
+
+
+def test_a_region_that_leaves_the_volume_is_filled_with_zeros() -> None:
+    volume = np.arange(1, 2 * 4 * 5 + 1).reshape(2, 4, 5)
+    padded = np.pad(volume, ((0, 0), (3, 3), (3, 3)))
+    for start in [(-3, -2), (0, 0), (2, 3), (-1, 4)]:
+        z, y = (first + 3 for first in start)
+        assert np.array_equal(read_region(volume, start, (3, 4)), padded[:, z : z + 3, y : y + 4])
+    assert not read_region(volume, (9, 0), (2, 2)).any()
+
+
+def test_a_random_patch_lies_anywhere_inside_the_image() -> None:
+    rng = np.random.default_rng(0)
+    starts = {draw_start(rng, (10,), (4,), None)[0] for _ in range(300)}
+    assert starts == set(range(7))  # 10 - 4 + 1 places
+
+
+def test_a_centred_patch_stays_inside_the_image() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_start(rng, (10, 10, 10), (4, 4, 4), (5, 0, 9)) == (3, 0, 6)
+
+
+def test_an_image_smaller_than_the_patch_lies_in_its_middle() -> None:
+    assert draw_start(np.random.default_rng(0), (4, 9), (8, 8), (1, 8)) == (-2, 1)
+
+
+# the loader
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 9, 12, 50])
+def test_the_last_third_of_a_batch_is_forced_to_hold_foreground(batch_size: int, tmp_path: Path) -> None:
+    label = np.zeros((30, 30, 30), dtype=np.uint8)
+    label[29, 3, 29] = 1  # one voxel of 27,000, in the last of the image's 28 x 28 x 28 places for a patch
+    batch = next(loader(stored(tmp_path, label), (3, 3, 3), batch_size=batch_size))
+    assert [bool(patch.label.any()) for patch in batch] == [j >= round(batch_size * 0.67) for j in range(batch_size)]
+
+
+def test_rare_labels_are_the_centre_as_often_as_common_ones(tmp_path: Path) -> None:
+    label = np.full((12, 12, 12), 1, dtype=np.uint8)
+    label[6, 6, 6] = 2
+    batch = next(loader(stored(tmp_path, label), (1, 1, 1), batch_size=900))
+    forced = [int(patch.label[0, 0, 0]) for patch in batch[603:]]
+    assert forced.count(2) / len(forced) == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(len(forced)))
+
+
+def test_a_case_without_any_label_gives_random_patches(tmp_path: Path) -> None:
+    batch = next(loader(stored(tmp_path, np.zeros((6, 6, 6))), (4, 4, 4)))
+    assert all(patch.label.shape == (4, 4, 4) and not patch.label.any() for patch in batch)
+
+
+def test_cases_take_turns_at_random(tmp_path: Path) -> None:
+    cases = {name: stored(tmp_path, blobs(6, 6, 6), name)[name] for name in ("a", "b", "c")}
+    ids = [patch.case_id for patch in next(loader(cases, (4, 4, 4), batch_size=60))]
+    assert min(ids.count(name) for name in cases) > 10
+
+
+@pytest.mark.parametrize("posed", [False, True])
+def test_image_label_and_previous_are_read_at_the_same_place(posed: bool, tmp_path: Path) -> None:
+    cases = stored(tmp_path, blobs(20, 18, 22), cascade=True)
+    batch = next(loader(cases, (8, 6, 8), batch_size=40, posed=posed))
+    assert any(patch.pose is not None for patch in batch) == posed
+    for patch in batch:
+        assert patch.previous is not None
+        assert patch.label.shape == region_size((8, 6, 8), patch.pose)
+        assert np.array_equal(patch.image[0], patch.label)
+        inside = patch.image[1] > 0
+        assert np.array_equal(patch.previous[inside], 2 - patch.label[inside])
+        assert not patch.label[~inside].any()
+
+
+def test_a_posed_region_is_centred_where_the_plain_patch_would_be(tmp_path: Path) -> None:
+    """With every voxel numbered, the middle of a region tells where it lies: it must be able to reach the border."""
+    cases = stored(tmp_path, blobs(8, 8, 8))  # as large as the patch: only one place is possible
+    for patch in next(loader(cases, (8, 8, 8), batch_size=40, posed=True)):
+        margin = [(size - 8) // 2 for size in patch.label.shape]
+        z, y, x = (slice(m, m + 8) for m in margin)
+        assert np.array_equal(patch.image[1, z, y, x], cases["case"].image[1])
+
+
+def test_slices_are_cut_from_volumes(tmp_path: Path) -> None:
+    label = blobs(5, 12, 12)
+    for patch in next(loader(stored(tmp_path, label), (8, 8), batch_size=30, posed=True)):
+        assert patch.image.shape == (2, *region_size((8, 8), patch.pose))
+        assert np.array_equal(patch.image[0], patch.label)
+        numbers = patch.image[1][patch.image[1] > 0] - 1
+        assert len({int(number) // 144 for number in numbers}) == 1  # 12 x 12 voxels per slice: all of one slice
+
+
+def test_every_slice_can_be_drawn_and_forced_ones_hold_foreground(tmp_path: Path) -> None:
+    label = np.zeros((5, 12, 12), dtype=np.uint8)
+    label[3, 2, 9] = 1
+    batch = next(loader(stored(tmp_path, label), (4, 4), batch_size=60))
+    slices = [int(patch.image[1, 0, 0] - 1) // 144 for patch in batch]
+    assert set(slices[:40]) == set(range(5))
+    assert all(patch.label.any() for patch in batch[40:])
+    assert set(slices[40:]) == {3}
+
+
+def test_an_image_of_one_slice_smaller_than_the_patch_is_padded(tmp_path: Path) -> None:
+    label = np.ones((1, 4, 20), dtype=np.uint8)
+    for patch in next(loader(stored(tmp_path, label), (8, 8))):
+        assert patch.label.sum(axis=0).tolist() == [4] * 8
+        assert patch.label.sum(axis=1).tolist() == [0, 0, 8, 8, 8, 8, 0, 0]
+
+
+def same(first: list[Patch], second: list[Patch]) -> bool:
+    return all(np.array_equal(a.image, b.image) for a, b in zip(first, second, strict=True))
+
+
+def test_batches_are_a_function_of_the_seed(tmp_path: Path) -> None:
+    cases = stored(tmp_path, blobs(20, 20, 20))
+    first, second, other = (loader(cases, (8, 8, 8), posed=True) for _ in range(3))
+    other.reseed(1, 2)
+    runs = [[next(one) for _ in range(3)] for one in (first, second, other)]
+    assert all(same(a, b) for a, b in zip(runs[0], runs[1], strict=True))
+    assert not same(runs[0][0], runs[0][1])
+    assert not same(runs[0][0], runs[2][0])
+
+
+# transforms of a user's own
+
+
+@pytest.mark.parametrize("patch_size", [(8, 8, 8), (8, 8)])
+def test_a_batchgenerators_transform_changes_images(patch_size: tuple[int, ...], tmp_path: Path) -> None:
+    cases = stored(tmp_path, blobs(20, 20, 20))
+    double = BrightnessMultiplicativeTransform(multiplier_range=(2.0, 2.0001))
+    plain, doubled = next(loader(cases, patch_size)), next(loader(cases, patch_size, transforms=(double,)))
+    assert np.allclose(doubled[0].image, 2 * plain[0].image, rtol=1e-3)  # sample 0: drawn before any transform ran
+    assert np.array_equal(doubled[0].label, plain[0].label)
+
+
+def test_a_spatial_batchgenerators_transform_moves_image_label_and_previous_alike(tmp_path: Path) -> None:
+    cases = stored(tmp_path, blobs(8, 8, 8), cascade=True)
+    original = cases["case"].image[1]
+    batch = next(loader(cases, (8, 8, 8), batch_size=20, transforms=(MirrorTransform((0, 1, 2)),)))
+    assert any(not np.array_equal(patch.image[1], original) for patch in batch)
+    for patch in batch:
+        assert np.array_equal(patch.image[0], patch.label)
+        assert patch.previous is not None
+        assert np.array_equal(patch.previous, 2 - patch.label)
+
+
+def test_transforms_are_a_function_of_the_seed_too(tmp_path: Path) -> None:
+    cases = stored(tmp_path, blobs(20, 20, 20))
+    transforms = (BrightnessMultiplicativeTransform((0.5, 2)),)
+    first, second = (loader(cases, (8, 8, 8), transforms=transforms) for _ in range(2))
+    assert same(next(first), next(second))
+    assert not same(next(first), next(loader(cases, (8, 8, 8), transforms=transforms)))
+
+
+def test_a_transform_that_crops_is_refused_with_both_shapes(tmp_path: Path) -> None:
+    cropping = loader(stored(tmp_path, blobs(20, 20, 20)), (8, 8, 8), transforms=(CenterCropTransform((4, 4, 4)),))
+    with pytest.raises(UsageError, match=r"\(2, 8, 8, 8\) into \(2, 4, 4, 4\).*leave out transforms that crop"):
+        next(cropping)

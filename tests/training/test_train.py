@@ -1,0 +1,297 @@
+"""A training ends when it should, resumes as if it had never stopped, and says what went wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from batchgenerators.transforms.color_transforms import BrightnessTransform
+
+from nnlite.data.labels import Labels
+from nnlite.errors import CheckpointError, NnliteError
+from nnlite.planning.configurations import Configuration, ConfigurationName
+from nnlite.planning.fingerprint import IntensityProperties
+from nnlite.planning.planner import Plan
+from nnlite.planning.topology import plan_topology
+from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
+from nnlite.preprocessing.store import CaseStore, StoredCase
+from nnlite.training.checkpoint import load_model
+from nnlite.training.config import TrainConfig
+from nnlite.training.curves import EpochRecord, read_log
+from nnlite.training.train import Course, TrainFiles, train
+
+INTENSITY = IntensityProperties(
+    mean=0.0, median=0.0, std=1.0, min=-3.0, max=3.0, percentile_00_5=-2.5, percentile_99_5=2.5
+)
+
+
+def plan(name: ConfigurationName = "3d") -> Plan:
+    """A plan whose configurations are all as small as can be."""
+    configurations = {}
+    names: tuple[ConfigurationName, ...] = ("3d-lowres", "3d-cascade") if name == "3d-cascade" else (name,)
+    for one in names:
+        ndim = 2 if one == "2d" else 3
+        topology, patch = plan_topology((1.0,) * ndim, (16,) * ndim, base_features=4)
+        configurations[one] = Configuration(
+            name=one,
+            spacing_mm=(1.0,) * ndim,
+            median_shape=(20.0,) * ndim,
+            patch_size=patch,
+            batch_size=3,
+            normalization=("zscore",),
+            use_nonzero_mask=(False,),
+            batch_dice=False,
+            topology=topology,
+            previous_stage="3d-lowres" if one == "3d-cascade" else None,
+            reasons={},
+        )
+    return Plan(
+        dataset="phantom",
+        device="cpu",
+        planner="plain",
+        memory_gib=None,
+        transpose=(0, 1, 2),
+        channels=("MR",),
+        labels=Labels(names=("background", "ball", "core"), values=(0, 1, 2)),
+        intensities=(INTENSITY,),
+        training_cases=3,
+        configurations=dict(configurations),
+        reasons={},
+    )
+
+
+def store_cases(folder: Path, *, cascade: bool = False) -> dict[str, StoredCase]:
+    """Three noisy volumes with a ball and its core."""
+    store = CaseStore(folder)
+    shape = (18, 20, 22)
+    restoration = Restoration(
+        case_id="",
+        shape=shape,
+        box=((0, 18), (0, 20), (0, 22)),
+        transpose=(0, 1, 2),
+        cropped_shape=shape,
+        spacing_mm=(1.0, 1.0, 1.0),
+        resampled_shape=shape,
+        resampled_spacing_mm=(1.0, 1.0, 1.0),
+    )
+    distance = np.linalg.norm(np.moveaxis(np.indices(shape), 0, -1) - (9, 10, 11), axis=-1)
+    label = ((distance < 7).astype(np.uint8) + (distance < 3)).astype(np.uint8)
+    for number in range(3):
+        image = label + np.random.default_rng(number).normal(0, 0.3, shape)
+        case = PreprocessedCase(
+            case_id=f"case_{number}",
+            image=image[None].astype(np.float32),
+            label=label,
+            previous=label if cascade else None,
+            restoration=replace(restoration, case_id=f"case_{number}"),
+        )
+        store.write(case)
+    return {case_id: store.open(case_id) for case_id in store.ids()}
+
+
+CONFIG = TrainConfig(epochs=3, iterations=2, validation_iterations=2, optimizer="adamw", learning_rate=3e-3, seed=4)
+
+
+def files(folder: Path) -> TrainFiles:
+    names = {"log": "log.jsonl", "plot": "progress.png", "best": "best.safetensors", "last": "last.pt"}
+    return TrainFiles(final=folder / "final.safetensors", **{kind: folder / name for kind, name in names.items()})
+
+
+def run(
+    folder: Path, config: TrainConfig = CONFIG, name: ConfigurationName = "3d", **others
+) -> dict[str, torch.Tensor]:
+    """Train on the cases in ``folder``/cases, and give the weights."""
+    made = plan(name)
+    if not (folder / "cases").exists():
+        store_cases(folder / "cases", cascade=name == "3d-cascade")
+    store = CaseStore(folder / "cases")
+    checkpoint = train(
+        made,
+        made.configuration(name),
+        config,
+        fold="fold0",
+        training_cases={case_id: store.open(case_id) for case_id in ("case_0", "case_1")},
+        files=files(folder),
+        device=torch.device("cpu"),
+        **{"validation_cases": {"case_2": store.open("case_2")}, **others},
+    )
+    return checkpoint.weights
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def prefetching() -> bool:
+    return any(thread.name == "prefetch" for thread in threading.enumerate())
+
+
+class PowerCutError(Exception):
+    """What ends a training in the middle."""
+
+
+def power_cut_after(epochs: int) -> Callable[[EpochRecord], None]:
+    def stop(epoch: EpochRecord) -> None:
+        if epoch.epoch + 1 == epochs:
+            raise PowerCutError
+
+    return stop
+
+
+def course_of(folder: Path) -> list[tuple]:
+    return [
+        (e.epoch, e.learning_rate, e.train_loss, e.validation_loss, e.pseudo_dice) for e in read_log(files(folder).log)
+    ]
+
+
+def test_a_training_leaves_its_log_plot_and_models(tmp_path: Path) -> None:
+    seen: list[EpochRecord] = []
+    weights = run(tmp_path, on_epoch=seen.append)
+    assert seen == read_log(files(tmp_path).log)
+    assert [epoch.epoch for epoch in seen] == [0, 1, 2]
+    assert all(epoch.epochs == 3 for epoch in seen)
+    assert all(0 <= epoch.data_wait_share <= 1 for epoch in seen)
+    assert all(len(epoch.pseudo_dice) == 2 for epoch in seen)
+    assert [epoch.learning_rate for epoch in seen] == pytest.approx([3e-3 * (1 - e / 3) ** 0.9 for e in range(3)])
+    assert seen[-1].eta_s == 0
+    final = load_model(files(tmp_path).final)
+    assert equal(final.weights, weights)
+    assert (final.card.fold, final.card.epoch, final.card.mirror_axes) == ("fold0", 3, (0, 1, 2))
+    assert load_model(files(tmp_path).best).card.epoch in (1, 2, 3)
+    assert files(tmp_path).plot.exists()
+
+
+@pytest.mark.parametrize("name", ["2d", "3d-cascade"])
+def test_slices_and_cascades_train_too(name: ConfigurationName, tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=1), name)
+    assert len(read_log(files(tmp_path).log)) == 1
+
+
+def test_training_learns_what_is_easy_to_see(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=4, iterations=25, learning_rate=1e-2))
+    losses = [epoch.train_loss for epoch in read_log(files(tmp_path).log)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_resumed_training_equals_one_that_never_stopped_to_the_bit(optimizer: str, tmp_path: Path) -> None:
+    config = replace(CONFIG, optimizer=optimizer)
+    whole = run(tmp_path / "whole", config)
+    with pytest.raises(PowerCutError):
+        run(tmp_path / "cut", config, on_epoch=power_cut_after(1))
+    assert not files(tmp_path / "cut").final.exists()
+    assert equal(run(tmp_path / "cut", config, resume=True), whole)
+    assert course_of(tmp_path / "cut") == course_of(tmp_path / "whole")
+
+
+def test_an_epoch_that_was_logged_but_not_saved_is_run_again(tmp_path: Path) -> None:
+    with pytest.raises(PowerCutError):
+        run(tmp_path, on_epoch=power_cut_after(2))
+    log = files(tmp_path).log
+    before = course_of(tmp_path)
+    log.write_text(log.read_text() + log.read_text().splitlines()[-1].replace('"epoch": 1', '"epoch": 2') + "\n")
+    run(tmp_path, resume=True)
+    assert [line[0] for line in course_of(tmp_path)] == [0, 1, 2]
+    assert course_of(tmp_path)[:2] == before
+
+
+def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=1))
+    run(tmp_path, replace(CONFIG, epochs=2), resume=True)
+    assert [epoch.epochs for epoch in read_log(files(tmp_path).log)] == [1, 2]
+    assert load_model(files(tmp_path).final).card.epoch == 2
+
+
+def test_the_seed_decides_the_result(tmp_path: Path) -> None:
+    short = replace(CONFIG, epochs=1, iterations=1, validation_iterations=1)
+    first, again, other = (
+        run(tmp_path / name, replace(short, seed=seed)) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert equal(first, again)
+    assert not equal(first, other)
+
+
+def test_a_time_budget_ends_the_training_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    started = time.monotonic()
+    endless = replace(CONFIG, epochs=10**6, iterations=10**6, validation_iterations=1, time_budget_s=1.5)
+    run(tmp_path, endless)
+    assert 1.5 <= time.monotonic() - started < 15
+    (epoch,) = read_log(files(tmp_path).log)
+    assert epoch.eta_s == 0
+    assert epoch.epochs == 1
+    assert not prefetching()
+
+
+def test_without_validation_cases_there_is_a_final_model_but_no_best(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=1), validation_cases={})
+    (epoch,) = read_log(files(tmp_path).log)
+    assert (epoch.validation_loss, epoch.mean_pseudo_dice, epoch.pseudo_dice) == (None, None, (None, None))
+    assert files(tmp_path).final.exists()
+    assert not files(tmp_path).best.exists()
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_keeps_the_epochs_before(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=1))
+    image = np.load(tmp_path / "cases" / "case_0.image.npy")
+    for case_id in ("case_0", "case_1"):
+        np.save(tmp_path / "cases" / f"{case_id}.image.npy", np.full_like(image, np.nan))
+    with pytest.raises(NnliteError, match=r"training loss became nan in epoch 1.*the epochs before it are kept"):
+        run(tmp_path, resume=True)
+    assert len(read_log(files(tmp_path).log)) == 1
+    assert not prefetching()
+
+
+def test_an_error_of_the_loader_comes_out_as_it_was_and_ends_its_thread(tmp_path: Path) -> None:
+    def broken(**content: np.ndarray) -> dict:
+        raise PowerCutError("in the transform")
+
+    with pytest.raises(PowerCutError, match="in the transform"):
+        run(tmp_path, transforms=(broken,))
+    assert not prefetching()
+
+
+def test_an_error_of_the_device_ends_the_thread_of_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("nnlite.training.learner.deep_supervision_loss", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        run(tmp_path)
+    assert caught.traceback  # the frames of the training are still held
+    assert not prefetching()
+
+
+def test_a_users_batchgenerators_transform_takes_part_in_the_training(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1)
+    transforms = (BrightnessTransform(mu=0, sigma=1, per_channel=False),)
+    plain, first, again = (
+        run(tmp_path / name, config, transforms=chosen)
+        for name, chosen in (("plain", ()), ("first", transforms), ("again", transforms))
+    )
+    assert not equal(plain, first)
+    assert equal(first, again)
+
+
+def test_resuming_without_a_state_or_with_that_of_another_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
+        run(tmp_path / "none", resume=True)
+    run(tmp_path / "flat", replace(CONFIG, epochs=1), "2d")
+    with pytest.raises(CheckpointError, match=r"last\.pt belongs to another plan or version"):
+        run(tmp_path / "flat", CONFIG, "3d", resume=True)
+
+
+def test_the_best_epoch_is_chosen_by_the_moving_average() -> None:
+    course = Course()
+    assert course.follow(0.5)  # the average starts with the first number
+    assert not course.follow(None)  # an epoch that tells nothing
+    assert not course.follow(0.4)  # 0.9 x 0.5 + 0.1 x 0.4 = 0.49
+    assert course.moving_dice == pytest.approx(0.49)
+    assert not course.follow(0.55)  # a good epoch, but the average is only 0.496
+    assert course.follow(0.6)  # 0.5064
+    assert course.best_dice == pytest.approx(0.5064)
