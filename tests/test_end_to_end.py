@@ -185,7 +185,7 @@ def test_several_channels_are_read_from_a_file_each(tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p0.mha", "p1.mha"]
     lonely = tmp_path / "mr" / "imagesTr" / "p0_0000.mha"
     said = complaint("predict", tmp_path / "mr", lonely, "-o", tmp_path / "out", "--device", "cpu", *work)
-    assert "p0 has 1 channels, the plan was made for 2: T1, FLAIR" in said
+    assert "p0: 1 instead of 2 channels (T1, FLAIR)" in said
 
 
 def test_colour_pictures_become_2d_masks(tmp_path: Path):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nnlite.data.dataset import default_name, find_dataset, find_images
+from nnlite.data.dataset import Case, default_name, find_dataset, find_images
 from nnlite.data.image import read_channels, write_image, write_mask
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record
-from nnlite.errors import CheckpointError, DatasetError, UsageError
+from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError
 from nnlite.evaluation.scores import Summary
 from nnlite.inference.predict import Model, predict_image
 from nnlite.inference.sliding_window import WINDOW_STEP
@@ -56,7 +56,7 @@ def predict(
     configuration with the highest mean Dice over its held-out cases is used unless ``configuration`` names one, and all
     its trained folds are averaged unless ``folds`` names some. A mask has its image's geometry and format, and the
     label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii.gz``, one channel per
-    label.
+    label. Images that cannot be read are told of at the end, in one ``ImageError``, when all others are predicted.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
@@ -65,30 +65,39 @@ def predict(
     network = _load(runs, device=target, mirroring=mirroring, step=step)
     cases = find_images(inputs, len(network.plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
-    masks, seconds = [], []
+    masks, seconds, faults = [], [], []
     for done, case in enumerate(cases, start=1):
         started = time.perf_counter()
-        image = read_channels(case.images)
-        mask_path = output / f"{case.id}{image.stored.mask_suffix}"
-        if mask_path.resolve() in given:
-            raise UsageError(
-                f"the mask of {case.id} would overwrite its image {mask_path}; choose another folder with -o"
-            )
-        prediction = predict_image(network, case.id, image, probabilities=probabilities)
-        write_mask(mask_path, network.plan.labels.to_values(prediction.indices), like=image)
-        if prediction.probabilities is not None:
-            path = output / f"{case.id}{PROBABILITIES_SUFFIX}"
-            voxels = prediction.probabilities.astype(np.float32)  # no image format holds float16
-            write_image(path, voxels, image.geometry, planar=image.planar)
-        masks.append(mask_path)
-        seconds.append(time.perf_counter() - started)
+        try:
+            masks.append(_predict_case(network, case, output, given, probabilities=probabilities))
+            seconds.append(time.perf_counter() - started)
+        except ImageError as error:  # one broken scan must not cost the night that a thousand others take
+            faults.append(f"{case.id}: {error}")
         progress("predict", done, len(cases))
+    if faults:
+        headline = f"{len(faults)} of {len(cases)} cases could not be predicted, the others are in {output}:"
+        raise ImageError("\n  ".join([headline, *faults]))
     return PredictResult(
         masks=tuple(masks),
         configuration=network.configuration.name,
         folds=tuple(run.fold for run in runs),
         seconds_per_case=tuple(seconds),
     )
+
+
+def _predict_case(model: Model, case: Case, output: Path, given: set[Path], *, probabilities: bool) -> Path:
+    """Predict one case and write its mask, whose path is returned; files in ``given`` are not overwritten."""
+    image = read_channels(case.images)
+    mask_path = output / f"{case.id}{image.stored.mask_suffix}"
+    if mask_path.resolve() in given:
+        raise UsageError(f"the mask of {case.id} would overwrite its image {mask_path}; choose another folder with -o")
+    prediction = predict_image(model, case.id, image, probabilities=probabilities)
+    write_mask(mask_path, model.plan.labels.to_values(prediction.indices), like=image)
+    if prediction.probabilities is not None:
+        path = output / f"{case.id}{PROBABILITIES_SUFFIX}"
+        voxels = prediction.probabilities.astype(np.float32)  # no image format holds float16
+        write_image(path, voxels, image.geometry, planar=image.planar)
+    return mask_path
 
 
 def _runs(model: Path, work: Path, configuration: str | None, folds: Sequence[str]) -> tuple[RunFolder, ...]:

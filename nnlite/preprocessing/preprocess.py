@@ -95,8 +95,8 @@ def preprocess(
     """
     if image.shape[0] != len(plan.channels):
         raise ImageError(
-            f"{case_id} has {image.shape[0]} channels, the plan was made for {len(plan.channels)}: "
-            f"{', '.join(plan.channels)}; give the same channels in the same order"
+            f"{case_id}: {image.shape[0]} instead of {len(plan.channels)} channels ({', '.join(plan.channels)}); "
+            "give the channels that were trained on, in the same order"
         )
     restoration = _restoration(case_id, image, spacing_mm, plan, configuration)
     new_shape = restoration.resampled_shape

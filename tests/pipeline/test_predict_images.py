@@ -13,7 +13,7 @@ import pytest
 from nnlite import pipeline
 from nnlite.data.image import read_image, read_label
 from nnlite.data.records import read_record, write_record
-from nnlite.errors import CheckpointError, DatasetError, UsageError, WorkspaceError
+from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.workspace import RunFolder, Workspace
 
@@ -142,6 +142,16 @@ def test_inputs_that_hold_no_image_are_refused(balls: Path, workspace: Workspace
     (tmp_path / "notes").mkdir()
     with pytest.raises(DatasetError, match="notes is or holds no image"):
         pipeline.predict(balls, [tmp_path / "notes"], tmp_path / "out", work=workspace.root, device="cpu")
+
+
+def test_a_broken_image_is_told_of_when_all_others_are_predicted(balls: Path, workspace: Workspace, tmp_path: Path):
+    images = tmp_path / "images"
+    shutil.copytree(balls / "images", images)
+    broken = images / "ball_0.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"1 of 5 cases could not be predicted.*\n  ball_0: .*ball_0\.nii\.gz"):
+        pipeline.predict(balls, [images], tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
+    assert sorted(mask.name for mask in (tmp_path / "out").iterdir()) == [f"ball_{n}.nii.gz" for n in (1, 2, 3, 4)]
 
 
 def test_an_image_is_never_overwritten_by_its_mask(balls: Path, workspace: Workspace, tmp_path: Path):

@@ -250,7 +250,7 @@ def test_logits_of_another_grid_are_refused():
 
 
 def test_a_wrong_number_of_channels_is_told_with_those_of_the_plan():
-    with pytest.raises(ImageError, match="extra has 2 channels, the plan was made for 1: channel 0"):
+    with pytest.raises(ImageError, match=r"extra: 2 instead of 1 channels \(channel 0\)"):
         preprocess("extra", np.ones((2, 4, 4, 4)), ISO, make_plan(), make_configuration(ISO))
 
 
