@@ -48,7 +48,7 @@ RECIPES = {
         description={"labels": {"background": 0, "cell interior": 255}},
     ),
     "cells": Recipe(configuration="2d", time_budget="10m", needed_dice=0.80),
-    "sarcoma": Recipe(configuration="3d", time_budget="10m", needed_dice=None),
+    "sarcoma": Recipe(configuration="3d", time_budget="5m", needed_dice=None),
 }
 
 
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("nnlite_work"))
     parser.add_argument("--out", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.datasets:
         result = run(name, RECIPES[name], arguments.data, arguments.work)
         path = arguments.out / f"real-data-{name}.json"
