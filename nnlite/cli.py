@@ -10,6 +10,7 @@ import errno
 import logging
 import re
 import shlex
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -21,7 +22,8 @@ from nnlite import cli_output as show
 from nnlite.errors import NnliteError, UsageError
 
 if TYPE_CHECKING:
-    from nnlite.planning.memory import Planner
+    from nnlite.pipeline.plan_request import Residual
+    from nnlite.planning.memory import Preset
 
 WRONG_INPUT = 2  # exit status of everything a user can repair, as for a misspelt option
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -29,7 +31,6 @@ ARGUMENTS = "nnlite.arguments"  # where the arguments wait for the message that 
 
 CONFIGURATIONS = ("2d", "3d", "3d-lowres", "3d-cascade")
 FOLDS = ("fold0", "fold1", "fold2", "fold3", "fold4", "all")
-PLANNERS = ("plain", "residual-M", "residual-L", "residual-XL")
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -94,38 +95,32 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def parse_configuration(name: str) -> str:
-    """A configuration's name as it is, if there is one of that name."""
-    if name not in CONFIGURATIONS:
-        raise UsageError(f'there is no configuration "{name}"; CONFIG is one of {", ".join(CONFIGURATIONS)}')
-    return name
+def one_of(names: Sequence[str], *, what: str, where: str) -> Callable[[str], str]:
+    """A parser that gives back a name as it is if it is one of ``names``; else UsageError names them all.
+
+    >>> one_of(("auto", "cpu"), what="device", where="--device")("cpu")
+    'cpu'
+    """
+
+    def parse(name: str) -> str:
+        if name not in names:
+            raise UsageError(f'there is no {what} "{name}"; {where} is one of {", ".join(names)}')
+        return name
+
+    return parse
 
 
-def parse_fold(name: str) -> str:
-    """A fold's name as it is, if there is one of that name."""
-    if name not in FOLDS:
-        raise UsageError(f'there is no fold "{name}"; FOLD is one of {", ".join(FOLDS)}')
-    return name
-
-
-def parse_device(name: str) -> str:
-    """A device's name as it is, if it is one nnlite knows."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f'there is no device "{name}"; --device is one of auto, cpu, cuda')
-    return name
+parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG")
+parse_fold = one_of(FOLDS, what="fold", where="FOLD")
+parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
+parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
+parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 
 
 def _log_more(wanted: bool) -> None:
     if wanted:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("nnlite").setLevel(logging.INFO)  # not of the libraries: they have much to say
-
-
-def parse_planner(name: str) -> str:
-    """A planner's name as it is, if there is one of that name."""
-    if name not in PLANNERS:
-        raise UsageError(f'there is no planner "{name}"; --planner is one of {", ".join(PLANNERS)}')
-    return name
 
 
 def _print_version(wanted: bool) -> None:
@@ -183,31 +178,76 @@ def check(dataset: DatasetPath, work: Work = DEFAULT_WORK, verbose: Verbose = Fa
 
 @app.command()
 def plan(
-    dataset: DatasetPath,
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="DATASET", help="Folder of the dataset, or its list of cases.")
+    ] = None,
     gpu_memory: Annotated[
         float | None,
         typer.Option("--gpu-memory", metavar="GB", min=1.0, help="Memory to plan for. [default: this GPU's, else 8]"),
     ] = None,
-    planner: Annotated[
-        str, typer.Option(metavar="NAME", parser=parse_planner, help=f"Network: {', '.join(PLANNERS)}.")
-    ] = "plain",
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", parser=parse_preset, help="nnunet: exactly as nnU-Net plans. [default: nnlite]"),
+    ] = None,
+    residual: Annotated[
+        str | None,
+        typer.Option(metavar="M|L|XL", parser=parse_residual, help="A deep residual encoder instead of the plain one."),
+    ] = None,
+    from_plan: Annotated[
+        Path | None, typer.Option("--from", metavar="OTHER_PLAN", help="Take all decisions from another plan.json.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="CONFIG.KEY=VALUE", help="Decide by hand, as 3d.patch_size=96,96,96."),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
+    fingerprint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Plan without a dataset from nnlite's or nnU-Net's fingerprint."),
+    ] = None,
+    labels: Annotated[
+        int | None, typer.Option(metavar="N", help="With --fingerprint: number of labels, background included.")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="With --fingerprint: the channels, as CT or T1,T2.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --fingerprint: the dataset. [default: the file's folder]")
+    ] = None,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
 ) -> None:
     """Check a dataset, then decide spacing, patch, batch and network, each with its reason."""
+    if (dataset is None) == (fingerprint is None):
+        raise UsageError("plan a DATASET, or a finished fingerprint with --fingerprint FILE: one of the two")
+    if fingerprint is None and (labels, channels, name) != (None, None, None):
+        raise UsageError("--labels, --channels and --name belong to --fingerprint; a DATASET names its own")
+    if fingerprint is not None and (labels is None or channels is None):
+        raise UsageError(
+            "--fingerprint needs --labels N (background included) and --channels NAME,NAME: it names neither"
+        )
     from nnlite import pipeline
 
-    with show.progress_bars() as progress:
-        result = pipeline.plan(
-            dataset,
-            work=work,
-            device=device,
-            memory_gib=gpu_memory,
-            planner=cast("Planner", planner),
-            progress=progress,
-        )
+    options: dict[str, Any] = {
+        "work": work,
+        "device": device,
+        "memory_gib": gpu_memory,
+        "preset": cast("Preset | None", preset),
+        "residual": cast("Residual | None", residual),
+        "from_plan": from_plan,
+        "overrides": overrides or (),
+    }
+    if fingerprint is not None and labels is not None and channels is not None:
+        names = [channel.strip() for channel in channels.split(",")]
+        result = pipeline.plan_fingerprint(fingerprint, labels=labels, channels=names, name=name, **options)
+    else:
+        assert dataset is not None
+        with show.progress_bars() as progress:
+            result = pipeline.plan(dataset, progress=progress, **options)
     show.plan(result)
+    if explain:
+        show.reasons(result.plan)
 
 
 @app.command()

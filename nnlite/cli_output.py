@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nnlite.demo import Demo
     from nnlite.evaluation.scores import Scores
     from nnlite.pipeline import PlanResult, PredictResult, TrainResult
-    from nnlite.planning.planner import Configuration, Plan
+    from nnlite.planning.planner import Plan
     from nnlite.training.curves import EpochRecord
 
 WIDTH_WITHOUT_TERMINAL = 120  # as wide as the tables get; a pipe has no width of its own
@@ -137,9 +137,12 @@ def check_report(report: CheckReport) -> None:
 def plan(result: PlanResult) -> None:
     """The planned configurations, what to know about them, and where the plan lies."""
     planned = result.plan
-    table = _table("config", "spacing (mm)", "patch", "batch", "width", "stages", "parameters")
+    from nnlite.planning.cost import parameters, step_gib
+
+    memory_column = ["GiB"] if planned.memory_gib is not None else []
+    table = _table("config", "spacing (mm)", "patch", "batch", "width", "stages", "parameters", *memory_column)
     for configuration in planned.configurations.values():
-        topology = configuration.topology
+        topology, gib = configuration.topology, step_gib(planned, configuration)
         table.add_row(
             configuration.name,
             _times(configuration.spacing_mm, ".2f"),
@@ -147,7 +150,8 @@ def plan(result: PlanResult) -> None:
             str(configuration.batch_size),
             f"{topology.features[0]} to {max(topology.features)}",
             str(topology.stages),
-            f"{_parameters(planned, configuration) / 1e6:.2f} M",
+            f"{parameters(planned, configuration) / 1e6:.2f} M",
+            *([] if gib is None else [f"{gib:.1f}"]),
         )
     memory = f", {planned.memory_gib:g} GiB" if planned.memory_gib is not None else ""
     line(f"{planned.dataset}: {planned.training_cases} cases, planned for {planned.device}{memory}")
@@ -155,6 +159,22 @@ def plan(result: PlanResult) -> None:
     for note in result.notes:
         line(note)
     line(f"plan, with the reason for each decision -> {result.path}")
+
+
+def reasons(planned: Plan) -> None:
+    """Every decision with its numbers, configuration by configuration."""
+    from nnlite.planning.cost import step_gib, step_multiplications
+
+    for what, why in planned.reasons.items():
+        line(f"{what}: {why}")
+    for name, configuration in planned.configurations.items():
+        line(f"\n{name}")
+        for what, why in configuration.reasons.items():
+            line(f"  {what}: {why}")
+        gib = step_gib(planned, configuration)
+        memory = "" if gib is None else f", about {gib:.1f} GiB by nnU-Net's estimate (not measured)"
+        billions = step_multiplications(planned, configuration) / 1e9
+        line(f"  a training step: {billions:.3g} billion multiplications{memory}")
 
 
 def training(results: Sequence[TrainResult]) -> None:
@@ -229,10 +249,3 @@ def _millilitres(volume: float | None) -> str:
 
 def _times(values: Sequence[float], form: str = "") -> str:
     return "x".join(format(value, form) for value in values)
-
-
-def _parameters(plan: Plan, configuration: Configuration) -> int:
-    from nnlite.planning.topology import parameter_count
-
-    previous = len(plan.labels.foreground) if configuration.previous_stage else 0
-    return parameter_count(configuration.topology, channels=len(plan.channels) + previous, labels=plan.labels.count)

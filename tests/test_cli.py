@@ -30,7 +30,7 @@ class FakePipeline(ModuleType):
         super().__init__("nnlite.pipeline")
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        for verb in VERBS:
+        for verb in (*VERBS, "plan_fingerprint"):
             setattr(self, verb, self._verb(verb))
 
     def _verb(self, verb: str) -> Callable[..., Any]:
@@ -216,7 +216,13 @@ def a_plan() -> SimpleNamespace:
 
     topology, patch = plan_topology((1.0, 1.0, 1.0), (40, 56, 40), base_features=8)
     configuration = SimpleNamespace(
-        name="3d", spacing_mm=(1.0, 1.0, 1.0), patch_size=patch, batch_size=2, topology=topology, previous_stage=None
+        name="3d",
+        spacing_mm=(1.0, 1.0, 1.0),
+        patch_size=patch,
+        batch_size=2,
+        topology=topology,
+        previous_stage=None,
+        reasons={"patch_size": "40 x 56 x 40: from 36 x 50 x 35", "batch_size": "2: at least 2"},
     )
     return SimpleNamespace(
         dataset="hippocampus",
@@ -226,6 +232,7 @@ def a_plan() -> SimpleNamespace:
         channels=("MRI",),
         labels=SimpleNamespace(foreground=("Anterior", "Posterior"), count=3),
         configurations={"3d": configuration},
+        reasons={"3d-lowres": "at full resolution the patch already has 142%"},
     )
 
 
@@ -242,6 +249,36 @@ def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
     assert row.split()[4:8] == ["8", "to", str(max(topology.features)), str(topology.stages)]
     assert "no 3d-lowres: small" in shown.stdout
     assert "-> w/hippocampus/plan.json" in shown.stdout
+
+
+def test_explain_prints_each_decision_with_its_numbers(pipeline: FakePipeline):
+    plan = a_plan()
+    pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=())
+    assert "patch_size: " not in nn("plan", "hippocampus").stdout
+    shown = nn("plan", "hippocampus", "--explain").stdout
+    for configuration in plan.configurations.values():
+        assert all(f"  {what}: {why}\n" in shown for what, why in configuration.reasons.items())
+    assert "3d-lowres: at full resolution the patch already has 142%\n" in shown
+    assert "  a training step: " in shown
+
+
+def test_plan_passes_on_what_was_decided_by_hand(pipeline: FakePipeline):
+    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    nn("plan", "d", "--set", "3d.batch_size=4", "--set", "2d.batch_size=9", "--preset", "nnunet", "--residual", "L")
+    options = pipeline.calls[0][2]
+    assert options["overrides"] == ["3d.batch_size=4", "2d.batch_size=9"]
+    assert (options["preset"], options["residual"], options["from_plan"]) == ("nnunet", "L", None)
+    nn("plan", "d", "--from", "other")
+    assert pipeline.calls[1][2]["from_plan"] == Path("other")
+
+
+def test_a_fingerprint_is_planned_without_a_dataset(pipeline: FakePipeline):
+    pipeline.answers["plan_fingerprint"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    shown = nn("plan", "--fingerprint", "f.json", "--labels", "3", "--channels", "T1, T2", "--name", "brain")
+    assert shown.exit_code == 0
+    [(verb, arguments, options)] = pipeline.calls
+    assert (verb, arguments) == ("plan_fingerprint", (Path("f.json"),))
+    assert (options["labels"], options["channels"], options["name"]) == (3, ["T1", "T2"], "brain")
 
 
 def report(faults: tuple[str, ...] = ()) -> SimpleNamespace:
@@ -333,7 +370,12 @@ def test_a_fold_that_was_finished_before_is_said_to_be_left_alone(pipeline: Fake
             ["train", "d", "3d", "all", "--time-budget", "9s", "--epochs", "9"],
             "error: --epochs and --time-budget both ",
         ),
-        (["plan", "d", "--planner", "XL"], 'error: there is no planner "XL"; --planner is one of plain, residual-M, '),
+        (["plan", "d", "--preset", "best"], 'error: there is no preset "best"; --preset is one of nnlite, nnunet'),
+        (["plan", "d", "--residual", "S"], 'error: there is no residual encoder "S"; --residual is one of M, L, XL'),
+        (["plan"], "error: plan a DATASET, or a finished fingerprint with --fingerprint FILE: one of the two"),
+        (["plan", "d", "--fingerprint", "f"], "error: plan a DATASET, or a finished fingerprint with --fingerprint"),
+        (["plan", "d", "--labels", "2"], "error: --labels, --channels and --name belong to --fingerprint; a DATASET "),
+        (["plan", "--fingerprint", "f", "--labels", "2"], "error: --fingerprint needs --labels N (background include"),
         (["plan", "d", "--device", "tpu"], 'error: there is no device "tpu"; --device is one of auto, cpu, cuda'),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from nnlite.cli_output import ProgressBars, _parameters, fraction, words_for_seconds
+from nnlite.cli_output import ProgressBars, fraction, words_for_seconds
+from nnlite.planning.cost import parameters
 from nnlite.planning.topology import plan_topology
 
 
@@ -66,4 +67,4 @@ def test_a_cascade_counts_the_weights_of_the_previous_stage_s_channels():
     plan = SimpleNamespace(channels=("MRI",), labels=SimpleNamespace(foreground=("a", "b"), count=3))
     alone, cascade = (SimpleNamespace(topology=topology, previous_stage=stage) for stage in (None, "3d-lowres"))
     kernel = 8 * 27  # 3x3x3 weights for each of the first stage's 8 features, per further input channel
-    assert _parameters(plan, cascade) - _parameters(plan, alone) == 2 * kernel  # type: ignore[arg-type]
+    assert parameters(plan, cascade) - parameters(plan, alone) == 2 * kernel  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -20,8 +21,9 @@ from nnlite.data.dataset import Description
 from nnlite.data.labels import Labels
 from nnlite.evaluation.scores import LabelScore
 from nnlite.planning.configurations import Configuration
-from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
-from nnlite.planning.memory import PRESETS, REFERENCE_BATCH
+from nnlite.planning.cost import step_gib
+from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
+from nnlite.planning.memory import MEMORY_REFERENCES, REFERENCE_BATCH
 from nnlite.planning.planner import Plan, make_plan
 from nnlite.planning.topology import Topology, multiply_adds, output_elements
 from nnlite.training.config import TrainConfig
@@ -192,7 +194,7 @@ def test_the_worked_example_of_the_plan_is_what_the_planner_answers():
     patch = " x ".join(map(str, gpu.patch_size))
     assert f"**{patch}**" in text
     assert f"**{elements:,}**" in text
-    fitting = round(PRESETS["plain"].elements[3] / elements * REFERENCE_BATCH[3])
+    fitting = round(MEMORY_REFERENCES["plain"].elements[3] / elements * REFERENCE_BATCH[3])
     assert f"= {fitting} samples fit" in text
     assert f"**batch is {gpu.batch_size}**" in text
     assert cpu.patch_size == gpu.patch_size
@@ -200,6 +202,33 @@ def test_the_worked_example_of_the_plan_is_what_the_planner_answers():
     assert f"takes {forward:.2f} billion" in text
     assert f"{3 * forward:.1f} billion; a batch of {cpu.batch_size} takes **{3 * forward * cpu.batch_size:.1f}" in text
     assert f"{cpu.topology.features[0]} to {cpu.topology.features[-1]}" in text
+
+
+@pytest.mark.realdata
+def test_the_page_on_gpu_plans_shows_what_both_presets_answer(reference_plans: Path):
+    text = (DOCS / "decisions" / "gpu-plan.md").read_text(encoding="utf-8")
+    shown = {line.split(" | ", 1)[1].rsplit(" | ", 1)[0] for line in text.splitlines() if " x " in line and "|" in line}
+    checked = 0
+    for folder in sorted(reference_plans.iterdir()):
+        found = from_nnunet(json.loads((folder / "fingerprint.json").read_text()))
+        given = json.loads((folder / "expected.json").read_text())
+        labels = Labels.from_table({f"label {value}": value for value in range(1, given["labels"])})
+        options = {"dataset": folder.name, "channels": given["channels"], "labels": labels, "memory_gib": 8}
+        plans = [make_plan(found, **options, preset=preset) for preset in ("nnunet", "nnlite")]
+        for name in ("2d", "3d", "3d-lowres"):
+            if name not in plans[0].configurations:
+                continue
+            pair = [one.configuration(name) for one in plans]
+            median = " x ".join(f"{length:g}" for length in pair[0].median_shape)
+            cells = (
+                [" x ".join(map(str, one.patch_size)) for one in pair],
+                [str(one.batch_size) for one in pair],
+                [f"{step_gib(plan, one):.1f}" for plan, one in zip(plans, pair, strict=True)],
+            )
+            row = " | ".join([name, median, *(" -> ".join(dict.fromkeys(cell)) for cell in cells)])
+            assert row in shown
+            checked += 1
+    assert checked == 18
 
 
 def test_links_between_pages_lead_somewhere():

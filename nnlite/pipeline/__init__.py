@@ -13,17 +13,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnlite.pipeline.evaluate_masks import evaluate
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
+    from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
     from nnlite.pipeline.predict_images import PredictResult, predict
     from nnlite.pipeline.prepare_cases import preprocess
     from nnlite.pipeline.train_folds import TrainResult, train
 
-__all__ = ["PlanResult", "PredictResult", "TrainResult", "check", "evaluate", "plan", "predict", "preprocess", "train"]
+__all__ = [
+    "PlanResult",
+    "PredictResult",
+    "TrainResult",
+    "check",
+    "evaluate",
+    "plan",
+    "plan_fingerprint",
+    "predict",
+    "preprocess",
+    "train",
+]
 
 _HOMES = {
     "evaluate": "evaluate_masks",
     "PlanResult": "plan_dataset",
     "check": "plan_dataset",
     "plan": "plan_dataset",
+    "plan_fingerprint": "plan_from_fingerprint",
     "PredictResult": "predict_images",
     "predict": "predict_images",
     "preprocess": "prepare_cases",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,12 @@ from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import make_splits
 from nnlite.errors import PlanError, WorkspaceError
-from nnlite.pipeline.machine import cores, device_name, gpu_memory_gib, has_gpu
+from nnlite.pipeline.machine import cores, has_gpu
+from nnlite.pipeline.plan_request import Residual, plan_request, read_plan_file
+from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
-from nnlite.planning.planner import Device, Plan, Planner, make_plan
+from nnlite.planning.memory import Preset
+from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
@@ -60,17 +64,30 @@ def plan(
     work: Path = DEFAULT_WORK,
     device: str = "auto",
     memory_gib: float | None = None,
-    planner: Planner = "plain",
+    preset: Preset | None = None,
+    residual: Residual | None = None,
+    from_plan: Path | None = None,
+    overrides: Sequence[str] = (),
     progress: Progress = silent,
 ) -> PlanResult:
     """Check a dataset and plan its configurations for a device and its memory; all of it lies in the workspace then.
 
     ``device`` "auto" plans for the GPU of this machine, where there is none for one of ``memory_gib`` (default: what
-    the planner was made for, 8 GiB for "plain"). ``planner`` is "plain" or one of nnU-Net's residual presets,
-    "residual-M", "residual-L", "residual-XL". Raises ``DatasetError`` with all faults if any case cannot be used.
+    the network was made for, 8 GiB for the plain one). ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
+    ``residual`` chooses one of nnU-Net's residual encoders. ``from_plan`` is another plan to take all this from.
+    ``overrides`` are single decisions, as "3d.patch_size=96,96,96". Raises ``DatasetError`` with all faults if any
+    case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
-    target, memory_gib = _target(device, memory_gib)  # a wrong device is refused before every case is read
+    # A wrong request is refused before every case is read.
+    request = plan_request(
+        device=device,
+        memory_gib=memory_gib,
+        preset=preset,
+        residual=residual,
+        from_plan=from_plan,
+        overrides=overrides,
+    )
     report = check_dataset(
         found,
         partial(_fingerprint, samples=samples_per_case(len(found.cases))),
@@ -82,16 +99,8 @@ def plan(
     fingerprint = merge(report.findings.values())
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
-    decided = make_plan(
-        fingerprint,
-        dataset=found.name,
-        channels=report.dataset.channels,
-        labels=labels,
-        device=target,
-        memory_gib=memory_gib,
-        planner=planner,
-    )
-    notes = (*_no_gpu(device, decided), *_runs_of_other_plans(workspace, decided))
+    decided = request.decide(fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
+    notes = (*_no_gpu(device, decided), *slow_steps(decided), *_runs_of_other_plans(workspace, decided))
     write_record(workspace.folder / "dataset.json", DatasetSource(root=str(found.root.resolve())))
     write_record(workspace.fingerprint, fingerprint)
     write_record(workspace.splits, make_splits([case.id for case in found.cases]))
@@ -106,7 +115,9 @@ def read_plan(workspace: Workspace) -> Plan:
             f"{workspace.dataset} has no plan in {workspace.root}; run nnlite plan first, "
             "or say with --work where the workspace lies"
         )
-    return read_record(workspace.plan, Plan, error=PlanError)
+    plan = read_plan_file(workspace.plan)
+    require_within_memory(plan)  # it may have been edited by hand
+    return plan
 
 
 def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> CaseFingerprint:
@@ -115,20 +126,9 @@ def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples:
     return case_fingerprint(case.id, image.array, label, spacing, samples=samples)
 
 
-def _target(device: str, memory_gib: float | None) -> tuple[Device, float | None]:
-    """Device to plan for and its memory; None leaves the memory to the planner."""
-    if device == "cpu":
-        return "cpu", None
-    if device == "cuda" and memory_gib is not None:
-        return "cuda", memory_gib  # for a GPU of that size, be it in this machine or in another
-    if device_name(device) == "cuda" and memory_gib is None:
-        memory_gib = gpu_memory_gib()
-    return "cuda", memory_gib
-
-
 def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
     """A note where the plan is for a GPU that this machine has not got."""
-    if device != "auto" or has_gpu():
+    if device != "auto" or decided.device == "cpu" or has_gpu():
         return ()
     return (
         f"there is no GPU here: planned for one of {decided.memory_gib:g} GiB (another with --gpu-memory); "

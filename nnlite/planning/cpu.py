@@ -13,6 +13,7 @@ from nnlite.planning.patch import (
     PatchFit,
     first_patch,
     longest_axis,
+    padded_axes,
     patch_reason,
     pooling_reason,
     require_pooling,
@@ -26,7 +27,6 @@ BATCHES = {2: (4, 8), 3: (2, 2)}  # smallest and largest batch by number of axes
 WIDE, NARROW = (16, 256), (8, 128)  # features at full resolution, and at most
 WIDE_IF_EDGE = {2: 128, 3: 32}  # 16 features need a patch of this edge, or half the image: context beats width
 SPARED_EDGE = 16  # voxels: an axis this short gives way last, or nothing would be left to pool
-LONGEST_PADDING = 1.2  # patch / median image: padding to the network's divisor beyond this computes mostly nothing
 
 
 def fit_cpu(
@@ -69,7 +69,7 @@ def _fit_width(
     steps = 0
     while True:
         cost = PASSES * multiply_adds(topology, patch, channels=channels, labels=labels)
-        too_long = _padded_axes(patch, median_shape)
+        too_long = padded_axes(patch, median_shape)
         if not too_long and cost * smallest_batch <= STEP_BUDGET:
             break
         axis = too_long[0] if too_long else longest_axis(patch, median_shape, spared_edge=SPARED_EDGE)
@@ -91,9 +91,3 @@ def _fit_width(
             "worth taking on a CPU",
         },
     )
-
-
-def _padded_axes(patch_size: Sequence[int], median_shape: Sequence[float]) -> list[int]:
-    """Axes along which the patch is much longer than the median image, only because the network must divide it."""
-    sizes = zip(patch_size, median_shape, strict=True)
-    return [axis for axis, (size, whole) in enumerate(sizes) if size > LONGEST_PADDING * whole]

@@ -70,6 +70,12 @@ class Fingerprint:
             _require_sane("a case", spacing, shape)
         if not self.intensities:
             raise PlanError("fingerprint: intensities holds no channel")
+        numbers = [getattr(channel, field.name) for channel in self.intensities for field in fields(channel)]
+        if not all(math.isfinite(number) for number in numbers):
+            raise PlanError(
+                "fingerprint: intensities are not all numbers, as if no case had a foreground voxel: there is nothing "
+                "to learn; check that labels hold values above 0 where the structures are"
+            )
         if not 0 < self.median_relative_size_after_crop <= 1:
             raise PlanError(
                 f"fingerprint: median_relative_size_after_crop is {self.median_relative_size_after_crop}, "

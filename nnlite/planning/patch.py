@@ -16,6 +16,7 @@ from nnlite.planning.topology import ISOTROPY_RATIO, LONE_AXIS_EDGES, SMALLEST_E
 
 FIRST_EDGE = {2: 2048, 3: 256}  # the first patch has as many voxels as a square or cube of this edge: more than fits
 SMALLEST_BATCH = 2  # a single sample gives too noisy a gradient
+LONGEST_PADDING = 1.2  # patch / median image: padding to the network's divisor beyond this computes mostly nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,16 @@ def longest_axis(patch_size: Sequence[int], median_shape: Sequence[float], *, sp
     """
     covered = [size / whole for size, whole in zip(patch_size, median_shape, strict=True)]
     return max(range(len(covered)), key=lambda axis: (patch_size[axis] > spared_edge, covered[axis], axis))
+
+
+def padded_axes(patch_size: Sequence[int], median_shape: Sequence[float]) -> list[int]:
+    """Axes along which the patch is much longer than the median image, only because the network must divide it.
+
+    >>> padded_axes((80, 640), (68.0, 513.0))
+    [1]
+    """
+    sizes = zip(patch_size, median_shape, strict=True)
+    return [axis for axis, (size, whole) in enumerate(sizes) if size > LONGEST_PADDING * whole]
 
 
 def require_pooling(topology: Topology, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:

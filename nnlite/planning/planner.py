@@ -1,7 +1,7 @@
 """Decide how a dataset is to be segmented: from its fingerprint to a plan in which every decision has its reason.
 
 Numbers in, numbers out: no torch, no files, milliseconds. The rules are those of nnU-Net (Isensee et al., Nature
-Methods 18, 203-211, 2021), whose plans this reproduces exactly; ``cpu.py`` is nnlite's own.
+Methods 18, 203-211, 2021), whose plans preset "nnunet" reproduces exactly; ``cpu.py`` is nnlite's own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
-from nnlite.planning.memory import PRESETS, Planner, fit_memory, require_memory
+from nnlite.planning.memory import MEMORY_REFERENCES, Planner, Preset, fit_memory, require_memory
 from nnlite.planning.patch import Fit, PatchFit
 from nnlite.planning.spacing import (
     coarser_spacings,
@@ -62,10 +62,15 @@ class Plan:
     training_cases: int
     configurations: dict[str, Configuration]
     reasons: dict[str, str]
+    preset: Preset = "nnlite"
 
     def __post_init__(self) -> None:
         if sorted(self.transpose) != [0, 1, 2]:
             raise PlanError(f"plan: transpose {self.transpose} must hold 0, 1 and 2 once each")
+        if (self.device == "cuda") != (self.memory_gib is not None):
+            raise PlanError(f"plan: memory_gib is {self.memory_gib} for {self.device}; a GPU has it, a CPU's is null")
+        if self.memory_gib is not None:
+            require_memory(self.memory_gib)
         if len(self.channels) != len(self.intensities):
             raise PlanError(f"plan: {len(self.channels)} channels but {len(self.intensities)} intensities")
         for key, configuration in self.configurations.items():
@@ -100,28 +105,32 @@ def make_plan(
     device: Device = "cuda",
     memory_gib: float | None = None,
     planner: Planner = "plain",
+    preset: Preset = "nnlite",
 ) -> Plan:
     """Plan all configurations that the dataset calls for.
 
     ``memory_gib`` is the GPU's, None for what the planner was made for (8, 8, 24 and 40 GiB); a CPU's plan has none.
-    PlanError if the numbers allow no plan.
+    ``preset`` "nnunet" gives nnU-Net's plan, for GPUs only. PlanError if the numbers allow no plan.
     """
-    preset = PRESETS[planner]
-    memory = None if device == "cpu" else preset.memory_gib if memory_gib is None else float(memory_gib)
-    _require_usable(fingerprint, channels, labels)
+    reference = MEMORY_REFERENCES[planner]
+    memory = None if device == "cpu" else reference.memory_gib if memory_gib is None else float(memory_gib)
+    require_usable(fingerprint, channels, labels)
     fit: Fit
     if memory is None:
-        fit = partial(fit_cpu, channels=len(channels), labels=labels.count, encoder=preset.encoder)
+        if preset == "nnunet":
+            raise PlanError("preset nnunet has plans for GPUs only; plan for a CPU with preset nnlite")
+        fit = partial(fit_cpu, channels=len(channels), labels=labels.count, encoder=reference.encoder)
         budget = "a step that is worth taking on a CPU"
     else:
         require_memory(memory)
-        fit = partial(fit_memory, labels=labels.count, preset=preset, memory_gib=memory)
+        fit = partial(fit_memory, labels=labels.count, planner=planner, memory_gib=memory, preset=preset)
         budget = f"{memory:g} GiB of GPU memory"
     transpose, configurations, missing = _configurations(fingerprint, channels, fit)
     return Plan(
         dataset=dataset,
         device=device,
         planner=planner,
+        preset=preset,
         memory_gib=memory,
         transpose=transpose,
         channels=tuple(channels),
@@ -130,15 +139,30 @@ def make_plan(
         training_cases=len(fingerprint.spacings_mm),
         configurations={configuration.name: configuration for configuration in configurations},
         reasons={
-            "planner": f"{planner}: a U-Net with a {preset.encoder} encoder, sized for {budget}",
-            "transpose": f"axis {'zyx'[transpose[0]]} has the largest target spacing (the first, if several do) "
-            "and comes first, so that 2D slices are the finest planes",
+            "planner": f"{planner}: a U-Net with a {reference.encoder} encoder, sized for {budget}",
+            "transpose": _transpose_reason(transpose, configurations),
             **missing,
         },
     )
 
 
-def _require_usable(fingerprint: Fingerprint, channels: Sequence[str], labels: Labels) -> None:
+def _transpose_reason(transpose: tuple[int, int, int], configurations: Sequence[Configuration]) -> str:
+    reason = (
+        f"axis {'zyx'[transpose[0]]} has the largest target spacing (the first, if several do) "
+        "and comes first, so that 2D slices are the finest planes"
+    )
+    spacing = next((one.spacing_mm for one in configurations if one.name == "3d"), None)
+    if spacing is None:
+        return reason
+    finest = min((1, 2), key=lambda axis: spacing[axis])
+    return (
+        f"{reason}: {spacing[0]:.3g} mm, {spacing[0] / spacing[finest]:.2g} x coarser than {'zyx'[transpose[finest]]} "
+        f"with {spacing[finest]:.3g} mm"
+    )
+
+
+def require_usable(fingerprint: Fingerprint, channels: Sequence[str], labels: Labels) -> None:
+    """PlanError unless there is a name for each channel and something to segment."""
     if len(channels) != len(fingerprint.intensities):
         raise PlanError(
             f"{len(channels)} channel names ({', '.join(channels)}) for images of {len(fingerprint.intensities)} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from nnlite.data.image import Geometry, write_image
 from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, PlanError, UsageError, WorkspaceError
-from nnlite.pipeline import machine, plan_dataset
+from nnlite.pipeline import machine, plan_dataset, plan_request
 from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Plan
@@ -81,7 +82,7 @@ def test_a_gpu_of_another_machine_is_planned_for_by_its_memory(balls: Path, tmp_
 def test_the_memory_of_a_gpu_that_is_there_is_used(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine, "has_gpu", lambda: True)
     monkeypatch.setattr(plan_dataset, "has_gpu", lambda: True)
-    monkeypatch.setattr(plan_dataset, "gpu_memory_gib", lambda: 11.0)
+    monkeypatch.setattr(plan_request, "gpu_memory_gib", lambda: 11.0)
     result = pipeline.plan(balls, work=tmp_path)
     assert (result.plan.memory_gib, result.notes) == (11, ())
 
@@ -92,6 +93,54 @@ def test_a_device_that_does_not_exist_is_refused_before_a_case_is_read(tmp_path:
 
     with pytest.raises(UsageError, match='no device "tpu"'):
         pipeline.plan(balls, work=tmp_path, device="tpu", memory_gib=8, progress=nothing_is_read)
+
+
+def test_nnunet_s_preset_does_not_look_at_this_machine(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    monkeypatch.setattr(plan_dataset, "has_gpu", lambda: True)
+    monkeypatch.setattr(plan_request, "gpu_memory_gib", lambda: 11.0)
+    made = pipeline.plan(balls, work=tmp_path, preset="nnunet", residual="L").plan
+    assert (made.preset, made.planner, made.device, made.memory_gib) == ("nnunet", "residual-L", "cuda", 24)
+    with pytest.raises(UsageError, match="--preset nnunet has plans for GPUs only"):
+        pipeline.plan(balls, work=tmp_path, preset="nnunet", device="cpu")
+
+
+def test_a_decision_by_hand_is_in_the_plan(balls: Path, tmp_path: Path):
+    result = pipeline.plan(balls, work=tmp_path, device="cpu", overrides=["3d.patch_size=8,16,16"])
+    assert read_plan(Workspace(root=tmp_path, dataset="balls")) == result.plan
+    assert result.plan.configuration("3d").patch_size == (8, 16, 16)
+    [remark] = pipeline.plan(balls, work=tmp_path, device="cpu", overrides=["3d.batch_size=9999"]).notes
+    assert remark.startswith("3d: a step takes")
+
+
+def test_another_dataset_s_plan_is_followed(balls: Path, tmp_path: Path):
+    other = pipeline.plan(balls, work=tmp_path / "a", device="cuda", memory_gib=12)
+    data = copied(balls, tmp_path / "rings")
+    made = pipeline.plan(data, work=tmp_path / "b", from_plan=other.path.parent).plan
+    assert (made.dataset, made.memory_gib, made.preset) == ("rings", 12, "nnlite")
+    assert made.configuration("3d").reasons["batch_size"].startswith("taken from the plan of balls: ")
+    with pytest.raises(UsageError, match="--from takes device, memory and network from the other plan"):
+        pipeline.plan(data, work=tmp_path / "b", from_plan=other.path, memory_gib=8)
+    with pytest.raises(PlanError, match=r"nowhere\.json cannot be read"):
+        pipeline.plan(data, work=tmp_path / "b", from_plan=tmp_path / "nowhere.json")
+
+
+def test_an_edited_plan_is_judged_when_it_is_read_and_when_it_is_planned_from(balls: Path, tmp_path: Path):
+    made = pipeline.plan(balls, work=tmp_path, device="cuda", memory_gib=8)
+    content = json.loads(made.path.read_text())
+    content["configurations"]["3d"]["batch_size"] = 3
+    made.path.write_text(json.dumps(content))
+    again = pipeline.plan(balls, work=tmp_path, from_plan=made.path).plan
+    assert again.configuration("3d").batch_size == 3
+    assert again.configuration("3d").reasons == made.plan.configuration("3d").reasons
+    content["configurations"]["3d"]["batch_size"] = 100_000
+    made.path.write_text(json.dumps(content))
+    for read in (
+        lambda: read_plan(Workspace(root=tmp_path, dataset="balls")),
+        lambda: pipeline.plan(balls, work=tmp_path, from_plan=made.path),
+    ):
+        with pytest.raises(PlanError, match=r"3d: patch .* with batch 100000 needs about .* the plan is for 8 GiB"):
+            read()
 
 
 def test_a_missing_plan_says_how_to_make_one(tmp_path: Path):

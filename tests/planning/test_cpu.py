@@ -4,8 +4,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nnlite.planning import cpu
-from nnlite.planning.cpu import LONGEST_PADDING, NARROW, PASSES, STEP_BUDGET, WIDE, fit_cpu
-from nnlite.planning.patch import PatchFit
+from nnlite.planning.cpu import NARROW, PASSES, STEP_BUDGET, WIDE, fit_cpu
+from nnlite.planning.patch import LONGEST_PADDING, PatchFit
 from nnlite.planning.topology import multiply_adds
 
 

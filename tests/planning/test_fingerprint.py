@@ -180,3 +180,9 @@ def test_the_fingerprint_of_nnunet_is_read_as_it_is() -> None:
         from_nnunet(content)
     with pytest.raises(PlanError, match="no nnU-Net v2 dataset fingerprint"):
         from_nnunet({**content, "spacings": [[1, 1]]})
+
+
+def test_a_fingerprint_without_any_foreground_is_refused() -> None:
+    found = merge([case("a", [1])])
+    with pytest.raises(PlanError, match="as if no case had a foreground voxel"):
+        replace(found, intensities=(replace(found.intensities[0], mean=float("nan")),))

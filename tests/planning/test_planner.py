@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from nnlite.data.labels import Labels
 from nnlite.data.records import from_json, to_json
 from nnlite.errors import PlanError, UsageError
+from nnlite.planning.cost import require_within_memory, step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
-from nnlite.planning.memory import PRESETS
+from nnlite.planning.memory import LARGEST_BATCH, MEMORY_REFERENCES
+from nnlite.planning.patch import LONGEST_PADDING
 from nnlite.planning.planner import Configuration, Plan, make_plan, normalization_scheme
 
 LABELS = Labels(names=("background", "organ", "lesion"), values=(0, 1, 2))
@@ -87,7 +89,14 @@ def test_plans_equal_those_of_nnunet_bit_for_bit(dataset: str, reference_plans: 
     assert set(reference["plans"]) == set(REFERENCE_PLANNERS)
     for key, (planner, memory_gib) in REFERENCE_PLANNERS.items():
         expected = reference["plans"][key]
-        made = plan(found, channels=reference["channels"], labels=labels, planner=planner, memory_gib=memory_gib)
+        made = plan(
+            found,
+            channels=reference["channels"],
+            labels=labels,
+            planner=planner,
+            memory_gib=memory_gib,
+            preset="nnunet",
+        )
         assert [*made.transpose] == expected["transpose_forward"]
         assert set(made.configurations) == {NAMES[name] for name in expected["configurations"]}
         for name, answer in expected["configurations"].items():
@@ -101,7 +110,12 @@ def test_plans_equal_those_of_nnunet_bit_for_bit(dataset: str, reference_plans: 
 
 spacings = st.tuples(*[st.floats(0.3, 6)] * 3)
 shapes = st.tuples(*[st.integers(24, 600)] * 3)
-options = st.fixed_dictionaries({"device": st.sampled_from(["cuda", "cpu"]), "planner": st.sampled_from(list(PRESETS))})
+targets = st.sampled_from([("cuda", "nnlite"), ("cuda", "nnunet"), ("cpu", "nnlite")])
+options = st.builds(
+    lambda target, planner: {"device": target[0], "preset": target[1], "planner": planner},
+    targets,
+    st.sampled_from(list(MEMORY_REFERENCES)),
+)
 
 
 @settings(derandomize=True, deadline=None, max_examples=20)
@@ -116,6 +130,27 @@ def test_every_plan_can_be_trained_and_has_its_reasons(spacing, shape, options) 
         undecided = {"name", "reasons", "previous_stage"}
         assert set(configuration.__slots__) - undecided <= set(configuration.reasons)
     assert set(made.configurations) | set(made.reasons) >= {"2d", "3d", "3d-lowres", "3d-cascade"}
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(spacings, shapes, options)
+def test_no_patch_is_longer_than_the_image_padded_to_the_network_s_divisor(spacing, shape, options) -> None:
+    for configuration in plan(fingerprint(spacing, shape), **options).configurations.values():
+        sizes = zip(configuration.patch_size, configuration.median_shape, configuration.topology.divisor, strict=True)
+        for size, whole, step in sizes:
+            assert size < whole + step
+            if options["preset"] == "nnlite":
+                assert size <= LONGEST_PADDING * whole
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(spacings, shapes, st.sampled_from(list(MEMORY_REFERENCES)), st.floats(1, 80), st.integers(1, 500))
+def test_the_estimate_is_never_above_the_memory(spacing, shape, planner, memory_gib: float, cases: int) -> None:
+    made = plan(fingerprint(spacing, shape, cases), planner=planner, memory_gib=memory_gib)
+    for configuration in made.configurations.values():
+        assert step_gib(made, configuration) <= memory_gib
+        assert 2 <= configuration.batch_size <= LARGEST_BATCH[configuration.topology.ndim]
+    require_within_memory(plan(fingerprint(spacing, shape, cases), planner=planner, memory_gib=memory_gib))
 
 
 @settings(derandomize=True, deadline=None, max_examples=12)
@@ -206,6 +241,26 @@ def test_normalization_is_chosen_by_name_whatever_its_case() -> None:
     assert normalization_scheme("CTA") == normalization_scheme("R") == "zscore"
 
 
+def test_one_case_is_enough_for_a_plan() -> None:
+    assert plan(fingerprint(cases=1)).configuration("3d").batch_size == 2
+
+
+@pytest.mark.parametrize("planner", MEMORY_REFERENCES)
+def test_too_little_memory_is_one_message_whatever_the_network(planner) -> None:
+    with pytest.raises(PlanError, match=r"0\.5 GiB of GPU memory cannot be planned for, training needs at least 1 GiB"):
+        plan(fingerprint(), planner=planner, memory_gib=0.5)
+
+
+def test_nnunet_has_no_plan_for_a_cpu() -> None:
+    with pytest.raises(PlanError, match="preset nnunet has plans for GPUs only"):
+        plan(fingerprint(), device="cpu", preset="nnunet")
+
+
+def test_the_order_of_the_axes_is_explained_with_its_numbers() -> None:
+    reason = plan(fingerprint((3.3, 1.0, 1.5), (60, 200, 200))).reasons["transpose"]
+    assert reason.endswith("3.3 mm, 3.3 x coarser than y with 1 mm")
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(PlanError, match=r"2 channel names \(T1, T2\) for images of 1 channels"):
         plan(fingerprint(), channels=("T1", "T2"))
@@ -217,6 +272,10 @@ def test_what_does_not_belong_together_is_refused() -> None:
     ("edit", "words"),
     [
         (lambda content: content.update(transpose=[0, 0, 1]), "transpose"),
+        (lambda content: content.update(colour="blue"), "colour: Unexpected keyword argument"),
+        (lambda content: content["configurations"]["3d"].update(patch=[1]), "configurations.3d.patch: Unexpected"),
+        (lambda content: content.update(memory_gib=None), "memory_gib is None for cuda"),
+        (lambda content: content.update(memory_gib=0.2), "0.2 GiB of GPU memory cannot be planned for"),
         (lambda content: content.update(channels=["a", "b"]), "2 channels but 1 intensities"),
         (
             lambda content: content["configurations"]["3d"].update(patch_size=[40, 56, 41]),

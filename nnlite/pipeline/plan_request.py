@@ -1,0 +1,109 @@
+"""What a plan is asked to be, and the decision once the dataset is known: planned anew, or taken from another plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nnlite.data.labels import Labels
+from nnlite.data.records import read_record
+from nnlite.errors import PlanError, UsageError
+from nnlite.pipeline.machine import device_name, gpu_memory_gib
+from nnlite.planning.cost import require_within_memory
+from nnlite.planning.fingerprint import Fingerprint
+from nnlite.planning.memory import Planner, Preset
+from nnlite.planning.override import Override, override, parse_override
+from nnlite.planning.planner import Device, Plan, make_plan
+from nnlite.planning.transfer import transfer
+
+Residual = Literal["M", "L", "XL"]
+PLANNERS: dict[Residual | None, Planner] = {None: "plain", "M": "residual-M", "L": "residual-L", "XL": "residual-XL"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """How to plan: for which device and network, or after which other plan; and what was decided by hand."""
+
+    device: Device
+    memory_gib: float | None
+    planner: Planner
+    preset: Preset
+    other: Plan | None
+    overrides: tuple[Override, ...]
+
+    def decide(self, fingerprint: Fingerprint, *, dataset: str, channels: Sequence[str], labels: Labels) -> Plan:
+        """The plan for a dataset; PlanError if there can be none, or none within the memory."""
+        if self.other is not None:
+            plan = transfer(self.other, fingerprint, dataset=dataset, channels=channels, labels=labels)
+        else:
+            plan = make_plan(
+                fingerprint,
+                dataset=dataset,
+                channels=channels,
+                labels=labels,
+                device=self.device,
+                memory_gib=self.memory_gib,
+                planner=self.planner,
+                preset=self.preset,
+            )
+        plan = override(plan, self.overrides)
+        require_within_memory(plan)
+        return plan
+
+
+def plan_request(
+    *,
+    device: str = "auto",
+    memory_gib: float | None = None,
+    preset: Preset | None = None,
+    residual: Residual | None = None,
+    from_plan: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> PlanRequest:
+    """A request whose parts fit together; UsageError where they do not, before any case is read."""
+    by_hand = tuple(map(parse_override, overrides))
+    if from_plan is not None:
+        if (device, memory_gib, preset, residual) != ("auto", None, None, None):
+            raise UsageError(
+                "--from takes device, memory and network from the other plan; leave out --device, --gpu-memory, "
+                "--preset and --residual"
+            )
+        other = read_plan_file(from_plan)
+        return PlanRequest(
+            device=other.device,
+            memory_gib=other.memory_gib,
+            planner=other.planner,
+            preset=other.preset,
+            other=other,
+            overrides=by_hand,
+        )
+    chosen = preset or "nnlite"
+    target, memory_gib = _target(device, memory_gib, chosen)
+    return PlanRequest(
+        device=target,
+        memory_gib=memory_gib,
+        planner=PLANNERS[residual],
+        preset=chosen,
+        other=None,
+        overrides=by_hand,
+    )
+
+
+def read_plan_file(path: Path) -> Plan:
+    """The plan in a file, or in the plan.json of a folder."""
+    return read_record(path / "plan.json" if path.is_dir() else path, Plan, error=PlanError)
+
+
+def _target(device: str, memory_gib: float | None, preset: Preset) -> tuple[Device, float | None]:
+    """Device to plan for and its memory; None leaves the memory to the planner."""
+    if preset == "nnunet" and device == "cpu":
+        raise UsageError("--preset nnunet has plans for GPUs only; leave it out to plan with --device cpu")
+    if device == "cpu":
+        return "cpu", None
+    if device in ("auto", "cuda") and (preset == "nnunet" or (device == "cuda" and memory_gib is not None)):
+        return "cuda", memory_gib  # for a GPU of that size, be it in this machine or in another
+    if device_name(device) == "cuda" and memory_gib is None:
+        memory_gib = gpu_memory_gib()
+    return "cuda", memory_gib

@@ -1,0 +1,141 @@
+"""Change single decisions of a plan by hand: ``3d.patch_size=96,96,96``.
+
+Numbers in, numbers out. Whatever follows from a changed decision is decided again (a patch or a spacing brings the
+network that belongs to it); everything else stays as it was planned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
+
+from nnlite.errors import PlanError, UsageError
+from nnlite.planning.configurations import Configuration, NormalizationScheme
+from nnlite.planning.cpu import NARROW, WIDE
+from nnlite.planning.patch import pooling_reason, require_pooling
+from nnlite.planning.planner import Device, Plan
+from nnlite.planning.spacing import millimetres, voxels
+from nnlite.planning.topology import Topology, plan_topology
+
+EXAMPLE = "3d.patch_size=96,96,96"
+FOLLOWS = {"3d": "3d-cascade"}  # a cascade's second stage is the network of full resolution
+CPU_WIDTHS = dict((WIDE, NARROW))  # features at most, by those at full resolution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """One decision taken by hand; ``text`` is how it was written."""
+
+    configuration: str
+    key: str
+    value: Any
+    text: str
+
+
+def parse_override(text: str) -> Override:
+    """A decision as it is typed; UsageError says how to write it.
+
+    >>> parse_override("3d.patch_size=96,96,96").value
+    (96, 96, 96)
+    """
+    place, equals, value = text.partition("=")
+    name, dot, key = place.strip().partition(".")
+    if not (equals and dot and value.strip()):
+        raise UsageError(f'"{text}" sets nothing; write CONFIG.KEY=VALUE, for example {EXAMPLE}')
+    if key not in _READ:
+        raise UsageError(f'"{text}": there is no key "{key}" to set; KEY is one of {", ".join(_READ)}')
+    read, form = _READ[key]
+    try:
+        return Override(configuration=name, key=key, value=read(value.strip()), text=text)
+    except (ValueError, KeyError):
+        raise UsageError(f'"{text}": {key} must be {form}') from None
+
+
+def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
+    """The plan with these decisions, each with its reason; PlanError for values that cannot be trained.
+
+    What is set for "3d" is set for "3d-cascade", too. The memory is not judged here but by ``cost.py``.
+    """
+    configurations = dict(plan.configurations)
+    by_name: dict[str, dict[str, Override]] = {}
+    for change in overrides:
+        plan.configuration(change.configuration)  # UsageError unless it is planned
+        for name in (change.configuration, FOLLOWS.get(change.configuration)):
+            if name in configurations:
+                by_name.setdefault(name, {})[change.key] = change
+    for name, changes in by_name.items():
+        configurations[name] = _changed(configurations[name], changes, plan.device)
+    return replace(plan, configurations=configurations)
+
+
+def _changed(configuration: Configuration, changes: Mapping[str, Override], device: Device) -> Configuration:
+    values: dict[str, Any] = {key: change.value for key, change in changes.items()}
+    reasons = {key: f"set by hand: {change.text}" for key, change in changes.items()}
+    ndim, channels = configuration.topology.ndim, len(configuration.normalization)
+    for key, change in changes.items():
+        entries = {"spacing_mm": ndim, "patch_size": ndim, "normalization": channels}.get(key)
+        if entries is not None and len(change.value) != entries:
+            raise PlanError(f"{change.text}: {key} of {configuration.name} needs {entries} entries")
+    if "normalization" in values:
+        masks = zip(configuration.use_nonzero_mask, values["normalization"], strict=True)
+        values["use_nonzero_mask"] = tuple(mask and scheme == "zscore" for mask, scheme in masks)
+    spacing = values.get("spacing_mm", configuration.spacing_mm)
+    if "spacing_mm" in values:
+        sizes = zip(configuration.spacing_mm, spacing, configuration.median_shape, strict=True)
+        values["median_shape"] = tuple(max(1.0, float(round(old / new * length))) for old, new, length in sizes)
+        reasons["median_shape"] = f"{voxels(values['median_shape'])}: the planned one at the spacing set by hand"
+    if values.keys() & {"spacing_mm", "patch_size"}:
+        patch = values.get("patch_size", configuration.patch_size)
+        values["topology"] = _topology(configuration, spacing, patch, device)
+        reasons["topology"] = f"planned for what was set by hand; {pooling_reason(values['topology'])}"
+    return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
+
+
+def _topology(
+    configuration: Configuration, spacing_mm: Sequence[float], patch_size: Sequence[int], device: Device
+) -> Topology:
+    """The network of a patch, of the width that was planned; PlanError unless the patch is divisible by its pooling."""
+    features = configuration.topology.features[0]
+    topology, padded = plan_topology(
+        spacing_mm,
+        patch_size,
+        encoder=configuration.topology.encoder,
+        base_features=features,
+        max_features=CPU_WIDTHS.get(features) if device == "cpu" else None,
+    )
+    if padded != tuple(patch_size):
+        raise PlanError(
+            f"{configuration.name}: patch_size {voxels(patch_size)} is not divisible by {voxels(topology.divisor)}, "
+            f"what the network of {topology.stages} stages at {millimetres(spacing_mm)} asks for; "
+            f"{voxels(padded)} is: --set {configuration.name}.patch_size={','.join(map(str, padded))}"
+        )
+    require_pooling(topology, patch_size, spacing_mm)
+    return topology
+
+
+def _positive(number: float) -> float:
+    if not 0 < number < math.inf:
+        raise ValueError(f"{number} is not positive")
+    return number
+
+
+def _scheme(name: str) -> NormalizationScheme:
+    if name not in get_args(NormalizationScheme):
+        raise ValueError(f"{name} is no scheme")
+    return cast("NormalizationScheme", name)
+
+
+def _each(read: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    return lambda text: tuple(read(part.strip()) for part in text.split(","))
+
+
+_READ: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "spacing_mm": (_each(lambda text: _positive(float(text))), "positive numbers as 3,0.8,0.8"),
+    "patch_size": (_each(lambda text: _positive(int(text))), "positive whole numbers as 96,96,96"),
+    "batch_size": (lambda text: _positive(int(text)), "a positive whole number"),
+    "batch_dice": (lambda text: {"true": True, "false": False}[text], "true or false"),
+    "normalization": (_each(_scheme), f"per channel one of {', '.join(get_args(NormalizationScheme))}"),
+}
+"""What can be set: how its text is read, and what it must look like."""

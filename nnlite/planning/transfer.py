@@ -1,0 +1,89 @@
+"""Take another dataset's plan for this one: the same spacing, normalisation, network, patch and batch.
+
+For weights that are to travel between datasets, and for comparing datasets under one plan. Numbers in, numbers out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+from nnlite.data.labels import Labels
+from nnlite.errors import PlanError
+from nnlite.planning.configurations import Configuration
+from nnlite.planning.fingerprint import Fingerprint
+from nnlite.planning.planner import Plan, require_usable
+from nnlite.planning.spacing import median_resampled_shape, voxels
+
+
+def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Sequence[str], labels: Labels) -> Plan:
+    """``plan`` for the dataset of ``fingerprint``, which has the same channels in the same order, and its own labels.
+
+    Intensities for normalisation stay the other dataset's: a network is used to them. PlanError if channels disagree,
+    or if the images are flat and the plan has no configuration "2d".
+    """
+    require_usable(fingerprint, channels, labels)
+    _require_same_channels(plan, dataset, channels)
+    # A dataset's own plan, edited and checked again, keeps its reasons as they are.
+    origin = "" if plan.dataset == dataset else f"taken from the plan of {plan.dataset}: "
+    shape = {name: _median_shape(plan, one, fingerprint) for name, one in plan.configurations.items()}
+    flat = _flat_axes(fingerprint)
+    if flat and flat != [plan.transpose[0]]:
+        raise PlanError(
+            f"the images of {dataset} are flat along {', '.join('zyx'[axis] for axis in flat)}, and the plan of "
+            f"{plan.dataset} looks at slices along {'zyx'[plan.transpose[0]]}; take a plan made for flat images"
+        )
+    dropped = [name for name in plan.configurations if flat and name != "2d"]
+    configurations = {
+        name: replace(
+            one,
+            median_shape=shape[name],
+            reasons={
+                **{key: f"{origin}{reason}" for key, reason in one.reasons.items()},
+                "median_shape": f"{voxels(shape[name])}: median of the cases resampled to this spacing",
+            },
+        )
+        for name, one in plan.configurations.items()
+        if name not in dropped
+    }
+    if not configurations:
+        raise PlanError(
+            f"{dataset} has flat images, and the plan of {plan.dataset} has no configuration 2d, only "
+            f"{', '.join(plan.configurations)}; take a plan made for flat images"
+        )
+    return replace(
+        plan,
+        dataset=dataset,
+        labels=labels,
+        training_cases=len(fingerprint.spacings_mm),
+        configurations=configurations,
+        reasons={
+            **{key: f"{origin}{reason}" for key, reason in plan.reasons.items()},
+            **dict.fromkeys(dropped, f"the images of {dataset} are flat"),
+        },
+    )
+
+
+def _flat_axes(fingerprint: Fingerprint) -> list[int]:
+    """Canonical axes along which the median image is a single voxel."""
+    return [axis for axis in range(3) if median(shape[axis] for shape in fingerprint.shapes_after_crop) == 1]
+
+
+def _median_shape(plan: Plan, configuration: Configuration, fingerprint: Fingerprint) -> tuple[float, ...]:
+    """The median image of the dataset at the configuration's spacing, in the plan's order of the axes."""
+    ndim = configuration.topology.ndim
+    target = [1.0, 1.0, 1.0]  # slices of a 2D network keep their distance: along that axis any spacing does
+    for axis, step in zip(plan.transpose[3 - ndim :], configuration.spacing_mm, strict=True):
+        target[axis] = step
+    shape = median_resampled_shape(fingerprint, target)
+    return tuple(shape[axis] for axis in plan.transpose[3 - ndim :])
+
+
+def _require_same_channels(plan: Plan, dataset: str, channels: Sequence[str]) -> None:
+    if [name.strip().lower() for name in channels] != [name.strip().lower() for name in plan.channels]:
+        raise PlanError(
+            f"channels disagree: {dataset} has {', '.join(channels)}, the plan of {plan.dataset} is for "
+            f"{', '.join(plan.channels)}; both need the same channels in the same order (if only the names differ, "
+            'correct "channels" in nnlite.json)'
+        )

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnlite.data.labels import Labels
+from nnlite.errors import PlanError, UsageError
+from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
+from nnlite.planning.override import override, parse_override
+from nnlite.planning.planner import Plan, make_plan
+from nnlite.planning.topology import plan_topology
+
+
+def plan(shape=(400, 400, 400), device="cuda") -> Plan:
+    some = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
+    found = Fingerprint(
+        spacings_mm=((1.0, 1.0, 1.0),) * 10,
+        shapes_after_crop=(shape,) * 10,
+        intensities=(some,),
+        median_relative_size_after_crop=0.5,
+    )
+    labels = Labels(names=("background", "organ"), values=(0, 1))
+    return make_plan(found, dataset="phantom", channels=("MR",), labels=labels, device=device)
+
+
+def changed(*texts: str, **options) -> Plan:
+    return override(plan(**options), [parse_override(text) for text in texts])
+
+
+def test_a_patch_set_by_hand_brings_the_network_that_belongs_to_it() -> None:
+    made = changed("3d.patch_size=64,64,32")
+    full, cascade = made.configuration("3d"), made.configuration("3d-cascade")
+    assert full.patch_size == cascade.patch_size == (64, 64, 32)
+    assert full.topology == cascade.topology == plan_topology((1.0, 1.0, 1.0), (64, 64, 32))[0]
+    assert full.reasons["patch_size"] == "set by hand: 3d.patch_size=64,64,32"
+    assert made.configuration("3d-lowres") == plan().configuration("3d-lowres")
+
+
+def test_a_cpu_s_network_keeps_its_width() -> None:
+    planned = plan(shape=(36, 50, 35), device="cpu").configuration("3d").topology
+    topology = changed("3d.patch_size=128,128,128", shape=(36, 50, 35), device="cpu").configuration("3d").topology
+    assert planned.features == (16, 32, 64, 128)
+    assert topology.features == (16, 32, 64, 128, 256, 256)  # 128 is halved five times down to 4; 256 at most
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(st.tuples(*[st.integers(8, 200)] * 3))
+def test_a_patch_that_is_not_divisible_is_answered_with_one_that_is(patch: tuple[int, int, int]) -> None:
+    text = "3d.patch_size=" + ",".join(map(str, patch))
+    try:
+        changed(text)
+    except PlanError as problem:
+        remedy = str(problem).rpartition("--set ")[2]
+        assert changed(remedy).configuration("3d").reasons["patch_size"] == f"set by hand: {remedy}"
+
+
+def test_a_spacing_set_by_hand_changes_the_median_image_and_the_kernels() -> None:
+    full = changed("3d.spacing_mm=4,1,1").configuration("3d")
+    assert full.median_shape == (100, 400, 400)
+    assert full.topology.kernels[0] == (1, 3, 3)
+
+
+def test_a_normalisation_set_by_hand_uses_the_mask_only_where_it_is_a_z_score() -> None:
+    assert plan().configuration("2d").use_nonzero_mask == (True,)
+    made = changed("2d.normalization=ct", "2d.batch_size=3", "2d.batch_dice=false").configuration("2d")
+    assert (made.normalization, made.use_nonzero_mask) == (("ct",), (False,))
+    assert (made.batch_size, made.batch_dice) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("3d.patch_size", "sets nothing; write CONFIG.KEY=VALUE, for example 3d.patch_size=96,96,96"),
+        ("patch_size=9", "sets nothing"),
+        ("3d.patch=9", 'there is no key "patch" to set; KEY is one of spacing_mm, patch_size, batch_size'),
+        ("3d.patch_size=9,x,9", "patch_size must be positive whole numbers as 96,96,96"),
+        ("3d.patch_size=-8,8,8", "patch_size must be positive whole numbers"),
+        ("3d.spacing_mm=nan,1,1", "spacing_mm must be positive numbers"),
+        ("3d.batch_size=0", "batch_size must be a positive whole number"),
+        ("3d.batch_dice=maybe", "batch_dice must be true or false"),
+        ("3d.normalization=magic", "normalization must be per channel one of ct, zscore"),
+        ("4d.batch_size=2", "'4d' is not a configuration of phantom; there are 2d, 3d"),
+    ],
+)
+def test_what_cannot_be_understood_is_answered_with_how_to_write_it(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as problem:
+        changed(text)
+    assert words in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("3d.patch_size=90,96,96", r"90 x 96 x 96 is not divisible by 16 x 16 x 16, .* --set 3d.patch_size=96,96,96"),
+        ("3d.patch_size=96,96", "patch_size of 3d needs 3 entries"),
+        ("2d.patch_size=96,96,96", "patch_size of 2d needs 2 entries"),
+        ("3d.patch_size=4,4,4", "too small for a U-Net"),
+        ("3d.normalization=ct,ct", "normalization of 3d needs 1 entries"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(text: str, words: str) -> None:
+    with pytest.raises(PlanError, match=words):
+        changed(text)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nnlite.data.labels import Labels
+from nnlite.errors import PlanError
+from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
+from nnlite.planning.planner import Plan, make_plan
+from nnlite.planning.transfer import transfer
+
+ORGAN = Labels(names=("background", "organ"), values=(0, 1))
+LESIONS = Labels(names=("background", "lesion", "cyst"), values=(0, 3, 7))
+
+
+def fingerprint(spacing, shape, mean: float = 0.0) -> Fingerprint:
+    some = IntensityProperties(mean=mean, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
+    return Fingerprint(
+        spacings_mm=(spacing,) * 5,
+        shapes_after_crop=(shape,) * 5,
+        intensities=(some,),
+        median_relative_size_after_crop=1.0,
+    )
+
+
+def plan(spacing=(1.0, 1.0, 3.0), shape=(300, 300, 60)) -> Plan:
+    return make_plan(fingerprint(spacing, shape, mean=40.0), dataset="livers", channels=("CT",), labels=ORGAN)
+
+
+def taken(other: Plan, spacing=(2.0, 2.0, 2.0), shape=(90, 100, 110), channels=("CT",)) -> Plan:
+    return transfer(other, fingerprint(spacing, shape), dataset="spleens", channels=channels, labels=LESIONS)
+
+
+def test_all_but_the_dataset_s_own_numbers_is_the_other_plan_s() -> None:
+    other, made = plan(), taken(plan())
+    assert (made.dataset, made.labels, made.training_cases) == ("spleens", LESIONS, 5)
+    assert (made.transpose, made.intensities, made.memory_gib) == (other.transpose, other.intensities, 8)
+    assert list(made.configurations) == list(other.configurations)
+    for name, one in made.configurations.items():
+        was = other.configurations[name]
+        assert replace(one, median_shape=was.median_shape, reasons={}) == replace(was, reasons={})
+        assert one.reasons["patch_size"] == f"taken from the plan of livers: {was.reasons['patch_size']}"
+
+
+def test_the_median_image_is_this_dataset_s_at_the_other_s_spacing_and_order_of_axes() -> None:
+    made = taken(plan())
+    assert made.transpose == (2, 0, 1)  # the coarse axis of the livers is x
+    assert made.configuration("3d").median_shape == (73, 180, 200)  # 110 x 2 / 3, 90 x 2 / 1, 100 x 2 / 1
+    assert made.configuration("2d").median_shape == (180, 200)
+
+
+@pytest.mark.parametrize("channels", [("MR",), ("CT", "PET"), ()])
+def test_other_channels_are_refused(channels: tuple[str, ...]) -> None:
+    with pytest.raises(PlanError, match="channel"):
+        taken(plan(), channels=channels)
+    with pytest.raises(PlanError, match="channels disagree: spleens has MR, the plan of livers is for CT"):
+        taken(plan(), channels=("MR",))
+
+
+def test_flat_images_take_the_2d_part_and_are_refused_where_there_is_none() -> None:
+    flat = {"spacing": (1.0, 1.0, 999.0), "shape": (200, 220, 1)}
+    made = taken(plan(), **flat)
+    assert list(made.configurations) == ["2d"]
+    assert made.reasons["3d"] == "the images of spleens are flat"
+    with pytest.raises(PlanError, match="spleens are flat along z, and the plan of livers looks at slices along x"):
+        taken(plan(), spacing=(999.0, 1.0, 1.0), shape=(1, 200, 220))
+    volumes = replace(plan(), configurations={"3d": plan().configuration("3d")})
+    with pytest.raises(PlanError, match="spleens has flat images, and the plan of livers has no configuration 2d"):
+        taken(volumes, **flat)
