@@ -264,7 +264,7 @@ def test_a_case_that_cannot_be_written_to_is_predicted_without_a_murmur(recwarn:
 def test_an_image_with_other_channels_than_the_plan_is_refused() -> None:
     image = in_memory(noise(8, 8, 8))
     colour = replace(image, array=np.repeat(image.array, 3, axis=0))
-    with pytest.raises(ImageError, match="a has 3 channels"):
+    with pytest.raises(ImageError, match="a: 3 instead of 1 channels"):
         predict_image(model(), "a", colour)
 
 

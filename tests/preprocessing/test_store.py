@@ -238,7 +238,7 @@ def test_the_signature_changes_with_what_changes_voxels_alone():
     plan, configuration = make_plan()
     original = signature(plan, configuration)
     assert signature(plan, replace(configuration, batch_size=7, patch_size=(8, 8, 8), reasons={"a": "b"})) == original
-    assert signature(replace(plan, memory_gib=80.0, training_cases=3), configuration) == original
+    assert signature(replace(plan, device="cuda", memory_gib=80.0, training_cases=3), configuration) == original
     assert signature(plan, replace(configuration, spacing_mm=(1.0, 1.0, 1.1))) != original
     assert signature(plan, replace(configuration, normalization=("ct",))) != original
     assert signature(plan, replace(configuration, use_nonzero_mask=(True,))) != original

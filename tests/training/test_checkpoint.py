@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -164,20 +165,24 @@ def test_nothing_in_a_training_state_is_executed(writer, tmp_path: Path, monkeyp
     assert not (tmp_path / "attacked").exists()
 
 
-@pytest.fixture
+@contextmanager
 def disk_for_1_kb() -> Iterator[None]:
-    """No file may grow beyond a kilobyte: what a full disk looks like to a program."""
+    """No file may grow beyond a kilobyte: what a full disk looks like to a program.
+
+    Not a fixture: pytest may be writing its own report into a file, before a fixture is torn down.
+    """
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("disk_for_1_kb")
 def test_what_does_not_fit_on_the_disk_is_an_error_in_words_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(WorkspaceError, match=r"model\.safetensors could not be written"):
+    with disk_for_1_kb(), pytest.raises(WorkspaceError, match=r"model\.safetensors could not be written"):
         save_model(tmp_path / "model.safetensors", checkpoint())
-    with pytest.raises(WorkspaceError, match=r"last\.pt could not be written"):
+    with disk_for_1_kb(), pytest.raises(WorkspaceError, match=r"last\.pt could not be written"):
         save_state(tmp_path / "last.pt", STATE)
     assert list(tmp_path.iterdir()) == []
