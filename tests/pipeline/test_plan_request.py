@@ -1,0 +1,48 @@
+"""A request to plan is refused before any case is read where its parts do not fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import plan
+
+from nnlite.data.records import write_record
+from nnlite.errors import PlanError, UsageError
+from nnlite.pipeline.plan_request import plan_request, read_plan_file
+
+
+def test_a_cpu_has_no_memory_to_plan_for_and_the_default_preset_is_nnlite() -> None:
+    request = plan_request(device="cpu")
+    assert (request.device, request.memory_gib, request.planner, request.preset) == ("cpu", None, "plain", "nnlite")
+
+
+@pytest.mark.parametrize(("letter", "planner"), [(None, "plain"), ("M", "residual-M"), ("XL", "residual-XL")])
+def test_a_letter_chooses_the_residual_encoder(letter, planner: str) -> None:
+    assert plan_request(preset="nnunet", residual=letter).planner == planner
+
+
+def test_a_gpu_that_is_named_by_its_memory_need_not_be_there() -> None:
+    request = plan_request(device="cuda", memory_gib=24)
+    assert (request.device, request.memory_gib) == ("cuda", 24)
+
+
+def test_the_preset_of_nnunet_knows_no_cpu() -> None:
+    with pytest.raises(UsageError, match="--preset nnunet has plans for GPUs only"):
+        plan_request(device="cpu", preset="nnunet")
+
+
+@pytest.mark.parametrize("option", [{"device": "cpu"}, {"memory_gib": 8.0}, {"preset": "nnunet"}, {"residual": "L"}])
+def test_another_plan_brings_device_memory_and_network_with_it(option: dict, tmp_path: Path) -> None:
+    write_record(tmp_path / "plan.json", plan())
+    request = plan_request(from_plan=tmp_path)
+    assert (request.device, request.other) == ("cpu", plan())
+    with pytest.raises(UsageError, match="--from takes device, memory and network from the other plan"):
+        plan_request(from_plan=tmp_path, **option)
+
+
+def test_a_plan_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:
+    write_record(tmp_path / "plan.json", plan())
+    assert read_plan_file(tmp_path) == read_plan_file(tmp_path / "plan.json") == plan()
+    with pytest.raises(PlanError, match=r"nowhere.*cannot be read"):
+        read_plan_file(tmp_path / "nowhere")
