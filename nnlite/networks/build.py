@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from nnlite.networks.unet import UNet
@@ -19,7 +18,4 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     channels = len(plan.channels)
     if configuration.previous_stage is not None:
         channels += labels - 1
-    network = UNet(configuration.topology, channels=channels, labels=labels)
-    if configuration.topology.ndim == 3:  # on CPUs prediction is twice as fast in this layout, training no slower
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network
+    return UNet(configuration.topology, channels=channels, labels=labels)

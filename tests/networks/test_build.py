@@ -66,16 +66,6 @@ def test_the_second_stage_of_a_cascade_also_sees_the_foreground_labels_of_the_fi
     assert first.in_channels == 2 + 3
 
 
-@pytest.mark.parametrize("encoder", ["plain", "residual"])
-def test_the_memory_layout_changes_no_output(encoder: Encoder) -> None:
-    chosen = configuration("3d", encoder)
-    network, x = build_network(plan(chosen), chosen).eval(), torch.randn(2, 2, 16, 16, 16)
-    with torch.no_grad():
-        as_built = network(x)
-        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        assert (network(x) - as_built).abs().max() < 1e-5
-
-
 def test_the_same_seed_draws_the_same_weights() -> None:
     chosen = configuration("3d")
     drawn = []
