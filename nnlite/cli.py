@@ -23,7 +23,7 @@ from nnlite.errors import NnliteError, UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline.plan_request import Residual
-    from nnlite.planning.memory import Preset
+    from nnlite.planning.gpu import Preset
 
 WRONG_INPUT = 2  # exit status of everything a user can repair, as for a misspelt option
 INTERRUPTED = 130  # what shells report for Ctrl-C

@@ -23,7 +23,7 @@ from nnlite.evaluation.scores import LabelScore
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
-from nnlite.planning.memory import MEMORY_REFERENCES, REFERENCE_BATCH
+from nnlite.planning.gpu import MEMORY_REFERENCES, REFERENCE_BATCH
 from nnlite.planning.planner import Plan, make_plan
 from nnlite.planning.topology import Topology, multiply_adds, output_elements
 from nnlite.training.config import TrainConfig

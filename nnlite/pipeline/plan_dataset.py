@@ -20,7 +20,7 @@ from nnlite.pipeline.machine import cores, has_gpu
 from nnlite.pipeline.plan_request import Residual, plan_request, read_plan_file
 from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
-from nnlite.planning.memory import Preset
+from nnlite.planning.gpu import Preset
 from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
 

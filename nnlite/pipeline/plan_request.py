@@ -13,7 +13,7 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.machine import device_name, gpu_memory_gib
 from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
-from nnlite.planning.memory import Planner, Preset
+from nnlite.planning.gpu import Planner, Preset
 from nnlite.planning.override import Override, override, parse_override
 from nnlite.planning.planner import Device, Plan, make_plan
 from nnlite.planning.transfer import transfer

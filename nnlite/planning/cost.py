@@ -1,6 +1,6 @@
 """What following a plan costs, counted from the plan itself: also after it was edited or taken from elsewhere.
 
-Numbers in, numbers out, no torch. The memory is nnU-Net's estimate (``memory.py``), not a measurement.
+Numbers in, numbers out, no torch. The memory is nnU-Net's estimate (``gpu.py``), not a measurement.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cpu import PASSES, STEP_BUDGET
-from nnlite.planning.memory import estimated_gib
+from nnlite.planning.gpu import estimated_gib
 from nnlite.planning.planner import Plan
 from nnlite.planning.spacing import voxels
 from nnlite.planning.topology import multiply_adds, parameter_count

@@ -1,6 +1,6 @@
 """The patch a network is trained on: where its size starts, and how it gives way when it is too large.
 
-Numbers in, numbers out; what "too large" means is decided by ``memory.py`` (GPU) and ``cpu.py``. The rules are those of
+Numbers in, numbers out; what "too large" means is decided by ``gpu.py`` and ``cpu.py``. The rules are those of
 nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). Tuples are ordered like the array: (z, y, x), or (y, x).
 """
 

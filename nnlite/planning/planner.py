@@ -18,7 +18,7 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
-from nnlite.planning.memory import MEMORY_REFERENCES, Planner, Preset, fit_memory, require_memory
+from nnlite.planning.gpu import MEMORY_REFERENCES, Planner, Preset, fit_memory, require_memory
 from nnlite.planning.patch import Fit, PatchFit
 from nnlite.planning.spacing import (
     coarser_spacings,

@@ -13,7 +13,7 @@ from nnlite.data.records import from_json, to_json
 from nnlite.errors import PlanError, UsageError
 from nnlite.planning.cost import require_within_memory, step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
-from nnlite.planning.memory import LARGEST_BATCH, MEMORY_REFERENCES
+from nnlite.planning.gpu import LARGEST_BATCH, MEMORY_REFERENCES
 from nnlite.planning.patch import LONGEST_PADDING
 from nnlite.planning.planner import Configuration, Plan, make_plan, normalization_scheme
 

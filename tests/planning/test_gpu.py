@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nnlite.errors import PlanError
-from nnlite.planning.memory import MEMORY_REFERENCES, estimated_gib, fit_memory, require_memory
+from nnlite.planning.gpu import MEMORY_REFERENCES, estimated_gib, fit_memory, require_memory
 from nnlite.planning.patch import PatchFit
 from nnlite.planning.topology import output_elements
 
