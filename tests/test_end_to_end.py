@@ -115,7 +115,7 @@ def test_an_interrupted_training_is_refused_then_resumed_and_ends_as_if_never_in
         command = ["train", balls, "3d", "fold2", *SHORT, "--work", work]
         if interrupted:
             with monkeypatch.context() as patch:
-                patch.setattr("nnlite.cli_output.ProgressBars.epoch", _interrupt)
+                patch.setattr("nnlite.cli.screen.ProgressBars.epoch", _interrupt)
                 assert "interrupted; finished work is kept" in nn(*command, status=130)
             run = work / "balls" / "runs" / "3d" / "fold2"
             before = contents(run)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from tiny import plan as tiny_plan
@@ -8,6 +9,7 @@ from tiny import plan as tiny_plan
 from nnlite.errors import PlanError
 from nnlite.planning.cost import parameters, require_within_memory, slow_steps, step_gib, step_multiplications
 from nnlite.planning.planner import Plan
+from nnlite.planning.topology import plan_topology
 
 
 def gpu(memory_gib: float, batch_size: int = 3) -> Plan:
@@ -45,3 +47,11 @@ def test_a_slow_step_is_named_only_on_a_cpu() -> None:
     assert remark.startswith("3d: a step takes ")
     assert slow_steps(made) == ()
     assert slow_steps(gpu(8, 100_000)) == ()
+
+
+def test_a_cascade_counts_the_weights_of_the_previous_stage_s_channels():
+    topology, _ = plan_topology((1.0, 1.0, 1.0), (40, 56, 40), base_features=8)
+    plan = SimpleNamespace(channels=("MRI",), labels=SimpleNamespace(foreground=("a", "b"), count=3))
+    alone, cascade = (SimpleNamespace(topology=topology, previous_stage=stage) for stage in (None, "3d-lowres"))
+    kernel = 8 * 27  # 3x3x3 weights for each of the first stage's 8 features, per further input channel
+    assert parameters(plan, cascade) - parameters(plan, alone) == 2 * kernel  # type: ignore[arg-type]
