@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import tiny
 from typer.testing import CliRunner
 
 from nnlite.cli import app
+from nnlite.planning.measurement import StepMeasurement
+from nnlite.planning.planner import Plan
 
 VERBS = ("check", "plan", "preprocess", "train", "predict", "evaluate")
 
@@ -55,26 +59,23 @@ def predicted() -> SimpleNamespace:
     return SimpleNamespace(masks=masks, configuration="3d", folds=("fold0", "fold1"), seconds_per_case=(7.0, 9.0))
 
 
-def a_plan() -> SimpleNamespace:
-    from nnlite.planning.topology import plan_topology
-
-    topology, patch = plan_topology((1.0, 1.0, 1.0), (40, 56, 40), base_features=8)
-    configuration = SimpleNamespace(
-        name="3d",
-        spacing_mm=(1.0, 1.0, 1.0),
-        patch_size=patch,
-        batch_size=2,
-        topology=topology,
-        previous_stage=None,
-        reasons={"patch_size": "40 x 56 x 40: from 36 x 50 x 35", "batch_size": "2: at least 2"},
+def a_plan() -> Plan:
+    """A CPU's plan of one configuration, a step of which was measured."""
+    made = tiny.plan()
+    configuration = made.configurations["3d"]
+    measured = StepMeasurement(
+        device="two cores",
+        precision="bf16",
+        patch_size=configuration.patch_size,
+        batch_size=configuration.batch_size,
+        memory_gib=0.25,
+        step_s=1.8,
+        torch_version="2.13",
     )
-    return SimpleNamespace(
-        dataset="hippocampus",
-        device="cpu",
-        memory_gib=None,
-        training_cases=200,
-        channels=("MRI",),
-        labels=SimpleNamespace(foreground=("Anterior", "Posterior"), count=3),
+    reasons = {"patch_size": "16 x 16 x 16: from 20 x 20 x 20", "batch_size": "3: at least 2"}
+    configuration = replace(configuration, epochs=100, iterations=10, measured=measured, reasons=reasons)
+    return replace(
+        made,
         configurations={"3d": configuration},
         reasons={"3d-lowres": "at full resolution the patch already has 142%"},
     )

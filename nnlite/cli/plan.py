@@ -15,8 +15,7 @@ from nnlite.errors import UsageError
 if TYPE_CHECKING:
     from nnlite.pipeline import PlanResult
     from nnlite.pipeline.plan_request import Residual
-    from nnlite.planning.gpu import Preset
-    from nnlite.planning.planner import Plan
+    from nnlite.planning.planner import Plan, Preset
 
 
 def plan(
@@ -56,6 +55,9 @@ def plan(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --fingerprint: the dataset. [default: the file's folder]")
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Measure a training step where the planned device is here.")
+    ] = True,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -86,21 +88,31 @@ def plan(
     else:
         assert dataset is not None
         with screen.progress_bars() as progress:
-            result = pipeline.plan(dataset, progress=progress, **options)
+            result = pipeline.plan(dataset, probe=probe, progress=progress, **options)
     _show_plan(result)
     if explain:
         _show_reasons(result.plan)
 
 
 def _show_plan(result: PlanResult) -> None:
-    """The planned configurations, what to know about them, and where the plan lies."""
+    """The planned configurations, what they cost, what to know about them, and where the plan lies."""
     planned = result.plan
-    from nnlite.planning.cost import parameters, step_gib
+    memory = f", {planned.memory_gib:g} GiB" if planned.memory_gib is not None else ""
+    screen.line(f"{planned.dataset}: {planned.training_cases} cases, planned for {planned.device}{memory}")
+    _show_networks(planned)
+    _show_costs(planned)
+    for note in result.notes:
+        screen.line(note)
+    screen.line(f"plan, with the reason for each decision -> {result.path}")
 
-    memory_column = ["GiB"] if planned.memory_gib is not None else []
-    table = screen.table("config", "spacing (mm)", "patch", "batch", "width", "stages", "parameters", *memory_column)
+
+def _show_networks(planned: Plan) -> None:
+    """What each configuration sees, and the network that looks at it."""
+    from nnlite.planning.cost import parameters
+
+    table = screen.table("config", "spacing (mm)", "patch", "batch", "width", "stages", "parameters")
     for configuration in planned.configurations.values():
-        topology, gib = configuration.topology, step_gib(planned, configuration)
+        topology = configuration.topology
         table.add_row(
             configuration.name,
             _times(configuration.spacing_mm, ".2f"),
@@ -109,18 +121,34 @@ def _show_plan(result: PlanResult) -> None:
             f"{topology.features[0]} to {max(topology.features)}",
             str(topology.stages),
             f"{parameters(planned, configuration) / 1e6:.2f} M",
-            *([] if gib is None else [f"{gib:.1f}"]),
         )
-    memory = f", {planned.memory_gib:g} GiB" if planned.memory_gib is not None else ""
-    screen.line(f"{planned.dataset}: {planned.training_cases} cases, planned for {planned.device}{memory}")
     screen.console().print(table)
-    for note in result.notes:
-        screen.line(note)
-    screen.line(f"plan, with the reason for each decision -> {result.path}")
 
 
-def _times(values: Sequence[float], form: str = "") -> str:
-    return "x".join(format(value, form) for value in values)
+def _show_costs(planned: Plan) -> None:
+    """What training each configuration takes: memory, time, disk. What was not measured is a dash."""
+    from nnlite.planning.cost import costs
+
+    table = screen.table("config", "GiB", "measured", "s/step", "epochs", "h/fold", "h, all folds", "disk GiB")
+    every = costs(planned)
+    for name, cost in every.items():
+        configuration = planned.configurations[name]
+        table.add_row(
+            name,
+            f"{cost.predicted_gib:.2f}",
+            _number(cost.measured_gib, ".2f"),
+            _number(cost.step_s, ".3f"),
+            f"{configuration.epochs} x {configuration.iterations}",
+            _number(cost.fold_h, ".1f"),
+            _number(cost.folds_h, ".1f"),
+            f"{cost.disk_gib:.2f}",
+        )
+    hours = [cost.folds_h for cost in every.values() if cost.folds_h is not None]
+    if len(every) > 1:
+        total_h = sum(hours) if len(hours) == len(every) else None
+        disk_gib = sum(cost.disk_gib for cost in every.values())
+        table.add_row("all", "", "", "", "", "", _number(total_h, ".1f"), f"{disk_gib:.2f}")
+    screen.console().print(table)
 
 
 def _show_reasons(planned: Plan) -> None:
@@ -133,7 +161,19 @@ def _show_reasons(planned: Plan) -> None:
         screen.line(f"\n{name}")
         for what, why in configuration.reasons.items():
             screen.line(f"  {what}: {why}")
-        gib = step_gib(planned, configuration)
-        memory = "" if gib is None else f", about {gib:.1f} GiB by nnU-Net's estimate (not measured)"
         billions = step_multiplications(planned, configuration) / 1e9
-        screen.line(f"  a training step: {billions:.3g} billion multiplications{memory}")
+        gib = step_gib(planned, configuration)
+        screen.line(f"  a training step: {billions:.3g} billion multiplications, {gib:.2f} GiB of tensors predicted")
+        if (taken := configuration.measured) is not None:
+            screen.line(
+                f"  measured on {taken.device} in {taken.precision}, torch {taken.torch_version}: "
+                f"{taken.memory_gib:.2f} GiB, {taken.step_s:.3f} s per step"
+            )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _times(values: Sequence[float], form: str = "") -> str:
+    return "x".join(format(value, form) for value in values)

@@ -13,10 +13,12 @@ def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
     )
     shown = nn("plan", "hippocampus", "--gpu-memory", "11", "--device", "cpu")
     assert pipeline.calls[0][2]["memory_gib"] == 11.0
-    row = next(line for line in shown.stdout.splitlines() if line.split()[:1] == ["3d"])
+    row, cost = (line for line in shown.stdout.splitlines() if line.split()[:1] == ["3d"])
     topology = plan.configurations["3d"].topology
-    assert row.split()[1:4] == ["1.00x1.00x1.00", "40x56x40", "2"]
-    assert row.split()[4:8] == ["8", "to", str(max(topology.features)), str(topology.stages)]
+    assert row.split()[1:4] == ["1.00x1.00x1.00", "16x16x16", "3"]
+    # 1000 steps of 1.8 s and a fifth as many looks of 0.6 s are 0.53 h; three cases make three folds
+    assert cost.split()[2:9] == ["0.25", "1.800", "100", "x", "10", "0.5", "1.6"]
+    assert row.split()[4:8] == ["4", "to", str(max(topology.features)), str(topology.stages)]
     assert "no 3d-lowres: small" in shown.stdout
     assert "-> w/hippocampus/plan.json" in shown.stdout
 
