@@ -250,11 +250,13 @@ def _remark(label: str, cases: tuple[int, int]) -> str | None:
     """What should be known about the means of a label that so many truths and so many predictions hold."""
     match cases:
         case 0, 0:
-            return f"{label}: in no truth and in no prediction, so it counts in no mean"
+            return f"{label}: in no truth and in no prediction; it counts in no mean"
         case 0, predicted:
-            return (
-                f"{label}: in no truth but in {predicted} predictions, whose Dice is 0; its sensitivity is not defined"
-            )
+            return f"{label}: in no truth but in the prediction of {_cases(predicted)}; its Dice is 0 there"
         case true, 0:
-            return f"{label}: in {true} truths but in no prediction, so its Dice is 0; its distances are not defined"
+            return f"{label}: in the truth of {_cases(true)} but in no prediction; its Dice is 0, it has no distances"
     return None
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
