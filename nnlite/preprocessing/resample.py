@@ -20,7 +20,8 @@ from torch import Tensor
 
 ANISOTROPY_RATIO = 3  # beyond this ratio of the largest to the smallest spacing, slices are resampled one by one
 SLAB_VOXELS = 2**20  # voxels resampled at once where classes compete: 4 MiB of float32 stay in a processor's cache
-BLOCK_ROWS = 32  # new voxels per matrix product: few enough to skip most zeros, enough to keep the processor busy
+GPU_SLAB_VOXELS = 2**24  # 64 MiB: a GPU wants large pieces of work, and has the bandwidth
+BLOCK_ROWS = 32  # new voxels per matrix product: few enough to skip most zeros, enough to keep the processor busy (GPUs take all)
 NEGLIGIBLE_WEIGHT = 1e-8  # far from a voxel the weights of a spline fall below what float32 resolves; they become 0
 CACHED_OPERATORS = 12  # cubic, linear and nearest weights of three axes, and a few to spare
 
@@ -98,9 +99,10 @@ def axis_blocks(old: int, new: int, order: int, device: torch.device) -> tuple[B
     [slice(0, 64, None), slice(64, 128, None)]
     """
     weights = axis_operator(old, new, order)
+    height = BLOCK_ROWS if device.type == "cpu" else new
     blocks = []
-    for first in range(0, new, BLOCK_ROWS):
-        rows = slice(first, min(first + BLOCK_ROWS, new))
+    for first in range(0, new, height):
+        rows = slice(first, min(first + height, new))
         columns = _used_columns(weights[rows])
         blocks.append(Block(rows, columns, weights[rows, columns].to(device).contiguous()))
     return tuple(blocks)
@@ -166,18 +168,21 @@ def slabs(
     *,
     separate_axis: int | None = None,
     device: torch.device | str = "cpu",
+    voxels: int | None = None,
 ) -> Iterator[Slab]:
-    """Cut the linear resampling from ``shape`` to ``new_shape`` (z, y, x) into slabs of about ``SLAB_VOXELS``.
+    """Cut the linear resampling from ``shape`` to ``new_shape`` (z, y, x) into slabs of about so many ``voxels``.
 
-    A slab of several volumes (one per class) can then be compared and dropped before the next is begun.
+    A slab of several volumes (one per class) can then be compared and dropped before the next is begun. ``voxels`` are
+    as many as suit the device; where they are given, slabs of one ``new_shape`` are cut alike on all devices.
     """
     device = torch.device(device)
     _, *plane = _operators(shape, new_shape, 1, separate_axis, device)
-    depth = axis_operator(shape[0], new_shape[0], 0 if separate_axis == 0 else 1)
-    slices = max(1, SLAB_VOXELS // max(new_shape[1] * new_shape[2], shape[1] * shape[2]))
+    depth = None if shape[0] == new_shape[0] else axis_operator(shape[0], new_shape[0], 0 if separate_axis == 0 else 1)
+    voxels = voxels or (SLAB_VOXELS if device.type == "cpu" else GPU_SLAB_VOXELS)
+    slices = max(1, voxels // (new_shape[1] * new_shape[2]))
     for start in range(0, new_shape[0], slices):
         target = slice(start, min(start + slices, new_shape[0]))
-        if shape[0] == new_shape[0]:
+        if depth is None:
             yield Slab(target=target, source=target, operators=(None, *plane))
             continue
         source = _used_columns(depth[target])
