@@ -157,7 +157,7 @@ def test_folds_are_averaged(balls: Path, work: Path, tmp_path: Path):
     logits = {}
     for folds in ("fold0", "fold1", "fold0,fold1"):
         nn(*ask, "--folds", folds, "-o", tmp_path / folds)
-        probabilities = read_image(tmp_path / folds / "ball_2.probabilities.nii.gz").array.astype(np.float64)
+        probabilities = read_image(tmp_path / folds / "ball_2.probabilities.nii").array.astype(np.float64)
         logits[folds] = np.log(probabilities.clip(1e-3)) - np.log(probabilities.clip(1e-3)).mean(axis=0)
     both = np.exp((logits["fold0"] + logits["fold1"]) / 2)
     mask = read_label(tmp_path / "fold0,fold1" / "ball_2.nii.gz").array[0]
