@@ -15,6 +15,8 @@ from nnlite.data.image import read_image, read_label
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
+from nnlite.pipeline import predict_images
+from nnlite.pipeline.predict_images import _overlapped
 from nnlite.workspace import RunFolder, Workspace
 
 
@@ -153,6 +155,32 @@ def test_a_broken_image_is_told_of_when_all_others_are_predicted(balls: Path, wo
     with pytest.raises(ImageError, match=r"1 of 5 cases could not be predicted.*\n  ball_0: .*ball_0\.nii\.gz"):
         pipeline.predict(balls, [images], tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
     assert sorted(mask.name for mask in (tmp_path / "out").iterdir()) == [f"ball_{n}.nii.gz" for n in (1, 2, 3, 4)]
+
+
+def test_of_the_cases_to_come_one_is_read_ahead_and_no_more():
+    begun: list[int] = []
+    for number, future in enumerate(_overlapped(lambda item: begun.append(item) or item, range(5))):
+        assert future.result() == number
+        assert len(begun) <= number + 2
+    assert begun == [0, 1, 2, 3, 4]
+
+
+def test_a_fault_of_the_network_stops_the_prediction_and_the_mask_before_it_is_written(
+    balls: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    predict_case, calls = predict_images.predict_case, []
+
+    def fails_the_second_time(*arguments: object, **options: object) -> np.ndarray:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError("no room for the logits")
+        return predict_case(*arguments, **options)
+
+    monkeypatch.setattr(predict_images, "predict_case", fails_the_second_time)
+    images = [balls / "images" / f"ball_{number}.nii.gz" for number in (0, 1, 2)]
+    with pytest.raises(MemoryError, match="no room for the logits"):
+        pipeline.predict(balls, images, tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
+    assert [mask.name for mask in (tmp_path / "out").iterdir()] == ["ball_0.nii.gz"]
 
 
 def test_an_image_is_never_overwritten_by_its_mask(balls: Path, workspace: Workspace, tmp_path: Path):
