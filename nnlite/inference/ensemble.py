@@ -69,7 +69,7 @@ def combine(
     indices = background(restoration, labels=labels)
     inside = restoration.inside(indices)
     streams = [restored_slabs(logits, way_back, stacked=True) for logits, way_back in members]
-    for slabs in zip(*streams, strict=True):
+    for slabs in zip(*streams, strict=True):  # cut alike, as they lead to the same box
         mean = _mean_probabilities(slabs)
         inside[slabs[0].target] = winner(enumerate(mean)).cpu().numpy()
         if keep_probabilities is not None:
@@ -81,5 +81,7 @@ def _mean_probabilities(slabs: Sequence[RestoredSlab]) -> Tensor:
     """Mean float32 probabilities (labels, z, y, x) of the members, where the first member's logits are."""
     total = slabs[0].stacked().softmax(dim=0)
     for slab in slabs[1:]:
+        if len(slab.source[0]) != len(total):
+            raise ValueError(f"predictions of {len(total)} and {len(slab.source[0])} labels cannot be combined")
         total += slab.stacked().softmax(dim=0).to(total.device)
     return total.div_(len(slabs))

@@ -148,12 +148,12 @@ def _normalized(
 ) -> Tensor:
     use_mask = configuration.use_nonzero_mask
     mask = _tensor(restoration.inside(nonzero_mask(image)), device) if any(use_mask) else None
-    cropped = _tensor(restoration.inside(image), device, np.float32)
+    cropped = _tensor(restoration.inside(image), device)  # of the file's type: normalize makes float32 of it
     try:
         return normalize(cropped, configuration.normalization, plan.intensities, mask=mask, use_mask=use_mask)
     except ImageError as error:
         raise ImageError(f"{restoration.case_id}: {error}") from error
 
 
-def _tensor(array: np.ndarray, device: torch.device | str, dtype: type[np.generic] | None = None) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype)).to(device)
+def _tensor(array: np.ndarray, device: torch.device | str) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -21,7 +21,7 @@ from torch import Tensor
 ANISOTROPY_RATIO = 3  # beyond this ratio of the largest to the smallest spacing, slices are resampled one by one
 SLAB_VOXELS = 2**20  # voxels resampled at once where classes compete: 4 MiB of float32 stay in a processor's cache
 GPU_SLAB_VOXELS = 2**24  # 64 MiB: a GPU wants large pieces of work, and has the bandwidth
-BLOCK_ROWS = 32  # new voxels per matrix product: few enough to skip most zeros, enough to keep the processor busy (GPUs take all)
+BLOCK_ROWS = 32  # new voxels per matrix product: few enough to skip most zeros, enough to keep a processor busy
 NEGLIGIBLE_WEIGHT = 1e-8  # far from a voxel the weights of a spline fall below what float32 resolves; they become 0
 CACHED_OPERATORS = 12  # cubic, linear and nearest weights of three axes, and a few to spare
 

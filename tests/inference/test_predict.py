@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nnlite.data.image import Geometry, Image, StoredGrid, read_image, read_label, write_image, write_mask
 from nnlite.data.labels import Labels
 from nnlite.errors import CheckpointError, ImageError
-from nnlite.inference.predict import Model, predict_image, predict_preprocessed
+from nnlite.inference.predict import Model, logit_slabs, predict_case, predict_image
 from nnlite.inference.sliding_window import window_starts
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Configuration, Plan
@@ -145,11 +145,10 @@ def test_every_voxel_gets_its_own_answer_whatever_the_axis_order_of_the_plan(tra
     prediction = predict_image(model(transpose=transpose, spacing_mm=planned), "a", in_memory(array, spacing))
     assert np.array_equal(prediction.indices, array > 0.5)
     assert prediction.case_id == "a"
-    assert prediction.probabilities is None
 
 
 def reference_scores(model: Model, image: Image) -> np.ndarray:
-    """Logits (labels, z, y, x) on the image's box, by the book: whole volumes, window by window, in double precision."""
+    """Logits (labels, z, y, x) on the image's box, by the book: whole volumes, window by window, doubles."""
     configuration = model.configuration
     case = preprocess("a", image.array, image.geometry.spacing_mm, model.plan, configuration)
     window = (1,) * (3 - len(configuration.patch_size)) + configuration.patch_size
@@ -171,7 +170,7 @@ def reference_scores(model: Model, image: Image) -> np.ndarray:
 
 
 def restored_by_the_book(logits: np.ndarray, restoration: Restoration) -> np.ndarray:
-    """Each label's logits interpolated linearly by scikit-image, slices apart where they are thick; image axis order."""
+    """Each label's logits interpolated by scikit-image, in the image's axis order; thick slices are taken apart."""
     shape, apart = list(restoration.cropped_shape), restoration.separate_axis
     if apart is not None:
         old, new = logits.shape[apart + 1], shape[apart]
@@ -274,7 +273,7 @@ def test_the_logits_of_the_folds_are_averaged() -> None:
     assert not predict_image(both, "a", in_memory(array)).indices.any()
     case = preprocess("a", array[None], (2.0, 1.0, 1.0), both.plan, both.configuration)
     expected = torch.tensor([0.0, -1.0]).view(2, 1, 1, 1).expand(2, 8, 8, 8)
-    torch.testing.assert_close(predict_preprocessed(both, case), expected)
+    torch.testing.assert_close(torch.cat(list(logit_slabs(both, case)), dim=1), expected)
 
 
 def test_networks_are_set_to_evaluation_mode() -> None:
@@ -294,14 +293,17 @@ def test_mirroring_and_step_reach_the_windows() -> None:
 
 def test_probabilities_add_up_to_one_and_agree_with_the_mask() -> None:
     array = noise(9, 10, 11)
-    array[np.abs(array - 0.5) < 0.01] = 0.6  # half precision cannot tell a voxel on the fence
-    prediction = predict_image(model(), "a", in_memory(array), probabilities=True)
-    assert prediction.probabilities is not None
-    assert prediction.probabilities.shape == (2, 9, 10, 11)
-    assert prediction.probabilities.astype(np.float32).sum(axis=0) == pytest.approx(1, abs=2e-3)
-    assert np.array_equal(prediction.probabilities.argmax(axis=0), prediction.indices)
+    array[np.abs(array - 0.5) < 0.01] = 0.6  # no voxel on the fence
+    probabilities = np.zeros((2, 9, 10, 11), dtype=np.float32)
+
+    def keep(region: tuple[slice, slice, slice], part: np.ndarray) -> None:
+        probabilities[(slice(None), *region)] = part
+
+    prediction = predict_image(model(), "a", in_memory(array), keep_probabilities=keep)
+    assert probabilities.sum(axis=0) == pytest.approx(1, abs=1e-6)
+    assert np.array_equal(probabilities.argmax(axis=0), prediction.indices)
     # logits -0.1 and 0.1 where the image is 0.6: 1 / (1 + exp(-0.2)) = 0.5498
-    assert prediction.probabilities[1][array == np.float32(0.6)] == pytest.approx(0.5498, abs=1e-3)
+    assert probabilities[1][array == np.float32(0.6)] == pytest.approx(0.5498, abs=1e-4)
 
 
 def cascade(second_stage: nn.Module) -> Model:
@@ -329,7 +331,7 @@ def test_a_cascade_refuses_cases_that_lack_the_previous_prediction() -> None:
     stages = cascade(Threshold(channel=1))
     case = preprocess("a", noise(1, 8, 8, 8), (2.0, 1.0, 1.0), stages.plan, stages.configuration)
     with pytest.raises(ValueError, match="3d-cascade needs the previous stage's prediction"):
-        predict_preprocessed(stages, case)
+        predict_case(stages, case)
 
 
 def test_a_case_that_cannot_be_written_to_is_predicted_without_a_murmur(recwarn: pytest.WarningsRecorder) -> None:
@@ -338,7 +340,7 @@ def test_a_case_that_cannot_be_written_to_is_predicted_without_a_murmur(recwarn:
     frozen = case.image.copy()
     frozen.flags.writeable = False
     stored: PreprocessedCase = replace(case, image=frozen)
-    assert torch.equal(predict_preprocessed(threshold, stored), predict_preprocessed(threshold, case))
+    assert np.array_equal(predict_case(threshold, stored), predict_case(threshold, case))
     assert not recwarn
 
 
