@@ -49,7 +49,6 @@ def predict_together(
     return Prediction(case_id=case_id, indices=indices)
 
 
-@torch.inference_mode()
 def combine(
     members: Sequence[tuple[Logits, Restoration]],
     *,
@@ -61,27 +60,50 @@ def combine(
     The members may lie on different grids, but must be of one image and crop. Their memory adds up: each keeps its band
     of logits. Where labels tie, the first of them wins.
     """
+    everyone = range(len(members))
+    return combine_each(members, [everyone], labels=labels, keep_probabilities=keep_probabilities)[0]
+
+
+@torch.inference_mode()
+def combine_each(
+    members: Sequence[tuple[Logits, Restoration]],
+    groups: Sequence[Sequence[int]],
+    *,
+    labels: int,
+    keep_probabilities: KeepProbabilities | None = None,
+) -> list[np.ndarray]:
+    """What ``combine`` says of each group of members, all in one pass; a group names members by their place.
+
+    ``keep_probabilities`` is given those of the first group.
+    """
     restorations = [restoration for _, restoration in members]
     if len({(r.case_id, r.shape, r.box, r.transpose) for r in restorations}) != 1:
         told = ", ".join(f"{r.case_id} {r.shape}, axes {r.transpose}" for r in restorations)
         raise ValueError(f"only predictions of one case with the same axis order can be combined, not {told or 'none'}")
     restoration = restorations[0]
-    indices = background(restoration, labels=labels)
-    inside = restoration.inside(indices)
+    masks = [background(restoration, labels=labels) for _ in groups]
     streams = [restored_slabs(logits, way_back, stacked=True) for logits, way_back in members]
     for slabs in zip(*streams, strict=True):  # cut alike, as they lead to the same box
-        mean = _mean_probabilities(slabs)
-        inside[slabs[0].target] = winner(enumerate(mean)).cpu().numpy()
-        if keep_probabilities is not None:
-            keep_probabilities(*on_image(mean, slabs[0].target, restoration))
-    return indices
+        target, probabilities = slabs[0].target, _probabilities(slabs)
+        for mask, group in zip(masks, groups, strict=True):
+            mean = _mean([probabilities[member] for member in group])
+            restoration.inside(mask)[target] = winner(enumerate(mean)).cpu().numpy()
+            if keep_probabilities is not None and mask is masks[0]:
+                keep_probabilities(*on_image(mean, target, restoration))
+    return masks
 
 
-def _mean_probabilities(slabs: Sequence[RestoredSlab]) -> Tensor:
-    """Mean float32 probabilities (labels, z, y, x) of the members, where the first member's logits are."""
-    total = slabs[0].stacked().softmax(dim=0)
-    for slab in slabs[1:]:
-        if len(slab.source[0]) != len(total):
-            raise ValueError(f"predictions of {len(total)} and {len(slab.source[0])} labels cannot be combined")
-        total += slab.stacked().softmax(dim=0).to(total.device)
-    return total.div_(len(slabs))
+def _probabilities(slabs: Sequence[RestoredSlab]) -> list[Tensor]:
+    """Float32 probabilities (labels, z, y, x) of each member, where the first member's logits are."""
+    if len({len(slab.source[0]) for slab in slabs}) != 1:
+        numbers = " and ".join(str(len(slab.source[0])) for slab in slabs)
+        raise ValueError(f"predictions of {numbers} labels cannot be combined")
+    device = slabs[0].source[0].device
+    return [slab.stacked().softmax(dim=0).to(device) for slab in slabs]
+
+
+def _mean(volumes: Sequence[Tensor]) -> Tensor:
+    total = volumes[0].clone()
+    for volume in volumes[1:]:
+        total += volume
+    return total.div_(len(volumes))

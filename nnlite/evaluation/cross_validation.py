@@ -1,0 +1,208 @@
+"""Compare what was predicted for the same held-out cases, and decide: which configuration or ensemble is the model.
+
+The highest mean foreground Dice over cross-validation wins and ties go to the simpler, as in nnU-Net (Isensee et al.,
+Nature Methods 18, 203-211, 2021). What says how sure that is stands beside the means: bootstrap confidence intervals
+over cases (Efron, Annals of Statistics 7, 1-26, 1979), paired, and Wilcoxon's signed-rank test (Biometrics Bulletin 1,
+80-83, 1945) of the cases' means. They inform; they do not decide.
+
+A Dice is NaN where truth and prediction are both empty. Only labels that the truth of some held-out case holds count:
+for them every candidate has a mean, so no NaN ever meets a comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnlite.data.records import record
+from nnlite.errors import DatasetError
+from nnlite.evaluation.scores import Scores
+
+TIE = 1e-4  # Dice is reported to three or four digits; less than that is no reason for a second network or another rule
+RESAMPLES = 10_000  # the ends of a 95 % interval then vary by about 1 % of its width
+RESAMPLES_AT_ONCE = 500  # bounds the memory to a few MB for thousands of cases
+SEED = 12345  # of the resamples: the same scores always give the same interval
+INTERVAL = (0.025, 0.975)  # 95 % of the resamples
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to predict: a configuration, or an ensemble of several, with its scores on the held-out cases.
+
+    ``multiply_adds`` is what predicting a median case costs; of two ways that tie the cheaper one is taken.
+    """
+
+    members: tuple[str, ...]
+    scores: Scores
+    multiply_adds: float
+
+    @property
+    def name(self) -> str:
+        """The members' names, joined."""
+        return name_of(self.members)
+
+
+@record
+class CandidateScore:
+    """How a candidate did. ``labels`` holds the mean Dice of each label, ``mean_dice`` their mean.
+
+    ``difference`` is this candidate's mean less the chosen one's, from the same cases. Intervals hold 95 % of the
+    bootstrap resamples; None where fewer than two cases are scored. ``wilcoxon_p`` is None for the chosen one itself.
+    """
+
+    members: tuple[str, ...]
+    mean_dice: float
+    mean_dice_interval: Interval | None
+    labels: dict[str, float]
+    difference: float
+    difference_interval: Interval | None
+    wilcoxon_p: float | None
+    multiply_adds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All candidates, the chosen one first, the others by falling mean; and what the means hide, in words."""
+
+    candidates: tuple[CandidateScore, ...]
+    labels: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def name_of(members: Sequence[str]) -> str:
+    """What a configuration or an ensemble is called.
+
+    >>> name_of(("2d", "3d"))
+    '2d + 3d'
+    """
+    return " + ".join(members)
+
+
+def compare(candidates: Sequence[Candidate]) -> Comparison:
+    """Choose among candidates that were scored on the same cases.
+
+    ``DatasetError`` where there is nothing to choose by: no truth holds a label, or no prediction holds any.
+    """
+    cases = candidates[0].scores.cases
+    for other in candidates[1:]:
+        if set(other.scores.cases) != set(cases):
+            raise ValueError(f"{other.name} was scored on other cases than {candidates[0].name}")
+    deciding, remarks = _deciding_labels(candidates)
+    tables = np.stack([dice_table(candidate.scores, cases, deciding) for candidate in candidates])
+    means = [mean_dice(table) for table in tables]
+    chosen = _choose(candidates, means)
+    resampled = _resampled_means(tables)
+    enough = len(cases) > 1
+
+    def score(number: int) -> CandidateScore:
+        differences = resampled[:, number] - resampled[:, chosen]
+        return CandidateScore(
+            members=candidates[number].members,
+            mean_dice=means[number],
+            mean_dice_interval=_interval(resampled[:, number]) if enough else None,
+            labels=dict(zip(deciding, np.nanmean(tables[number], axis=0).tolist(), strict=True)),
+            difference=means[number] - means[chosen],
+            difference_interval=_interval(differences) if enough else None,
+            wilcoxon_p=None if number == chosen else _wilcoxon_p(tables[number], tables[chosen]),
+            multiply_adds=candidates[number].multiply_adds,
+        )
+
+    order = sorted(range(len(candidates)), key=lambda number: (number != chosen, -means[number]))
+    return Comparison(candidates=tuple(map(score, order)), labels=deciding, remarks=remarks)
+
+
+def dice_table(scores: Scores, cases: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """Dice (cases, labels) float64; NaN where truth and prediction are both empty."""
+    rows = {(row.case, row.label): row.dice for row in scores.rows}
+    return np.array([[rows[case, label] for label in labels] for case in cases], dtype=np.float64)
+
+
+def mean_dice(table: np.ndarray) -> float:
+    """Mean over labels of the mean over cases (cases, labels) in which the Dice is defined.
+
+    >>> mean_dice(np.array([[0.8, 0.4], [0.6, np.nan]]))
+    0.55
+    """
+    return float(np.nanmean(table, axis=0).mean())
+
+
+def case_means(table: np.ndarray) -> np.ndarray:
+    """Mean Dice (cases,) over the labels that are defined in each case; NaN where none is."""
+    defined = ~np.isnan(table)
+    count = defined.sum(axis=1)
+    return np.divide(np.nansum(table, axis=1), count, out=np.full(len(table), np.nan), where=count > 0)
+
+
+def _deciding_labels(candidates: Sequence[Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Labels that some truth holds, and remarks on the others and on candidates that find nothing."""
+    scores = candidates[0].scores
+    present = {row.label for row in scores.rows if row.truth_voxels > 0}
+    if not present:
+        raise DatasetError(
+            f"none of the {len(scores.cases)} held-out cases has any foreground in its truth, so nothing can be "
+            "chosen by it; check the labels with nnlite check"
+        )
+    remarks = [
+        f"{label}: in the truth of no held-out case; it decides nothing"
+        for label in scores.labels
+        if label not in present
+    ]
+    empty = [one.name for one in candidates if not any(row.prediction_voxels for row in one.scores.rows)]
+    if len(empty) == len(candidates):
+        raise DatasetError(
+            f"{', '.join(empty)}: no foreground was predicted in any of the {len(scores.cases)} held-out cases, so "
+            "there is nothing to choose; train longer, and look at progress.png in the folders of the runs"
+        )
+    remarks += [f"{name}: no foreground was predicted in any held-out case" for name in empty]
+    return tuple(label for label in scores.labels if label in present), tuple(remarks)
+
+
+def _choose(candidates: Sequence[Candidate], means: Sequence[float]) -> int:
+    """The simplest of those whose mean is the highest: fewest members, then fewest multiplications."""
+    best = max(means)
+    tied = [number for number, mean in enumerate(means) if best - mean < TIE]
+    return min(tied, key=lambda number: (len(candidates[number].members), candidates[number].multiply_adds))
+
+
+def _resampled_means(tables: np.ndarray) -> np.ndarray:
+    """``mean_dice`` of each candidate (resamples, candidates) for cases drawn with replacement, the same for all.
+
+    A label that no drawn case defines does not count in that resample; NaN where that leaves none.
+    """
+    cases = tables.shape[1]
+    rng = np.random.default_rng(SEED)
+    defined = ~np.isnan(tables)
+    known = np.where(defined, tables, 0.0)
+    parts = []
+    for first in range(0, RESAMPLES, RESAMPLES_AT_ONCE):
+        number = min(RESAMPLES_AT_ONCE, RESAMPLES - first)
+        drawn = rng.multinomial(cases, np.full(cases, 1 / cases), size=number).astype(np.float64)
+        counts = np.einsum("rc,kcl->rkl", drawn, defined.astype(np.float64), optimize=True)
+        sums = np.einsum("rc,kcl->rkl", drawn, known, optimize=True)
+        labels = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+        some = (counts > 0).sum(axis=2)
+        parts.append(np.divide(labels.sum(axis=2), some, out=np.full(some.shape, np.nan), where=some > 0))
+    return np.concatenate(parts)
+
+
+def _interval(resampled: np.ndarray) -> Interval | None:
+    defined = resampled[~np.isnan(resampled)]
+    if not defined.size:
+        return None
+    low, high = np.quantile(defined, INTERVAL).tolist()
+    return low, high
+
+
+def _wilcoxon_p(table: np.ndarray, chosen: np.ndarray) -> float:
+    """Two-sided p of the cases' paired means; 1 where no case tells the two apart."""
+    from scipy.stats import wilcoxon
+
+    differences = case_means(table) - case_means(chosen)
+    differences = differences[~np.isnan(differences)]
+    if not np.any(differences):
+        return 1.0
+    return float(wilcoxon(differences).pvalue)
