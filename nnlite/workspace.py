@@ -5,10 +5,13 @@ Reads nothing and makes nothing; whoever writes a file asks here for its place, 
     WORK/<dataset>/   nnlite.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      validation/  scores.csv  scores.json
+                      ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
+                      selection.json
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +81,33 @@ class RunFolder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnsembleFolder:
+    """What several configurations together predicted for the cases that their folds held out."""
+
+    folder: Path
+
+    @property
+    def members(self) -> Path:
+        """The trainings whose networks answered together."""
+        return self.folder / "members.json"
+
+    @property
+    def validation(self) -> Path:
+        """Folder of the predicted masks of all held-out cases."""
+        return self.folder / "validation"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of the held-out cases, one row per case and label."""
+        return self.folder / "scores.csv"
+
+    @property
+    def summary(self) -> Path:
+        """The same scores with their means and medians."""
+        return self.folder / "scores.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """All that nnlite makes out of one dataset.
 
@@ -126,6 +156,11 @@ class Workspace:
         """Folder of all trainings."""
         return self.folder / "runs"
 
+    @property
+    def selection(self) -> Path:
+        """Which configuration or ensemble is the model, with which postprocessing, and the numbers that say so."""
+        return self.folder / "selection.json"
+
     def cases(self, configuration: str) -> Path:
         """Folder of the preprocessed cases of one configuration."""
         return self.folder / "cases" / configuration
@@ -133,6 +168,14 @@ class Workspace:
     def run(self, configuration: str, fold: str) -> RunFolder:
         """The place of one training, whether it exists or not."""
         return RunFolder(folder=self.runs / configuration / fold)
+
+    def ensemble(self, configurations: Sequence[str]) -> EnsembleFolder:
+        """The place of an ensemble's predictions for held-out cases.
+
+        >>> Workspace(root=Path("work"), dataset="brain").ensemble(("2d", "3d")).folder.as_posix()
+        'work/brain/ensembles/2d+3d'
+        """
+        return EnsembleFolder(folder=self.folder / "ensembles" / "+".join(configurations))
 
     def existing_runs(self) -> tuple[RunFolder, ...]:
         """Trainings that were started, ordered by configuration and fold."""

@@ -33,12 +33,12 @@ Interval = tuple[float, float]
 class Candidate:
     """One way to predict: a configuration, or an ensemble of several, with its scores on the held-out cases.
 
-    ``multiply_adds`` is what predicting a median case costs; of two ways that tie the cheaper one is taken.
+    Of two ways that tie the one with fewer members is taken, then the one with fewer ``parameters``.
     """
 
     members: tuple[str, ...]
     scores: Scores
-    multiply_adds: float
+    parameters: int
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class CandidateScore:
     difference: float
     difference_interval: Interval | None
     wilcoxon_p: float | None
-    multiply_adds: float
+    parameters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
             difference=means[number] - means[chosen],
             difference_interval=_interval(differences) if enough else None,
             wilcoxon_p=None if number == chosen else _wilcoxon_p(tables[number], tables[chosen]),
-            multiply_adds=candidates[number].multiply_adds,
+            parameters=candidates[number].parameters,
         )
 
     order = sorted(range(len(candidates)), key=lambda number: (number != chosen, -means[number]))
@@ -162,10 +162,10 @@ def _deciding_labels(candidates: Sequence[Candidate]) -> tuple[tuple[str, ...], 
 
 
 def _choose(candidates: Sequence[Candidate], means: Sequence[float]) -> int:
-    """The simplest of those whose mean is the highest: fewest members, then fewest multiplications."""
+    """The simplest of those whose mean is the highest: fewest members, then fewest parameters."""
     best = max(means)
     tied = [number for number, mean in enumerate(means) if best - mean < TIE]
-    return min(tied, key=lambda number: (len(candidates[number].members), candidates[number].multiply_adds))
+    return min(tied, key=lambda number: (len(candidates[number].members), candidates[number].parameters))
 
 
 def _resampled_means(tables: np.ndarray) -> np.ndarray:

@@ -5,28 +5,38 @@ Masks are compared voxel by voxel, so both must lie on the same grid: nothing is
 
 from __future__ import annotations
 
+import csv
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isnan
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnlite.data.image import Geometry, read_label
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import record, write_record, written_whole
-from nnlite.errors import DatasetError, ImageError
+from nnlite.data.records import read_record, record, write_record, written_whole
+from nnlite.errors import DatasetError, ImageError, WorkspaceError
 from nnlite.evaluation.case_scores import TOLERANCE_MM, LabelScore, score_case
 from nnlite.evaluation.masks import MaskPair, find_labels, labels_in, labels_of_values, pair_masks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Average", "LabelScore", "LabelSummary", "Scores", "Summary", "evaluate_folders", "score_case"]
+__all__ = [
+    "Average",
+    "LabelScore",
+    "LabelSummary",
+    "Scores",
+    "Summary",
+    "evaluate_folders",
+    "read_scores",
+    "score_case",
+]
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +152,26 @@ class Scores:
         with written_whole(csv_path) as beside:
             self.to_frame().to_csv(beside, index=False, float_format="%.6g")
         write_record(json_path, self.summary())
+
+
+def read_scores(csv_path: Path, json_path: Path) -> Scores:
+    """Read what ``Scores.write`` wrote; ``WorkspaceError`` where the files are not what they should be."""
+    summary = read_record(json_path, Summary)
+    try:
+        with csv_path.open(encoding="utf-8", newline="") as file:
+            rows = tuple(_row(row) for row in csv.DictReader(file))
+    except (OSError, KeyError, ValueError) as problem:
+        raise WorkspaceError(f"{csv_path} is missing, damaged or of another version: {problem}") from problem
+    return Scores(rows=rows, tolerance_mm=summary.tolerance_mm)
+
+
+def _row(texts: Mapping[str, str]) -> LabelScore:
+    """One line of the CSV file; an empty cell is NaN."""
+    words, counts = ("case", "label"), ("truth_voxels", "prediction_voxels")
+    values: dict[str, Any] = {name: texts[name] for name in words} | {name: int(texts[name]) for name in counts}
+    numbers = [field.name for field in fields(LabelScore) if field.name not in values]
+    values |= {name: float(texts[name] or "nan") for name in numbers}
+    return LabelScore(**values)
 
 
 def evaluate_folders(

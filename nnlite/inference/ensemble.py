@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
-from nnlite.inference.predict import Model, Prediction, logit_slabs, ready_case
+from nnlite.inference.predict import Model, Prediction, ReadyCase, logit_slabs, predict_case, ready_case
 from nnlite.preprocessing.preprocess import Restoration
 from nnlite.preprocessing.resample import winner
 from nnlite.preprocessing.restore import (
@@ -38,6 +38,20 @@ def predict_together(
 ) -> Prediction:
     """Predict a raw image with all of these models, as ``predict_image`` does with one."""
     cases = [ready_case(model, case_id, image, progress=progress) for model in models]
+    indices = predict_cases(models, cases, keep_probabilities=keep_probabilities, progress=progress)
+    return Prediction(case_id=case_id, indices=indices)
+
+
+def predict_cases(
+    models: Sequence[Model],
+    cases: Sequence[ReadyCase],
+    *,
+    keep_probabilities: KeepProbabilities | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Label indices (z, y, x) on the grid of the image from one case, preprocessed for each of the models."""
+    if len(models) == 1:
+        return predict_case(models[0], cases[0], keep_probabilities=keep_probabilities, progress=progress)
     members = [
         (logit_slabs(model, case, progress=progress), case.restoration)
         for model, case in zip(models, cases, strict=True)
@@ -45,8 +59,7 @@ def predict_together(
     labels = {model.plan.labels for model in models}
     if len(labels) != 1:
         raise ValueError(f"only models of the same labels can answer together, not {labels or 'none'}")
-    indices = combine(members, labels=labels.pop().count, keep_probabilities=keep_probabilities)
-    return Prediction(case_id=case_id, indices=indices)
+    return combine(members, labels=labels.pop().count, keep_probabilities=keep_probabilities)
 
 
 def combine(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import numpy as np
 
 from nnlite.data.check import CheckReport, check_dataset
 from nnlite.data.dataset import Case, Dataset, default_name, find_dataset
+from nnlite.data.digest import digest
+from nnlite.data.faults import LISTED_CASES
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import make_splits
-from nnlite.errors import PlanError, WorkspaceError
+from nnlite.errors import DatasetError, PlanError, WorkspaceError
 from nnlite.pipeline.machine import cores, has_gpu
 from nnlite.pipeline.plan_request import PlanRequest, Residual, plan_request, read_plan_file
 from nnlite.planning.cost import require_within_memory, slow_steps
@@ -28,9 +31,21 @@ DEFAULT_WORK = Path("nnlite_work")
 
 @record
 class DatasetSource:
-    """Which dataset a folder of the workspace was made from."""
+    """Which dataset a folder of the workspace was made from.
+
+    ``digests`` tells by case id what its files held (SHA-256): a dataset that has changed is noticed.
+    """
 
     root: str
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finding:
+    """What planning takes from one case."""
+
+    fingerprint: CaseFingerprint
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +106,21 @@ def plan(
     )
     report = check_dataset(
         found,
-        partial(_fingerprint, samples=samples_per_case(len(found.cases))),
+        partial(_look, samples=samples_per_case(len(found.cases))),
         workers=cores(),
         description_home=workspace.folder,
         progress=progress,
     )
     report.raise_if_faulty()
-    fingerprint = merge(report.findings.values())
+    fingerprint = merge(finding.fingerprint for finding in report.findings.values())
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
     notes = (*_no_gpu(device, decided), *slow_steps(decided), *remarks, *_runs_of_other_plans(workspace, decided))
-    write_record(workspace.folder / "dataset.json", DatasetSource(root=str(found.root.resolve())))
+    digests = {case_id: finding.digest for case_id, finding in report.findings.items()}
+    source = DatasetSource(root=str(found.root.resolve()), digests=digests)
+    write_record(workspace.folder / "dataset.json", source)
     write_record(workspace.fingerprint, fingerprint)
     write_record(workspace.splits, make_splits([case.id for case in found.cases]))
     write_record(workspace.plan, decided)
@@ -134,10 +151,35 @@ def read_plan(workspace: Workspace) -> Plan:
     return plan
 
 
-def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> CaseFingerprint:
+def require_unchanged(dataset: Dataset, workspace: Workspace) -> None:
+    """Raise ``DatasetError`` naming the cases whose files hold something else than when the dataset was planned.
+
+    Reads every file once. Cases that are new are none of the plan's, and a workspace without digests tells nothing.
+    """
+    source = workspace.folder / "dataset.json"
+    planned = read_record(source, DatasetSource).digests if source.exists() else {}
+    known = [case for case in dataset.cases if case.id in planned]
+    with ThreadPoolExecutor(cores()) as pool:
+        found = pool.map(lambda case: digest(_files(case)), known)
+        changed = [case.id for case, now in zip(known, found, strict=True) if now != planned[case.id]]
+    if changed:
+        names = ", ".join(changed[:LISTED_CASES]) + ", .." * (len(changed) > LISTED_CASES)
+        raise DatasetError(
+            f"{len(changed)} of {len(dataset.cases)} cases have changed since {dataset.name} was planned ({names}), so "
+            "earlier predictions and scores no longer hold; put the files back, or run nnlite plan and nnlite train "
+            "again"
+        )
+
+
+def _look(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> _Finding:
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
-    return case_fingerprint(case.id, image.array, label, spacing, samples=samples)
+    taken = case_fingerprint(case.id, image.array, label, spacing, samples=samples)
+    return _Finding(fingerprint=taken, digest=digest(_files(case)))
+
+
+def _files(case: Case) -> list[Path]:
+    return [*case.images, *([] if case.label is None else [case.label])]
 
 
 def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:

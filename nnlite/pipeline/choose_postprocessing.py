@@ -1,0 +1,96 @@
+"""Choose the rules of postprocessing on the masks of held-out cases, and measure what they do together.
+
+Masks are read one case after the other: once for their components, once for the holes that remain, and, where a rule
+is accepted, once to measure all rules as they will be applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnlite.data.dataset import Case
+from nnlite.data.image import Geometry, read_label
+from nnlite.data.labels import Labels
+from nnlite.data.progress import Progress, silent
+from nnlite.errors import WorkspaceError
+from nnlite.evaluation import metrics
+from nnlite.evaluation.choose_rules import RuleTrial, components_of, holes_of, try_component_rules, try_filling
+from nnlite.evaluation.cross_validation import mean_dice
+from nnlite.inference.postprocess import Postprocessing, SizeUnit, apply
+from nnlite.pipeline.ensemble_held_out import truth_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenPostprocessing:
+    """The accepted rules, all that were tried, and the mean Dice with those accepted."""
+
+    postprocessing: Postprocessing
+    trials: tuple[RuleTrial, ...]
+    mean_dice: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """Label indices (z, y, x) of one held-out case."""
+
+    truth: np.ndarray
+    prediction: np.ndarray
+    geometry: Geometry
+
+
+def choose_postprocessing(
+    cases: Sequence[Case],
+    validation: Callable[[str], Path],
+    labels: Labels,
+    deciding: Sequence[str],
+    *,
+    progress: Progress = silent,
+) -> ChosenPostprocessing:
+    """Try rules on the predicted masks of held-out cases; ``validation`` names the folder of each case's mask.
+
+    ``deciding`` are the labels that some truth holds. ``WorkspaceError`` names a mask that is missing or on another
+    grid than its truth.
+    """
+
+    def pairs(what: str) -> Iterator[_Pair]:
+        for done, case in enumerate(cases, start=1):
+            yield _read(case, validation(case.id), labels)
+            progress(what, done, len(cases))
+
+    unit: SizeUnit = "voxels" if truth_of(cases[0]).planar else "ml"
+    parts = [components_of(p.truth, p.prediction, labels, p.geometry, unit) for p in pairs("look at components")]
+    trials = try_component_rules(parts, labels, deciding, unit)
+    chosen = _accepted(trials)
+    gaps = [holes_of(p.truth, apply(p.prediction, p.geometry, chosen, labels), labels) for p in pairs("look at holes")]
+    filling = try_filling(gaps, labels, deciding)
+    trials += filling
+    chosen = _accepted(trials)
+    measured = filling[0].mean_dice_before
+    if any(trial.accepted for trial in filling):
+        rows = [_dice(p, apply(p.prediction, p.geometry, chosen, labels), labels) for p in pairs("measure the rules")]
+        measured = mean_dice(np.stack(rows)[:, [labels.names.index(name) for name in deciding]])
+    return ChosenPostprocessing(postprocessing=chosen, trials=trials, mean_dice=measured)
+
+
+def _accepted(trials: Sequence[RuleTrial]) -> Postprocessing:
+    return Postprocessing(rules=tuple(trial.rule for trial in trials if trial.accepted))
+
+
+def _dice(pair: _Pair, mask: np.ndarray, labels: Labels) -> np.ndarray:
+    return metrics.dice(*metrics.overlap(metrics.joint_histogram(pair.truth, mask, labels.count)))
+
+
+def _read(case: Case, folder: Path, labels: Labels) -> _Pair:
+    truth = truth_of(case)
+    path = folder / f"{case.id}{truth.stored.mask_suffix}"
+    if not path.exists():
+        raise WorkspaceError(f"the predicted mask {path} is gone; delete {folder.parent} and run the training again")
+    mask = read_label(path)
+    if differences := truth.geometry.differences(mask.geometry, names=("truth", "prediction")):
+        raise WorkspaceError(f"{path}: {'; '.join(differences)}; the dataset has changed, so train this fold again")
+    true, predicted = (labels.to_indices(image.array[0]) for image in (truth, mask))
+    return _Pair(truth=true, prediction=predicted, geometry=truth.geometry)

@@ -1,0 +1,97 @@
+"""Which configurations have their whole cross-validation behind them: every fold trained, predicted and scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nnlite.data.faults import LISTED_CASES
+from nnlite.data.records import read_record
+from nnlite.data.split import Split, Splits
+from nnlite.errors import WorkspaceError
+from nnlite.evaluation.scores import Scores, read_scores
+from nnlite.pipeline.prepare_cases import is_scored
+from nnlite.pipeline.train_folds import RunConfig
+from nnlite.planning.planner import Plan
+from nnlite.workspace import RunFolder, Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossValidated:
+    """A configuration, the plan that its runs follow, one run per fold, and the scores of all held-out cases."""
+
+    name: str
+    plan: Plan
+    runs: Mapping[str, RunFolder]
+    scores: Scores
+
+
+def held_out_by_fold(workspace: Workspace) -> dict[str, Split]:
+    """The folds of a dataset by their names; each case is to be held out once, or nothing can be compared by cases."""
+    splits = read_record(workspace.splits, Splits)
+    if not splits.folds:
+        raise WorkspaceError(f"{workspace.dataset} has no folds in {workspace.splits}, so no held-out cases to go by")
+    count = Counter(case for split in splits.folds for case in split.validation)
+    if twice := sorted(case for case, times in count.items() if times > 1):
+        raise WorkspaceError(
+            f"{_listed(twice)} held out by more than one fold of {workspace.splits}; "
+            "selecting needs folds that hold out each case once"
+        )
+    return {f"fold{number}": split for number, split in enumerate(splits.folds)}
+
+
+def cross_validated(
+    workspace: Workspace, plan: Plan, folds: Mapping[str, Split]
+) -> tuple[list[CrossValidated], dict[str, str]]:
+    """Configurations that can be compared, ordered as in the plan; and why those begun or planned cannot.
+
+    ``WorkspaceError`` says what is missing where there is none.
+    """
+    begun = {run.configuration for run in workspace.existing_runs()}
+    names = [*plan.configurations, *sorted(begun - plan.configurations.keys())]
+    finished: list[CrossValidated] = []
+    left_out: dict[str, str] = {}
+    for name in names:
+        runs = {fold: workspace.run(name, fold) for fold in folds}
+        if reason := _obstacle(runs, folds, plan):
+            left_out[name] = reason
+            continue
+        of_folds = [read_scores(run.scores, run.summary) for run in runs.values()]
+        if reason := _other_cases(dict(zip(folds, of_folds, strict=True)), folds):
+            left_out[name] = reason
+            continue
+        rows = tuple(row for scores in of_folds for row in scores.rows)
+        own_plan = read_record(next(iter(runs.values())).config, RunConfig).plan
+        finished.append(CrossValidated(name=name, plan=own_plan, runs=runs, scores=Scores(rows=rows)))
+    if not finished:
+        reasons = "\n  ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise WorkspaceError(
+            f"no configuration of {workspace.dataset} has all of its folds finished, so there is nothing to choose; "
+            f"train them with nnlite train DATASET CONFIG {' '.join(folds)}:\n  {reasons}"
+        )
+    return finished, left_out
+
+
+def _obstacle(runs: Mapping[str, RunFolder], folds: Mapping[str, Split], plan: Plan) -> str:
+    """Why these runs of a configuration are no cross-validation of this plan's labels; empty if they are."""
+    missing = [fold for fold, run in runs.items() if not is_scored(run)]
+    if missing:
+        return "not trained" if len(missing) == len(folds) else f"{', '.join(missing)} not finished"
+    first, *others = [read_record(run.config, RunConfig).plan for run in runs.values()]
+    if any(other.decisions() != first.decisions() for other in others):
+        return "its folds follow different plans"
+    if (first.labels, first.transpose) != (plan.labels, plan.transpose):
+        return "its plan has other labels or axes than the present one"
+    return ""
+
+
+def _other_cases(scores: Mapping[str, Scores], folds: Mapping[str, Split]) -> str:
+    """In words, the folds that were scored on other cases than they now hold out; empty if there are none."""
+    other = [fold for fold, split in folds.items() if set(scores[fold].cases) != set(split.validation)]
+    return f"{', '.join(other)} scored on other cases than splits.json holds out" if other else ""
+
+
+def _listed(cases: Sequence[str]) -> str:
+    names = ", ".join(cases[:LISTED_CASES]) + ", .." * (len(cases) > LISTED_CASES)
+    return f"{names} is" if len(cases) == 1 else f"{names} are"

@@ -1,0 +1,124 @@
+"""Predict and score the held-out cases with ensembles of configurations, each case by networks that never saw it.
+
+Every network runs once per case, and what it says of a slab feeds all ensembles that it is a member of; no
+probabilities are kept. A mask that is there stays, so that an interrupted round goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from nnlite.data.dataset import Case, Dataset
+from nnlite.data.image import Image, read_label, write_mask
+from nnlite.data.progress import Progress, silent
+from nnlite.data.records import read_record, record, write_record
+from nnlite.data.split import Split
+from nnlite.evaluation.scores import LabelScore, Scores, read_scores, score_case
+from nnlite.inference.ensemble import combine_each
+from nnlite.inference.predict import Model, logit_slabs
+from nnlite.pipeline.cross_validated import CrossValidated
+from nnlite.pipeline.load_model import load
+from nnlite.pipeline.prepare_cases import prepare
+from nnlite.pipeline.selection import TrainedRun, trained_run
+from nnlite.preprocessing.store import CaseStore
+from nnlite.workspace import EnsembleFolder, Workspace
+
+Members = tuple[str, ...]
+"""Names of the configurations of an ensemble, in the order in which their probabilities are added."""
+
+
+@record
+class EnsembleMembers:
+    """The trainings whose networks answered together."""
+
+    runs: tuple[TrainedRun, ...]
+
+
+def score_ensembles(
+    dataset: Dataset,
+    workspace: Workspace,
+    finished: Mapping[str, CrossValidated],
+    ensembles: Sequence[Members],
+    folds: Mapping[str, Split],
+    *,
+    device: torch.device,
+    progress: Progress = silent,
+) -> dict[Members, Scores]:
+    """Scores of all held-out cases for each ensemble; what was predicted by the same trainings is not done again."""
+    stamps = {name: [trained_run(run) for run in one.runs.values()] for name, one in finished.items()}
+    folders = {members: workspace.ensemble(members) for members in ensembles}
+    for members, folder in folders.items():
+        _begin(folder, EnsembleMembers(runs=tuple(stamp for name in members for stamp in stamps[name])))
+    missing = {members: folder for members, folder in folders.items() if not folder.summary.exists()}
+    cases = {case.id: case for case in dataset.cases}
+    if missing:
+        _predict_missing(dataset, workspace, finished, missing, folds, device, progress)
+    for members, folder in missing.items():
+        labels = finished[members[0]].plan.labels
+        rows: list[LabelScore] = []
+        for case_id in (case_id for split in folds.values() for case_id in split.validation):
+            truth = truth_of(cases[case_id])
+            mask = read_label(_mask(folder, case_id, truth))
+            true, predicted = (labels.to_indices(image.array[0]) for image in (truth, mask))
+            rows += score_case(case_id, true, predicted, labels, truth.geometry)
+        Scores(rows=tuple(rows)).write(folder.scores, folder.summary)
+    return {members: read_scores(folder.scores, folder.summary) for members, folder in folders.items()}
+
+
+def truth_of(case: Case) -> Image:
+    """The true mask of a held-out case."""
+    assert case.label is not None, f"{case.id} is held out to be scored, so it has a label"
+    return read_label(case.label)
+
+
+def _begin(folder: EnsembleFolder, members: EnsembleMembers) -> None:
+    """Make room for the predictions of these trainings: those of others are removed."""
+    if folder.members.exists() and read_record(folder.members, EnsembleMembers) == members:
+        return
+    shutil.rmtree(folder.folder, ignore_errors=True)
+    write_record(folder.members, members)
+
+
+def _predict_missing(
+    dataset: Dataset,
+    workspace: Workspace,
+    finished: Mapping[str, CrossValidated],
+    folders: Mapping[Members, EnsembleFolder],
+    folds: Mapping[str, Split],
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Write the masks that are not there yet, fold by fold, those of all ensembles of a case at once."""
+    names = sorted({name for members in folders for name in members})
+    groups = [[names.index(name) for name in members] for members in folders]
+    stores = [_store(dataset, workspace, finished[name], progress) for name in names]
+    cases = {case.id: case for case in dataset.cases}
+    done, total = 0, sum(len(split.validation) for split in folds.values())
+    for fold, split in folds.items():
+        models: list[Model] = []
+        for case_id in split.validation:
+            truth = truth_of(cases[case_id])
+            paths = [_mask(folder, case_id, truth) for folder in folders.values()]
+            if not all(path.exists() for path in paths):
+                models = models or [load([finished[n].runs[fold].checkpoint_final], device=device) for n in names]
+                stored = [store.open(case_id) for store in stores]
+                members = [(logit_slabs(m, c), c.restoration) for m, c in zip(models, stored, strict=True)]
+                labels = models[0].plan.labels
+                for path, indices in zip(paths, combine_each(members, groups, labels=labels.count), strict=True):
+                    write_mask(path, labels.to_values(indices), like=truth)
+            done += 1
+            progress("predict held-out cases together", done, total)
+
+
+def _store(dataset: Dataset, workspace: Workspace, one: CrossValidated, progress: Progress) -> CaseStore:
+    """The preprocessed cases of a configuration; those that are missing are made."""
+    configuration = one.plan.configuration(one.name)
+    return CaseStore(prepare(dataset, workspace, one.plan, [configuration], progress=progress)[one.name])
+
+
+def _mask(folder: EnsembleFolder, case_id: str, truth: Image) -> Path:
+    return folder.validation / f"{case_id}{truth.stored.mask_suffix}"

@@ -1,0 +1,140 @@
+"""From cross-validation to a decision: which configuration or ensemble is the model, and with which postprocessing.
+
+Single configurations are compared by the scores that their trainings left, ensembles by masks that are predicted here,
+once. The decision and every number behind it are written to selection.json, which ``predict`` follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import torch
+
+from nnlite.data.dataset import Case, Dataset
+from nnlite.data.faults import LISTED_CASES
+from nnlite.data.progress import Progress, silent
+from nnlite.data.records import write_record
+from nnlite.data.split import Split
+from nnlite.errors import UsageError, WorkspaceError
+from nnlite.evaluation.cross_validation import TIE, Candidate, compare, name_of
+from nnlite.evaluation.scores import Scores
+from nnlite.pipeline.choose_postprocessing import choose_postprocessing
+from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
+from nnlite.pipeline.ensemble_held_out import Members, score_ensembles
+from nnlite.pipeline.machine import device_name
+from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan, require_unchanged
+from nnlite.pipeline.selection import Selection, trained_run
+from nnlite.planning.cost import parameters
+from nnlite.workspace import Workspace
+
+LARGEST_ENSEMBLE = 2  # nnU-Net's: pairs; more members cost more time at every prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectResult:
+    """The decision, and where it lies."""
+
+    selection: Selection
+    path: Path
+
+
+def select(
+    dataset: Path,
+    *,
+    work: Path = DEFAULT_WORK,
+    most: int = LARGEST_ENSEMBLE,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> SelectResult:
+    """Choose among all configurations whose every fold is finished, and all ensembles of up to ``most`` of them.
+
+    Nothing that was predicted before is predicted again. ``WorkspaceError`` names what is missing where no
+    configuration has all folds, ``DatasetError`` cases that have changed since the plan, or that there is nothing to
+    choose by: no foreground in any truth, or in any prediction.
+    """
+    if most < 1:
+        raise UsageError(f"ensembles of up to {most} configurations make no sense; name 1 or more")
+    target = torch.device(device_name(device))
+    found, workspace = locate_dataset(dataset, work)
+    plan = read_plan(workspace)
+    folds = held_out_by_fold(workspace)
+    held_out = _held_out_cases(found, folds)
+    finished, left_out = cross_validated(workspace, plan, folds)
+    require_unchanged(found, workspace)
+    by_name = {one.name: one for one in finished}
+    sizes = range(2, most + 1)
+    ensembles = [members for size in sizes for members in combinations(by_name, size)]
+    scores: dict[Members, Scores] = {(one.name,): one.scores for one in finished}
+    scores |= score_ensembles(found, workspace, by_name, ensembles, folds, device=target, progress=progress)
+    comparison = compare(
+        [
+            Candidate(members=members, scores=one, parameters=sum(_parameters(by_name[name]) for name in members))
+            for members, one in scores.items()
+        ]
+    )
+    chosen = comparison.candidates[0]
+    repaired = choose_postprocessing(
+        held_out,
+        _validation_folders(workspace, by_name, chosen.members, folds).__getitem__,
+        plan.labels,
+        comparison.labels,
+        progress=progress,
+    )
+    if abs(repaired.trials[0].mean_dice_before - chosen.mean_dice) > TIE:
+        raise WorkspaceError(
+            f"the masks of {name_of(chosen.members)} have a mean Dice of {repaired.trials[0].mean_dice_before:.4f}, but "
+            f"their scores say {chosen.mean_dice:.4f}: masks, scores or labels were changed; train its folds again"
+        )
+    selection = Selection(
+        dataset=workspace.dataset,
+        members=chosen.members,
+        postprocessing=repaired.postprocessing,
+        cases=len(held_out),
+        labels=comparison.labels,
+        mean_dice=chosen.mean_dice,
+        mean_dice_postprocessed=repaired.mean_dice if repaired.postprocessing.rules else chosen.mean_dice,
+        candidates=comparison.candidates,
+        trials=repaired.trials,
+        left_out=left_out,
+        remarks=comparison.remarks,
+        runs=tuple(trained_run(run) for one in finished for run in one.runs.values()),
+    )
+    write_record(workspace.selection, selection)
+    return SelectResult(selection=selection, path=workspace.selection)
+
+
+def _held_out_cases(dataset: Dataset, folds: Mapping[str, Split]) -> list[Case]:
+    """The cases that the folds hold out, in the order of the dataset."""
+    ids = {case_id for split in folds.values() for case_id in split.validation}
+    cases = [case for case in dataset.cases if case.id in ids]
+    if gone := sorted(ids - {case.id for case in cases}):
+        names = ", ".join(gone[:LISTED_CASES]) + ", .." * (len(gone) > LISTED_CASES)
+        raise WorkspaceError(
+            f"{len(gone)} held-out cases are no longer in the dataset ({names}); put them back, or run nnlite plan and "
+            "nnlite train again"
+        )
+    return cases
+
+
+def _validation_folders(
+    workspace: Workspace, finished: Mapping[str, CrossValidated], members: Sequence[str], folds: Mapping[str, Split]
+) -> dict[str, Path]:
+    """By case id, the folder with the mask that these members predicted for it."""
+    together = workspace.ensemble(members).validation
+    return {
+        case_id: finished[members[0]].runs[fold].validation if len(members) == 1 else together
+        for fold, split in folds.items()
+        for case_id in split.validation
+    }
+
+
+def _parameters(one: CrossValidated) -> int:
+    """Weights of all networks that a configuration asks: a cascade has two."""
+    configuration = one.plan.configuration(one.name)
+    total = parameters(one.plan, configuration)
+    if configuration.previous_stage is not None:
+        total += parameters(one.plan, one.plan.configuration(configuration.previous_stage))
+    return total

@@ -1,0 +1,79 @@
+"""The decision of ``nnlite select`` on disk, what it was made from, and whether that still is what lies there."""
+
+from __future__ import annotations
+
+from nnlite.data.digest import digest
+from nnlite.data.records import read_record, record
+from nnlite.errors import CheckpointError
+from nnlite.evaluation.choose_rules import RuleTrial
+from nnlite.evaluation.cross_validation import CandidateScore, name_of
+from nnlite.inference.postprocess import Postprocessing
+from nnlite.workspace import RunFolder, Workspace
+
+
+@record
+class TrainedRun:
+    """A finished training, and a digest of its final model: one that is trained anew has another."""
+
+    configuration: str
+    fold: str
+    digest: str
+
+
+@record
+class Selection:
+    """The model: the ``members`` whose folds answer together, and what is done to their masks; and why.
+
+    ``candidates`` begin with the chosen one. ``mean_dice`` is its mean over ``labels`` and held-out ``cases``,
+    ``mean_dice_postprocessed`` that of the masks after ``postprocessing``, measured on the same cases that the rules
+    were chosen on. ``trials`` are the rules that were tried. ``left_out`` tells which configurations could not take
+    part, and why. ``runs`` are all trainings that took part.
+    """
+
+    dataset: str
+    members: tuple[str, ...]
+    postprocessing: Postprocessing
+    cases: int
+    labels: tuple[str, ...]
+    mean_dice: float
+    mean_dice_postprocessed: float
+    candidates: tuple[CandidateScore, ...]
+    trials: tuple[RuleTrial, ...]
+    left_out: dict[str, str]
+    remarks: tuple[str, ...]
+    runs: tuple[TrainedRun, ...]
+
+    @property
+    def name(self) -> str:
+        """The members' names, joined."""
+        return name_of(self.members)
+
+
+def trained_run(run: RunFolder) -> TrainedRun:
+    """What a selection remembers of a finished training."""
+    return TrainedRun(configuration=run.configuration, fold=run.fold, digest=digest([run.checkpoint_final]))
+
+
+def read_selection(workspace: Workspace) -> Selection | None:
+    """The selection of a workspace, None where there is none.
+
+    ``CheckpointError`` when a training of the selected configurations is gone, or is not the one that was selected.
+    """
+    if not workspace.selection.exists():
+        return None
+    selection = read_record(workspace.selection, Selection)
+    faults = []
+    for chosen in selection.runs:
+        if chosen.configuration not in selection.members:
+            continue
+        run = workspace.run(chosen.configuration, chosen.fold)
+        if not run.checkpoint_final.exists():
+            faults.append(f"{chosen.configuration} {chosen.fold} is gone")
+        elif trained_run(run) != chosen:
+            faults.append(f"{chosen.configuration} {chosen.fold} was trained anew")
+    if faults:
+        raise CheckpointError(
+            f"{workspace.selection} selected {selection.name} from other trainings than those that are there now: "
+            f"{', '.join(faults)}; run nnlite select again, or name a configuration with --config"
+        )
+    return selection
