@@ -83,9 +83,10 @@ def select(
         comparison.labels,
         progress=progress,
     )
-    if abs(repaired.trials[0].mean_dice_before - chosen.mean_dice) > TIE:
+    measured = repaired.trials[0].mean_dice_before
+    if abs(measured - chosen.mean_dice) > TIE:
         raise WorkspaceError(
-            f"the masks of {name_of(chosen.members)} have a mean Dice of {repaired.trials[0].mean_dice_before:.4f}, but "
+            f"the masks of {name_of(chosen.members)} have a mean Dice of {measured:.4f}, but "
             f"their scores say {chosen.mean_dice:.4f}: masks, scores or labels were changed; train its folds again"
         )
     selection = Selection(
