@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnlite.training.augment import Batch
+from nnlite.training.assemble import Batch
 from nnlite.training.config import AUTOCAST, TrainConfig
 from nnlite.training.loss import deep_supervision_loss
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnlite.training.augment import Batch
+from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer, overlap_counts, pseudo_dice
 from nnlite.training.loss import segmentation_loss

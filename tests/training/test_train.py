@@ -55,7 +55,7 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 
 
 def prefetching() -> bool:
-    return any(thread.name == "prefetch" for thread in threading.enumerate())
+    return any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 class PowerCutError(Exception):
@@ -141,6 +141,12 @@ def test_the_seed_decides_the_result(tmp_path: Path) -> None:
     )
     assert equal(first, again)
     assert not equal(first, other)
+
+
+def test_the_number_of_loader_threads_does_not_change_the_result(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, iterations=4)
+    one, three = (run(tmp_path / str(threads), config, threads=threads) for threads in (1, 3))
+    assert equal(one, three)
 
 
 def test_a_time_budget_ends_the_training_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
