@@ -166,9 +166,6 @@ def _winner(corners: Tensor, weights: Sequence[Tensor]) -> Tensor:
     shares = torch.ones_like(weights[0])[None]
     for weight in weights:  # doubles the list: lower and upper corner along one more axis
         shares = torch.stack((shares * (1 - weight), shares * weight), dim=1).flatten(0, 1)
-    best, most = corners[0], torch.zeros_like(weights[0])
-    for label in corners:
-        share = ((corners == label) * shares).sum(dim=0)
-        better = (share > most) | ((share == most) & (label < best))
-        best, most = torch.where(better, label, best), torch.where(better, share, most)
-    return best
+    totals = torch.stack([((corners == label) * shares).sum(dim=0) for label in corners])
+    losing = totals < totals.amax(dim=0)
+    return corners.masked_fill(losing, torch.iinfo(corners.dtype).max).amin(dim=0)

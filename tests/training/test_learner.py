@@ -98,6 +98,35 @@ def test_the_optimiser_is_the_one_asked_for() -> None:
     assert isinstance(build_optimizer(OneLevel(), TrainConfig(optimizer="adamw")), torch.optim.AdamW)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_optimiser_follows_its_formula(optimizer: str) -> None:
+    """Against torch's own optimisers that go from tensor to tensor."""
+    config = TrainConfig(optimizer=optimizer, learning_rate=0.05, weight_decay=0.1)
+    ours, plain = (torch.nn.Linear(6, 5) for _ in range(2))
+    plain.load_state_dict(ours.state_dict())
+    settings = {"lr": 0.05, "weight_decay": 0.1, "foreach": False, "fused": False}
+    reference = (
+        torch.optim.SGD(plain.parameters(), momentum=0.99, nesterov=True, **settings)
+        if optimizer == "sgd"
+        else torch.optim.AdamW(plain.parameters(), **settings)
+    )
+    for network, stepper in ((ours, build_optimizer(ours, config)), (plain, reference)):
+        for number in range(5):
+            stepper.zero_grad()
+            (network(torch.full((2, 6), number / 5)) ** 2).sum().backward()
+            stepper.step()
+    for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+
+
+def test_overlaps_are_those_of_counting_voxel_by_voxel() -> None:
+    predicted, target = torch.randint(0, 5, (2, 2, 3, 4, 5)).unbind()
+    counts = overlap_counts(predicted, target, labels=6)
+    for label in range(6):
+        hits, said, wanted = (predicted == label) & (target == label), predicted == label, target == label
+        assert counts[:, label].tolist() == [int(mask.sum()) for mask in (hits, said, wanted)]
+
+
 def test_overlaps_are_counted_per_label() -> None:
     predicted, target = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 2, 2, 1]])
     hits, said, wanted = overlap_counts(predicted, target, labels=4).tolist()
