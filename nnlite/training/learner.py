@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nnlite.training.assemble import Batch
+from nnlite.training.compiled import compiled_if_faster
 from nnlite.training.config import AUTOCAST, TrainConfig
 from nnlite.training.loss import deep_supervision_loss
 
@@ -17,6 +18,7 @@ class Learner:
 
     def __init__(self, network: nn.Module, config: TrainConfig, *, batch_dice: bool, labels: int, device: torch.device):
         self.network, self.config, self.device = network, config, device
+        self.forward = network  # or its compiled form, which shares its weights
         self.batch_dice, self.labels = batch_dice, labels
         self.optimizer = build_optimizer(network, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -26,7 +28,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with self._precision():
-            outputs = self.network(batch.images)
+            outputs = self.forward(batch.images)
         loss = deep_supervision_loss(outputs, batch.labels, batch_dice=self.batch_dice)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -35,6 +37,20 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def compile_if_faster(self, batch: Batch) -> None:
+        """From now on take steps with the compiled network, if it works and is faster on a batch like this one."""
+
+        def try_out(module: nn.Module) -> float:
+            with self._precision():
+                outputs = module(batch.images)
+            loss = deep_supervision_loss(outputs, batch.labels, batch_dice=self.batch_dice)
+            loss.backward()
+            return float(loss.detach())  # waits for the device
+
+        self.network.train()
+        self.forward = compiled_if_faster(self.network, try_out)
+        self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -100,6 +100,9 @@ def train(
         threads=threads,
     )
     schedule = Schedule(config, elapsed_s=course.elapsed_s)
+    if config.compile == "auto":
+        (sample,) = batches.training_batches(course.epoch, 1)
+        learner.compile_if_faster(sample)
     title, plotted_s = f"{plan.dataset} {configuration.name} {fold}", -PLOT_EVERY_S
 
     def checkpoint() -> Checkpoint:

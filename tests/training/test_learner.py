@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -89,6 +90,25 @@ def test_a_restored_learner_goes_on_as_the_first_would_have(optimizer: str) -> N
         one.step(batch(), 0.05)
     for p, q in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_trying_to_compile_changes_no_weight_and_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning, plain = learner(), learner()
+    before = copy.deepcopy(learning.network.state_dict())
+    tried: list[float] = []
+
+    def always(network: nn.Module, try_out: Callable[[nn.Module], float]) -> nn.Module:
+        tried.append(try_out(network))
+        return torch.compile(network, backend="eager")
+
+    monkeypatch.setattr("nnlite.training.learner.compiled_if_faster", always)
+    learning.compile_if_faster(batch())
+    assert all(torch.equal(before[name], value) for name, value in learning.network.state_dict().items())
+    assert all(p.grad is None for p in learning.network.parameters())
+    assert learning.state()["network"].keys() == plain.state()["network"].keys()  # no traces of the compiler
+    losses = [[one.step(batch(), 0.1).item() for _ in range(3)] for one in (learning, plain)]
+    assert losses[0] == pytest.approx(losses[1])
+    assert tried == pytest.approx(losses[0][:1])
 
 
 def test_the_optimiser_is_the_one_asked_for() -> None:

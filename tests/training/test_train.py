@@ -149,6 +149,22 @@ def test_the_number_of_loader_threads_does_not_change_the_result(tmp_path: Path)
     assert equal(one, three)
 
 
+def test_trying_to_compile_leaves_no_trace_where_it_does_not_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = []
+
+    def never(network: torch.nn.Module, try_out: Callable[[torch.nn.Module], float]) -> torch.nn.Module:
+        losses.append(try_out(network))
+        return network
+
+    monkeypatch.setattr("nnlite.training.learner.compiled_if_faster", never)
+    config = replace(CONFIG, epochs=1)
+    plain, tried = run(tmp_path / "off", config), run(tmp_path / "auto", replace(config, compile="auto"))
+    assert len(losses) == 1
+    assert equal(plain, tried)
+
+
 def test_a_time_budget_ends_the_training_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     started = time.monotonic()
     endless = replace(CONFIG, epochs=10**6, iterations=10**6, validation_iterations=1, time_budget_s=1.5)
