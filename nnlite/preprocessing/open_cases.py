@@ -17,7 +17,7 @@ import psutil
 from nnlite.preprocessing.locations import Locations
 from nnlite.preprocessing.store import StoredCase
 
-OPEN_CASES = 48  # of five files at most: a quarter of the 1024 handles that most systems grant
+OPEN_CASES = 32  # five files each, for training and for validation: a third of the 1024 handles that most systems grant
 MEMORY_SHARE = 0.25  # of the free memory that cases may take; the rest belongs to batches, network and everyone else
 MEMORY_LIMIT_GIB = 4.0  # in a container the free memory is that of the whole machine: stay small in any case
 
