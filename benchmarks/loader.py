@@ -82,7 +82,7 @@ def _prepared(data: Path, work: Path, batch: int) -> tuple[Plan, Configuration, 
 def _print_costs(source: BatchSource, rounds: int) -> None:
     """Processor time of each part of the work, per patch."""
     torch.set_num_threads(1)  # as in a thread of the loader
-    size, batch = source.patch_size, source.training.batch_size
+    size, batch = source.patch_size, source.batch_size
     measured: dict[str, list[float]] = {name: [] for name in ("draw and read", "assemble", *TRANSFORMS)}
     rng = np.random.default_rng(0)
     for turn in range(rounds + 1):

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnlite.training.patches import Patch
+if TYPE_CHECKING:
+    from nnlite.training.patches import Patch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

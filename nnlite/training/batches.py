@@ -45,10 +45,11 @@ class BatchSource:
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
     ):
-        self.patch_size = configuration.patch_size
+        self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
+        self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
         in_memory = fit_in_memory(training_cases, validation_cases)
-        size, batch = configuration.patch_size, configuration.batch_size
+        size, batch = self.patch_size, self.batch_size
         self.training = PatchLoader(
             training_cases,
             patch_size=size,
@@ -86,7 +87,7 @@ class BatchSource:
                 return batch
             return Batch(images=stack_previous(batch.images, batch.previous, self.labels), labels=batch.labels)
 
-        return prefetch(make, count if self.validation.case_ids else 0, threads=self.threads)
+        return prefetch(make, count if self.validation_cases else 0, threads=self.threads)
 
     def _rng(self, stream: int, epoch: int, number: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, stream, epoch, number))
