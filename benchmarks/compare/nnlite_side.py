@@ -140,7 +140,7 @@ def step(settings: Settings) -> dict[str, Any]:
     import torch
 
     from nnlite.networks.build import build_network
-    from nnlite.training.augment import Batch
+    from nnlite.training.assemble import Batch
     from nnlite.training.learner import Learner
 
     plan, device = plan_of(settings), torch.device(settings.device)
