@@ -29,7 +29,7 @@ from nnlite.inference.sliding_window import mirrored_mean
 from nnlite.networks.unet import UNet
 from nnlite.planning.memory import Device, Optimizer, Precision, step_memory, window_memory
 from nnlite.planning.topology import Encoder, Topology, plan_topology
-from nnlite.training.augment import Batch
+from nnlite.training.assemble import Batch
 from nnlite.training.config import AUTOCAST, TrainConfig
 from nnlite.training.learner import Learner
 
