@@ -66,6 +66,6 @@ def trained_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nnlite import pipeline
 
     work = tmp_path_factory.mktemp("trained")
-    pipeline.plan(balls, work=work, device="cpu")
+    pipeline.plan(balls, work=work, device="cpu", probe=False)
     pipeline.train(balls, "3d", ("fold0", "fold1"), work=work, device="cpu", epochs=2, iterations=10)
     return work

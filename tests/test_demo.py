@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nnlite.cli import app, parse_duration
+from nnlite.cli import app
+from nnlite.cli.arguments import parse_duration
 from nnlite.demo import TRAINING_TIME, Demo
 from nnlite.errors import WorkspaceError
 

@@ -111,11 +111,11 @@ def test_an_interrupted_training_is_refused_then_resumed_and_ends_as_if_never_in
     weights = []
     for interrupted in (False, True):
         work = tmp_path / f"interrupted {interrupted}"
-        nn("plan", balls, "--device", "cpu", "--work", work)
+        nn("plan", balls, "--device", "cpu", "--no-probe", "--work", work)
         command = ["train", balls, "3d", "fold2", *SHORT, "--work", work]
         if interrupted:
             with monkeypatch.context() as patch:
-                patch.setattr("nnlite.cli_output.ProgressBars.epoch", _interrupt)
+                patch.setattr("nnlite.cli.screen.ProgressBars.epoch", _interrupt)
                 assert "interrupted; finished work is kept" in nn(*command, status=130)
             run = work / "balls" / "runs" / "3d" / "fold2"
             before = contents(run)
@@ -179,7 +179,7 @@ def test_several_channels_are_read_from_a_file_each(tmp_path: Path):
     metadata = {"channel_names": {"0": "T1", "1": "FLAIR"}, "labels": {"background": 0, "box": 1}}
     (tmp_path / "mr" / "dataset.json").write_text(json.dumps(metadata))
     work = ("--work", tmp_path / "work")
-    nn("plan", tmp_path / "mr", "--device", "cpu", *work)
+    nn("plan", tmp_path / "mr", "--device", "cpu", "--no-probe", *work)
     nn("train", tmp_path / "mr", "3d", "all", *SHORT, *work)
     nn("predict", tmp_path / "mr", tmp_path / "mr" / "imagesTr", "-o", tmp_path / "out", "--device", "cpu", *work)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p0.mha", "p1.mha"]
@@ -198,7 +198,7 @@ def test_colour_pictures_become_2d_masks(tmp_path: Path):
         write_image(tmp_path / "cells" / "images" / f"c{number}.png", colours, geometry, planar=True)
         write_image(tmp_path / "cells" / "labels" / f"c{number}.png", label, geometry, planar=True)
     work = ("--work", tmp_path / "work")
-    said = complaint("plan", tmp_path / "cells", "--device", "cpu", *work)
+    said = complaint("plan", tmp_path / "cells", "--device", "cpu", "--no-probe", *work)
     assert "0 and 255 in 3 files" in said
     # the message holds the very text to write, and where
     description = tmp_path / "work" / "cells" / "nnlite.json"
@@ -207,7 +207,7 @@ def test_colour_pictures_become_2d_masks(tmp_path: Path):
     assert text in said
     description.parent.mkdir(parents=True)
     description.write_text(text)
-    assert "2d" in nn("plan", tmp_path / "cells", "--device", "cpu", *work)
+    assert "2d" in nn("plan", tmp_path / "cells", "--device", "cpu", "--no-probe", *work)
     nn("train", tmp_path / "cells", "2d", "fold0", "fold1", *SHORT, *work)
     picture = tmp_path / "cells" / "images" / "c0.png"
     nn("predict", tmp_path / "cells", picture, "-o", tmp_path / "out", "--device", "cpu", *work)
@@ -224,7 +224,7 @@ def test_colour_pictures_become_2d_masks(tmp_path: Path):
 def cascade_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a plan for a cascade: tiny images never call for one, so it is added by hand."""
     work = tmp_path_factory.mktemp("cascade")
-    nn("plan", balls, "--device", "cpu", "--work", work)
+    nn("plan", balls, "--device", "cpu", "--no-probe", "--work", work)
     plan = read_record(work / "balls" / "plan.json", Plan)
     full = plan.configuration("3d")
     low = replace(full, name="3d-lowres", spacing_mm=tuple(1.5 * mm for mm in full.spacing_mm))
@@ -322,7 +322,7 @@ def test_three_faults_are_told_in_one_message_and_the_earlier_plan_stays(balls: 
     (data / "labels" / "ball_1.nii.gz").unlink()
     label = read_label(data / "labels" / "ball_2.nii.gz")
     write_image(data / "labels" / "ball_2.nii.gz", label.array * 3, replace(label.geometry, spacing_mm=(2, 1.5, 1.5)))
-    for command in (["check"], ["plan", "--device", "cpu"]):
+    for command in (["check"], ["plan", "--device", "cpu", "--no-probe"]):
         said = complaint(*command, data, "--work", work)
         assert "3 of 5 cases cannot be used" in said
         assert "ball_0 (images/ball_0.nii.gz): the file is cut short" in said
@@ -381,7 +381,7 @@ FULL = "the disk is full: "
 @needs_full_device
 def test_a_disk_that_is_full_when_planning_costs_nothing(balls: Path, work: Path, monkeypatch: pytest.MonkeyPatch):
     before = contents(work)
-    command = ("plan", balls, "--device", "cpu", "--work", work)
+    command = ("plan", balls, "--device", "cpu", "--no-probe", "--work", work)
     with full_disk(monkeypatch, ".json"):
         assert FULL in complaint(*command)
     assert contents(work) == before
@@ -469,7 +469,7 @@ def test_ten_hippocampi_from_a_list(real_data: Path, tmp_path: Path):
     files = sorted(path.name for path in (data / "labelsTr").glob("*.nii.gz"))[:10]
     dataset = _case_list(tmp_path, data, files)
     work = ("--work", tmp_path / "work")
-    nn("plan", dataset, "--device", "cpu", *work)
+    nn("plan", dataset, "--device", "cpu", "--no-probe", *work)
     assert "3d fold0: mean Dice" in nn("train", dataset, "3d", "fold0", *SHORT, *work)
     image = data / "imagesTr" / files[-1]
     nn("predict", dataset, image, "-o", tmp_path / "out", "--no-mirroring", "--device", "cpu", *work)
@@ -486,7 +486,7 @@ def test_real_pictures(real_data: Path, tmp_path: Path, name: str, table: dict[s
         description.parent.mkdir(parents=True)
         description.write_text(json.dumps({"labels": table}))
     work = ("--work", tmp_path / "work")
-    nn("plan", data, "--device", "cpu", *work)
+    nn("plan", data, "--device", "cpu", "--no-probe", *work)
     nn("train", data, "2d", "all", *SHORT, *work)
     picture = min((data / "images").iterdir(), key=lambda path: path.stat().st_size)
     nn("predict", data, picture, "-o", out, "--no-mirroring", "--device", "cpu", *work)
@@ -505,7 +505,7 @@ def test_three_sarcomas(real_data: Path, tmp_path: Path):
             (data / folder / name).symlink_to(source / folder / name)
     shutil.copy(source / "dataset.json", data)
     work = ("--work", tmp_path / "work")
-    nn("plan", data, "--device", "cpu", *work)
+    nn("plan", data, "--device", "cpu", "--no-probe", *work)
     nn("train", data, "3d", "all", *SHORT, *work)
     images = data / "imagesTr" / labels[0].name.replace(".nii.gz", "_0000.nii.gz")
     nn("predict", data, images, "-o", out, "--no-mirroring", "--device", "cpu", *work)

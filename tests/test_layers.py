@@ -23,21 +23,20 @@ RANKS = {
     "workspace": 8,
     "pipeline": 9,
     "demo": 10,  # data for the command line: paths and the commands a user would type
-    "cli_output": 11,
-    "cli": 12,
-    "__main__": 13,
+    "cli": 11,
+    "__main__": 12,
 }
 LAZY_FRONT = "__init__"  # nnlite/__init__.py runs before every other module: it may offer them, but only lazily
 
 ONLY_IN = {
     "SimpleITK": ("data/image.py",),
     "pandas": ("evaluation/",),
-    "typer": ("cli.py",),
-    "rich": ("cli_output.py",),
+    "typer": ("cli/",),
+    "rich": ("cli/screen.py",),
 }
 ALWAYS_LAZY = ("SimpleITK", "pandas")  # slow to load, and not every command needs them
-NEVER_IN = {"torch": ("errors.py", "data/", "planning/", "workspace.py", "demo.py", "cli")}
-SPEAKS_TO_THE_USER = ("cli",)  # cli*.py
+NEVER_IN = {"torch": ("errors.py", "data/", "planning/", "workspace.py", "demo.py", "cli/")}
+SPEAKS_TO_THE_USER = ("cli/",)
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
@@ -174,7 +173,7 @@ def test_heavy_libraries_outside_of_their_rooms_are_caught(tmp_path: Path):
 
 def test_printing_and_reading_the_environment_are_caught_outside_of_the_command_line(tmp_path: Path):
     talkative = "import os\nprint(os.environ)\nfrom os import getenv\n"
-    package = house(tmp_path, {"data/labels.py": talkative, "cli.py": talkative})
+    package = house(tmp_path, {"data/labels.py": talkative, "cli/screen.py": talkative})
     assert sorted(fault.partition(" ")[2] for fault in violations(package)) == [
         "prints",
         "reads the environment",

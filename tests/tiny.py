@@ -37,6 +37,8 @@ def plan(name: ConfigurationName = "3d") -> Plan:
             use_nonzero_mask=(False,),
             batch_dice=False,
             topology=topology,
+            epochs=2,
+            iterations=2,
             previous_stage="3d-lowres" if one == "3d-cascade" else None,
             reasons={},
         )

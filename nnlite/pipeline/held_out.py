@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from nnlite.inference.predict import predict_case
 from nnlite.pipeline.load_model import load
 from nnlite.preprocessing.store import StoredCase
 from nnlite.workspace import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 def score_held_out(
@@ -41,5 +44,7 @@ def score_held_out(
         rows += score_case(case.id, labels.to_indices(truth.array[0]), indices, labels, truth.geometry)
         progress("predict held-out cases", done, len(cases))
     scores = Scores(rows=tuple(rows))
+    for remark in scores.remarks():
+        log.warning(remark)
     scores.write(run.scores, run.summary)
     return scores

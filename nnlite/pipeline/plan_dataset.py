@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,10 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import make_splits
 from nnlite.errors import PlanError, WorkspaceError
 from nnlite.pipeline.machine import cores, has_gpu
-from nnlite.pipeline.plan_request import Residual, plan_request, read_plan_file
+from nnlite.pipeline.plan_request import PlanRequest, Residual, plan_request, read_plan_file
 from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
-from nnlite.planning.gpu import Preset
-from nnlite.planning.planner import Plan
+from nnlite.planning.planner import Plan, Preset
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
@@ -68,6 +67,7 @@ def plan(
     residual: Residual | None = None,
     from_plan: Path | None = None,
     overrides: Sequence[str] = (),
+    probe: bool = True,
     progress: Progress = silent,
 ) -> PlanResult:
     """Check a dataset and plan its configurations for a device and its memory; all of it lies in the workspace then.
@@ -75,8 +75,9 @@ def plan(
     ``device`` "auto" plans for the GPU of this machine, where there is none for one of ``memory_gib`` (default: what
     the network was made for, 8 GiB for the plain one). ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
     ``residual`` chooses one of nnU-Net's residual encoders. ``from_plan`` is another plan to take all this from.
-    ``overrides`` are single decisions, as "3d.patch_size=96,96,96". Raises ``DatasetError`` with all faults if any
-    case cannot be used.
+    ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``probe`` measures a training step of each
+    configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
+    ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
     # A wrong request is refused before every case is read.
@@ -99,13 +100,26 @@ def plan(
     fingerprint = merge(report.findings.values())
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
-    decided = request.decide(fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
-    notes = (*_no_gpu(device, decided), *slow_steps(decided), *_runs_of_other_plans(workspace, decided))
+    decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
+    decided, remarks = _measured(decide, request) if probe else (decide(), ())
+    notes = (*_no_gpu(device, decided), *slow_steps(decided), *remarks, *_runs_of_other_plans(workspace, decided))
     write_record(workspace.folder / "dataset.json", DatasetSource(root=str(found.root.resolve())))
     write_record(workspace.fingerprint, fingerprint)
     write_record(workspace.splits, make_splits([case.id for case in found.cases]))
     write_record(workspace.plan, decided)
     return PlanResult(plan=decided, path=workspace.plan, notes=notes)
+
+
+def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:
+    """The plan with what its steps cost here, if this machine has its device; and what could not be measured."""
+    decided = decide()
+    if decided.device == "cuda" and not has_gpu():
+        return decided, ()
+    from nnlite.pipeline.measure_plan import measure_here, search, with_measurements
+
+    if request.leaves_size_open:
+        return search(lambda corrections: decide(corrections=corrections), measure_here), ()
+    return with_measurements(decided, measure_here)
 
 
 def read_plan(workspace: Workspace) -> Plan:
@@ -153,15 +167,15 @@ def refuse_another_source(root: Path, workspace: Workspace) -> None:
 def _runs_of_other_plans(workspace: Workspace, decided: Plan) -> tuple[str, ...]:
     """A note where earlier runs follow a plan that is now replaced."""
     runs = workspace.existing_runs()
-    if not runs or _planned_before(workspace) == decided:
+    if not runs or _planned_before(workspace) == decided.decisions():
         return ()
     names = ", ".join(f"{run.configuration} {run.fold}" for run in runs)
     return (f"{names} followed an earlier plan; they keep it, new runs follow this one",)
 
 
 def _planned_before(workspace: Workspace) -> Plan | None:
-    """The plan that is about to be replaced; None where there is none that can still be read."""
+    """The decisions that are about to be replaced; None where there are none that can still be read."""
     try:
-        return read_plan(workspace)
+        return read_plan(workspace).decisions()
     except PlanError:
         return None

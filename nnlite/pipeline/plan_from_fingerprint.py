@@ -13,7 +13,7 @@ from nnlite.pipeline.plan_dataset import DEFAULT_WORK, PlanResult
 from nnlite.pipeline.plan_request import Residual, plan_request
 from nnlite.planning.cost import slow_steps
 from nnlite.planning.fingerprint import Fingerprint, from_nnunet
-from nnlite.planning.gpu import Preset
+from nnlite.planning.planner import Preset
 from nnlite.workspace import Workspace
 
 

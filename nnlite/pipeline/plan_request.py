@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,9 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.machine import device_name, gpu_memory_gib
 from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
-from nnlite.planning.gpu import Planner, Preset
+from nnlite.planning.nnunet import Planner
 from nnlite.planning.override import Override, override, parse_override
-from nnlite.planning.planner import Device, Plan, make_plan
+from nnlite.planning.planner import Device, Plan, Preset, make_plan
 from nnlite.planning.transfer import transfer
 
 Residual = Literal["M", "L", "XL"]
@@ -33,8 +33,24 @@ class PlanRequest:
     other: Plan | None
     overrides: tuple[Override, ...]
 
-    def decide(self, fingerprint: Fingerprint, *, dataset: str, channels: Sequence[str], labels: Labels) -> Plan:
-        """The plan for a dataset; PlanError if there can be none, or none within the memory."""
+    @property
+    def leaves_size_open(self) -> bool:
+        """Whether patch and batch may follow a measurement: nothing else has decided them."""
+        return self.preset == "nnlite" and self.device == "cuda" and self.other is None and not self.overrides
+
+    def decide(
+        self,
+        fingerprint: Fingerprint,
+        *,
+        dataset: str,
+        channels: Sequence[str],
+        labels: Labels,
+        corrections: Mapping[int, float] | None = None,
+    ) -> Plan:
+        """The plan for a dataset; PlanError if there can be none, or none within the memory.
+
+        ``corrections`` are those of ``make_plan``.
+        """
         if self.other is not None:
             plan = transfer(self.other, fingerprint, dataset=dataset, channels=channels, labels=labels)
         else:
@@ -47,6 +63,7 @@ class PlanRequest:
                 memory_gib=self.memory_gib,
                 planner=self.planner,
                 preset=self.preset,
+                corrections=corrections,
             )
         plan = override(plan, self.overrides)
         require_within_memory(plan)

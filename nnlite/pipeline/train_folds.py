@@ -92,12 +92,14 @@ def train(
     """
     found, workspace = locate_dataset(dataset, work)
     plan = read_plan(workspace)
-    plan.configuration(configuration)  # a misspelt name is refused before hours of training
+    planned = plan.configuration(configuration)  # a misspelt name is refused before hours of training
     splits = read_record(workspace.splits, Splits)
     split_of = {fold: _split(splits, fold, found) for fold in folds}
     target = torch.device(device_name(device))
-    asked = default_config(target, epochs=epochs, iterations=iterations, time_budget_s=time_budget_s, seed=seed)
-    if plan.device != target.type:
+    asked = default_config(target, seed=seed)
+    if plan.device == target.type:
+        asked = with_length(asked, planned.epochs, planned.iterations, None)
+    else:
         logger.warning(
             "%s was planned for %s and is trained on %s: expect slow steps or a small network; "
             "plan again with --device %s",
@@ -106,6 +108,7 @@ def train(
             target.type,
             target.type,
         )
+    asked = with_length(asked, epochs, iterations, time_budget_s)
     learn = partial(train_network, device=target, transforms=transforms, on_epoch=on_epoch)
     results = []
     for fold in folds:

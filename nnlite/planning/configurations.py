@@ -11,6 +11,8 @@ from typing import Literal
 
 from nnlite.data.records import record
 from nnlite.errors import PlanError
+from nnlite.planning.measurement import StepMeasurement
+from nnlite.planning.nnunet import EPOCHS, ITERATIONS
 from nnlite.planning.spacing import voxels
 from nnlite.planning.topology import Topology
 
@@ -20,7 +22,12 @@ NormalizationScheme = Literal["ct", "zscore", "none", "rescale_to_0_1", "rgb_to_
 
 @record
 class Configuration:
-    """One way to segment the dataset. ``reasons`` tells why, by the name of the field, in words and numbers."""
+    """One way to segment the dataset. ``reasons`` tells why, by the name of the field, in words and numbers.
+
+    A training takes ``iterations`` steps in each of ``epochs``, nnU-Net's numbers where a plan does not say, unless its
+    user asks for another length. ``measured`` is what a step cost on the machine that planned, None where none was
+    tried.
+    """
 
     name: ConfigurationName
     spacing_mm: tuple[float, ...]
@@ -31,7 +38,10 @@ class Configuration:
     use_nonzero_mask: tuple[bool, ...]
     batch_dice: bool
     topology: Topology
+    epochs: int = EPOCHS
+    iterations: int = ITERATIONS
     previous_stage: ConfigurationName | None = None
+    measured: StepMeasurement | None = None
     reasons: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -50,8 +60,9 @@ class Configuration:
                 "patch_size",
                 f"{voxels(self.patch_size)} must be divisible by {voxels(divisor)}, the product of the strides",
             )
-        if self.batch_size < 1:
-            raise self._error("batch_size", f"must be at least 1, not {self.batch_size}")
+        for key in ("batch_size", "epochs", "iterations"):
+            if getattr(self, key) < 1:
+                raise self._error(key, f"must be at least 1, not {getattr(self, key)}")
         if not self.normalization or len(self.normalization) != len(self.use_nonzero_mask):
             raise self._error(
                 "use_nonzero_mask",

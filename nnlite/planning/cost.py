@@ -1,19 +1,93 @@
 """What following a plan costs, counted from the plan itself: also after it was edited or taken from elsewhere.
 
-Numbers in, numbers out, no torch. The memory is nnU-Net's estimate (``gpu.py``), not a measurement.
+Numbers in, numbers out, no torch. Memory is counted in bytes (``memory.py``). Time follows from a measured step: of the
+configuration itself, or of another one on the same machine, in proportion to their multiplications.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cpu import PASSES, STEP_BUDGET
-from nnlite.planning.gpu import estimated_gib
-from nnlite.planning.planner import Plan
+from nnlite.planning.gpu import usable_gib
+from nnlite.planning.measurement import StepMeasurement
+from nnlite.planning.memory import Optimizer, Precision, step_memory
+from nnlite.planning.nnunet import estimated_gib
+from nnlite.planning.planner import Device, Plan
 from nnlite.planning.spacing import voxels
 from nnlite.planning.topology import multiply_adds, parameter_count
 
 ROUNDED_UP = 1.25  # nnU-Net rounds its batch to the nearest: 2.5 becomes 3, 1.2 times what fits. More is a mistake
+FOLDS = 5  # of a cross-validation
+VALIDATION = 1 / 5 / PASSES  # an epoch looks at a fifth as many validation batches, forward only
+OPTIMIZER: dict[Device, Optimizer] = {"cuda": "sgd", "cpu": "adamw"}
+PRECISION: dict[Device, Precision] = {"cuda": "bf16", "cpu": "fp32"}  # where no measurement tells; 16 bits need less
+STATES = {"sgd": 1, "adamw": 2}  # values per weight that the optimiser keeps, and a checkpoint with them
+IMAGE_BYTES = 4  # per voxel and channel of a preprocessed case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """One configuration. What needs a measurement is None where nothing was measured.
+
+    ``measured_gib`` is the peak that the probe saw, ``step_s`` a training step, ``fold_h`` the training of one fold,
+    ``folds_h`` that of a whole cross-validation; predicting the held-out cases comes on top. ``disk_gib`` holds the
+    preprocessed cases and the runs of a cross-validation.
+    """
+
+    parameters: int
+    predicted_gib: float
+    measured_gib: float | None
+    step_s: float | None
+    fold_h: float | None
+    folds_h: float | None
+    disk_gib: float
+
+
+def costs(plan: Plan) -> dict[str, Cost]:
+    """What every configuration of a plan costs, by its name."""
+    return {name: _cost(plan, configuration) for name, configuration in plan.configurations.items()}
+
+
+def _cost(plan: Plan, configuration: Configuration) -> Cost:
+    measured = measurement(configuration)
+    step_s = step_seconds(plan, configuration)
+    steps = configuration.epochs * configuration.iterations * (1 + VALIDATION)
+    fold_h = None if step_s is None else step_s * steps / 3600
+    folds = min(FOLDS, plan.training_cases)
+    return Cost(
+        parameters=parameters(plan, configuration),
+        predicted_gib=step_gib(plan, configuration),
+        measured_gib=None if measured is None else measured.memory_gib,
+        step_s=step_s,
+        fold_h=fold_h,
+        folds_h=None if fold_h is None else fold_h * folds,
+        disk_gib=disk_gib(plan, configuration, folds),
+    )
+
+
+def measurement(configuration: Configuration) -> StepMeasurement | None:
+    """The measurement of a configuration, unless it was taken of another patch or batch than it now has."""
+    taken = configuration.measured
+    if taken is None or (taken.patch_size, taken.batch_size) != (configuration.patch_size, configuration.batch_size):
+        return None
+    return taken
+
+
+def step_seconds(plan: Plan, configuration: Configuration) -> float | None:
+    """Seconds of a training step, measured or in proportion to a configuration of the plan that was; else None."""
+    own = measurement(configuration)
+    if own is not None:
+        return own.step_s
+    work = step_multiplications(plan, configuration)
+    for other in plan.configurations.values():
+        taken = measurement(other)
+        if taken is not None and other.topology.ndim == configuration.topology.ndim:
+            return taken.step_s * work / step_multiplications(plan, other)
+    return None
 
 
 def input_channels(plan: Plan, configuration: Configuration) -> int:
@@ -27,17 +101,20 @@ def parameters(plan: Plan, configuration: Configuration) -> int:
     return parameter_count(configuration.topology, channels=channels, labels=plan.labels.count)
 
 
-def step_gib(plan: Plan, configuration: Configuration) -> float | None:
-    """Estimated memory of a training step on the GPU that was planned for; None for a CPU."""
-    if plan.memory_gib is None:
-        return None
-    return estimated_gib(
+def step_gib(plan: Plan, configuration: Configuration) -> float:
+    """Predicted peak of the memory that tensors take in a training step."""
+    taken = configuration.measured
+    memory = step_memory(
         configuration.topology,
         configuration.patch_size,
         configuration.batch_size,
+        channels=input_channels(plan, configuration),
         labels=plan.labels.count,
-        planner=plan.planner,
+        precision=PRECISION[plan.device] if taken is None else taken.precision,
+        optimizer=OPTIMIZER[plan.device],
+        device=plan.device,
     )
+    return memory.peak / 2**30
 
 
 def step_multiplications(plan: Plan, configuration: Configuration) -> float:
@@ -49,21 +126,50 @@ def step_multiplications(plan: Plan, configuration: Configuration) -> float:
     return PASSES * configuration.batch_size * forward
 
 
+def disk_gib(plan: Plan, configuration: Configuration, folds: int) -> float:
+    """Disk for the preprocessed cases and the runs of so many folds: two models each, and the state to resume from."""
+    slices = 3 - configuration.topology.ndim  # a 2D configuration keeps all slices, whose number its shape leaves out
+    depth = next((one.median_shape[0] for one in plan.configurations.values() if one.topology.ndim == 3), 1.0)
+    case_voxels = math.prod(configuration.median_shape) * depth**slices
+    channels = len(plan.channels)
+    label_bytes = (1 if plan.labels.count <= 256 else 2) * (2 if configuration.previous_stage else 1)
+    cases = plan.training_cases * case_voxels * (channels * IMAGE_BYTES + label_bytes)
+    values = 2 + 1 + STATES[OPTIMIZER[plan.device]]
+    return (cases + folds * values * 4 * parameters(plan, configuration)) / 2**30
+
+
 def require_within_memory(plan: Plan) -> None:
-    """PlanError naming every configuration whose training step needs clearly more memory than was planned for."""
+    """PlanError naming every configuration whose training step needs more memory than was planned for."""
+    if plan.memory_gib is None:
+        return
     faults = []
     for name, configuration in plan.configurations.items():
-        needed = step_gib(plan, configuration)
-        if needed is not None and plan.memory_gib is not None and needed > ROUNDED_UP * plan.memory_gib:
+        needed, allowed = _needed_and_allowed(plan, configuration, plan.memory_gib)
+        if needed > allowed:
             faults.append(
                 f"{name}: patch {voxels(configuration.patch_size)} with batch {configuration.batch_size} needs about "
-                f"{needed:.1f} GiB, the plan is for {plan.memory_gib:g} GiB"
+                f"{needed:.1f} GiB, of the {plan.memory_gib:g} GiB planned for {allowed:.1f} may be used"
             )
     if faults:
         raise PlanError(
             f"{'; '.join(faults)}; make patch_size or batch_size smaller, or plan for more memory (--gpu-memory, or "
             "memory_gib in plan.json)"
         )
+
+
+def _needed_and_allowed(plan: Plan, configuration: Configuration, memory_gib: float) -> tuple[float, float]:
+    """GiB of a step and the most it may take: nnU-Net's plans by nnU-Net's rule, all others in bytes."""
+    if plan.preset == "nnunet":
+        estimate = estimated_gib(
+            configuration.topology,
+            configuration.patch_size,
+            configuration.batch_size,
+            labels=plan.labels.count,
+            planner=plan.planner,
+        )
+        return estimate, ROUNDED_UP * memory_gib
+    taken = measurement(configuration)
+    return (step_gib(plan, configuration) if taken is None else taken.memory_gib), usable_gib(memory_gib)
 
 
 def slow_steps(plan: Plan) -> tuple[str, ...]:

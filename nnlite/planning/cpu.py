@@ -27,6 +27,7 @@ PASSES = 3  # forward, gradient of the input, gradient of the weights: each cost
 BATCHES = {2: (4, 8), 3: (2, 2)}  # smallest and largest batch by number of axes: slices are small and much alike
 WIDE, NARROW = (16, 256), (8, 128)  # features at full resolution, and at most
 WIDE_IF_EDGE = {2: 128, 3: 32}  # 16 features need a patch of this edge, or half the image: context beats width
+EPOCHS, ITERATIONS = 100, 50  # a first result within the hour
 SPARED_EDGE = 16  # voxels: an axis this short gives way last, or nothing would be left to pool
 
 
@@ -82,6 +83,8 @@ def _fit_width(
         patch_size=patch,
         batch_size=batch,
         topology=topology,
+        epochs=EPOCHS,
+        iterations=ITERATIONS,
         reasons={
             "patch_size": f"{patch_reason(patch, first, median_shape, steps)}: training on a sample takes "
             f"{cost / 1e9:.3g} billion multiplications, a step over {smallest_batch} of them may take "
@@ -90,5 +93,7 @@ def _fit_width(
             f"{smallest_batch} and at most {largest_batch} on a CPU; a step takes {batch * cost / 1e9:.3g} billion",
             "topology": f"{pooling_reason(topology)}: fewer than a GPU's plan, which starts from 32, so that a step is "
             "worth taking on a CPU",
+            "epochs": f"{EPOCHS}: a training of minutes to hours; for another length give --epochs or --time-budget",
+            "iterations": f"{ITERATIONS} steps per epoch: seconds, so that progress shows and little is lost",
         },
     )

@@ -1,19 +1,20 @@
-"""Choose patch, batch and network so that training fits the memory of a GPU.
+"""Choose patch, batch and length of a training for a GPU, by the bytes that a step really takes.
 
-Numbers in, numbers out, no torch. Memory is estimated by the values that the network's convolutions put out, compared
-with reference values of known need: those of nnU-Net's planners (Isensee et al., Nature Methods 18, 203-211, 2021;
-residual encoders: Isensee et al., MICCAI 2024). Preset "nnunet" gives their very plans; preset "nnlite" departs where
-docs/decisions/gpu-plan.md says so.
+Numbers in, numbers out, no torch. The course is nnU-Net's (Isensee et al., Nature Methods 18, 203-211, 2021): the
+largest patch of which two samples fit, then the batch that fills the memory. Bytes come from ``memory.py``, corrected
+by what a probe has measured where there is a GPU. Departures are justified in docs/decisions/gpu-plan.md.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 from nnlite.errors import PlanError
+from nnlite.planning.memory import step_memory
+from nnlite.planning.nnunet import EPOCHS, ITERATIONS, REFERENCE_BATCH
 from nnlite.planning.patch import (
     SMALLEST_BATCH,
     PatchFit,
@@ -25,132 +26,104 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Encoder, Topology, output_elements, plan_topology
+from nnlite.planning.topology import Encoder, Topology, plan_topology
 
-Preset = Literal["nnlite", "nnunet"]
-Planner = Literal["plain", "residual-M", "residual-L", "residual-XL"]
-
-REFERENCE_BATCH = {2: 12, 3: 2}  # the batch that the reference values stand for, by number of axes
 SMALLEST_MEMORY_GIB = 1.0  # weights, their gradients and momentum, and CUDA itself take nearly as much
-DATASET_SHARE = 0.05  # preset nnlite: the part of all voxels that a batch may hold, whatever the network
-# Preset nnlite: the learning rate is that of the reference batch. At four times that batch the gradient's noise has
-# halved; every further doubling doubles the cost of a step and takes off 30 %.
+CONTEXT_GIB = 0.5  # what CUDA and its libraries take of a GPU before the first tensor
+TENSOR_SHARE = 0.9  # of the rest: batches that wait take 2 to 4 %, and the allocator's blocks leave gaps
+DATASET_SHARE = 0.05  # the part of all voxels that a batch may hold, as in nnU-Net's plain planner
+# The learning rate is that of the reference batch. At four times that batch the gradient's noise has halved; every
+# further doubling doubles the cost of a step and takes off 30 %.
 LARGEST_BATCH = {axes: 4 * batch for axes, batch in REFERENCE_BATCH.items()}
+# Published on hippocampus (260 cases): 111 epochs, in which every voxel is seen about 1400 times, end where 1000 do.
+TIMES_SEEN = 1400
+LEAST_EPOCHS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryReference:
-    """How many output values per step one of nnU-Net's planners knows to fit ``memory_gib``, and its encoder.
+def usable_gib(memory_gib: float) -> float:
+    """What tensors may take of a GPU's memory at their peak.
 
-    ``elements`` is by number of axes. ``dataset_share`` is the largest part of all the dataset's voxels that a batch
-    may hold. ``fits_two``: the patch shrinks until two samples fit, else until the reference value holds for one.
+    >>> round(usable_gib(8.0), 2)
+    6.75
     """
-
-    encoder: Encoder
-    elements: Mapping[int, float]
-    memory_gib: float
-    dataset_share: float
-    fits_two: bool
+    return (memory_gib - CONTEXT_GIB) * TENSOR_SHARE
 
 
-MEMORY_REFERENCES: dict[Planner, MemoryReference] = {
-    "plain": MemoryReference(
-        encoder="plain", elements={3: 560e6, 2: 85e6}, memory_gib=8, dataset_share=0.05, fits_two=True
-    ),
-    "residual-M": MemoryReference(
-        encoder="residual", elements={3: 680e6, 2: 135e6}, memory_gib=8, dataset_share=1.0, fits_two=False
-    ),
-    "residual-L": MemoryReference(
-        encoder="residual", elements={3: 2100e6, 2: 380e6}, memory_gib=24, dataset_share=1.0, fits_two=False
-    ),
-    "residual-XL": MemoryReference(
-        encoder="residual", elements={3: 3600e6, 2: 560e6}, memory_gib=40, dataset_share=1.0, fits_two=False
-    ),
-}
-
-
-def fit_memory(
+def fit_gpu(
     spacing_mm: Sequence[float],
     median_shape: Sequence[float],
     dataset_voxels: float,
     *,
+    channels: int,
     labels: int,
-    planner: Planner,
+    encoder: Encoder,
     memory_gib: float,
-    preset: Preset,
+    corrections: Mapping[int, float],
 ) -> PatchFit:
-    """The largest patch of which a batch fits into ``memory_gib``, and the batch that then fills it.
+    """The largest patch of which two samples fit into ``memory_gib``, and the batch that then fills it.
 
     ``labels`` counts the background; ``dataset_voxels`` is the number of voxels of all training cases together.
-    ``preset`` "nnlite" also shortens a patch that is padded far beyond the image.
+    ``corrections``, by number of axes, is measured over predicted memory where a probe has measured it.
     """
-    ndim, reference = len(spacing_mm), MEMORY_REFERENCES[planner]
-    values = reference.elements[ndim] * memory_gib / reference.memory_gib
-    largest = values * REFERENCE_BATCH[ndim] / 2 if reference.fits_two else values
+    ndim = len(spacing_mm)
+    correction, usable = corrections.get(ndim, 1.0), usable_gib(memory_gib)
+
+    def needed(topology: Topology, patch: Sequence[int], batch: int) -> float:
+        return correction * step_gib(topology, patch, batch, channels=channels, labels=labels)
+
     first = first_patch(spacing_mm, median_shape)
-    topology, patch = plan_topology(spacing_mm, first, encoder=reference.encoder)
+    topology, patch = plan_topology(spacing_mm, first, encoder=encoder)
     steps = 0
     while True:
-        elements = output_elements(topology, patch, labels=labels)
-        too_long = padded_axes(patch, median_shape) if preset == "nnlite" else []
-        if not too_long and elements <= largest:
+        too_long = padded_axes(patch, median_shape)
+        if not too_long and needed(topology, patch, SMALLEST_BATCH) <= usable:
             break
         axis = too_long[0] if too_long else longest_axis(patch, median_shape)
-        topology, patch = plan_topology(
-            spacing_mm, shrink(patch, topology, axis, spacing_mm), encoder=reference.encoder
-        )
+        topology, patch = plan_topology(spacing_mm, shrink(patch, topology, axis, spacing_mm), encoder=encoder)
         steps += 1
     require_pooling(topology, patch, spacing_mm)
-    batch_size, batch_reason = _batch(
-        values / elements * REFERENCE_BATCH[ndim], dataset_voxels / math.prod(patch), memory_gib, ndim, planner, preset
-    )
+    allowed = int(dataset_voxels * DATASET_SHARE / math.prod(patch))
+    most = max(SMALLEST_BATCH, min(allowed, LARGEST_BATCH[ndim]))
+    more = range(SMALLEST_BATCH + 1, most + 1)
+    batch = SMALLEST_BATCH + bisect_right(more, usable, key=partial(needed, topology, patch))
+    epochs, why_epochs = _epochs(dataset_voxels, batch * math.prod(patch))
+    measured = "" if correction == 1 else f", corrected by a factor of {correction:.2f} that was measured"
     return PatchFit(
         patch_size=patch,
-        batch_size=batch_size,
+        batch_size=batch,
         topology=topology,
+        epochs=epochs,
+        iterations=ITERATIONS,
         reasons={
-            "patch_size": f"{patch_reason(patch, first, median_shape, steps)}: the network puts out "
-            f"{elements / 1e6:.1f} million values per sample, {memory_gib:g} GiB allow {largest / 1e6:.0f} million",
-            "batch_size": batch_reason,
+            "patch_size": f"{patch_reason(patch, first, median_shape, steps)}: a step over {SMALLEST_BATCH} samples "
+            f"takes {needed(topology, patch, SMALLEST_BATCH):.2f} GiB{measured}; of {memory_gib:g} GiB, "
+            f"{usable:.2f} are for tensors",
+            "batch_size": f"{batch}: takes {needed(topology, patch, batch):.2f} of {usable:.2f} GiB; at most "
+            f"{DATASET_SHARE:.0%} of the dataset's voxels, {allowed} samples, and {LARGEST_BATCH[ndim]}, four times "
+            f"the batch that the learning rate was made for; never fewer than {SMALLEST_BATCH}",
             "topology": pooling_reason(topology),
+            "epochs": why_epochs,
+            "iterations": f"{ITERATIONS} steps per epoch",
         },
     )
 
 
-def _batch(
-    fitting: float, dataset_patches: float, memory_gib: float, ndim: int, planner: Planner, preset: Preset
-) -> tuple[int, str]:
-    """Samples per step, and why. ``fitting`` samples fill the memory, ``dataset_patches`` patches the whole dataset."""
-    share = DATASET_SHARE if preset == "nnlite" else MEMORY_REFERENCES[planner].dataset_share
-    # nnU-Net rounds to the nearest, which may ask for more than there is.
-    samples, allowed = (
-        int(number) if preset == "nnlite" else round(number) for number in (fitting, dataset_patches * share)
-    )
-    batch, largest = min(samples, allowed), ""
-    if preset == "nnlite":
-        batch = min(batch, LARGEST_BATCH[ndim])
-        largest = f"; never more than {LARGEST_BATCH[ndim]}, four times the batch that the learning rate was made for"
-    batch = max(SMALLEST_BATCH, batch)
-    return batch, (
-        f"{batch}: {memory_gib:g} GiB hold {samples} samples; the most a batch may hold, {share:.0%} of the dataset's "
-        f"voxels, are {allowed}{largest}; never fewer than {SMALLEST_BATCH}"
+def _epochs(dataset_voxels: float, batch_voxels: int) -> tuple[int, str]:
+    """How long to train, and why: small datasets are learnt sooner."""
+    wanted = math.ceil(TIMES_SEEN * dataset_voxels / (ITERATIONS * batch_voxels))
+    epochs = min(max(wanted, LEAST_EPOCHS), EPOCHS)
+    return epochs, (
+        f"{epochs}: in {wanted} epochs each voxel of the dataset would be seen {TIMES_SEEN} times; at least "
+        f"{LEAST_EPOCHS}, at most {EPOCHS}"
     )
 
 
-def estimated_gib(
-    topology: Topology, patch_size: Sequence[int], batch_size: int, *, labels: int, planner: Planner
-) -> float:
-    """Memory of a training step in GiB by nnU-Net's rule: values put out, in proportion to those of known need.
-
-    It knows nothing of weights, input channels or kernel sizes. ``labels`` counts the background.
-
-    >>> topology, patch = plan_topology((1.0, 1.0, 1.0), (40, 56, 40))
-    >>> round(estimated_gib(topology, patch, 7, labels=3, planner="plain"), 2)  # 7 x 19.2 of 2 x 560 million, x 8 GiB
-    0.96
-    """
-    reference, ndim = MEMORY_REFERENCES[planner], topology.ndim
-    values = batch_size * output_elements(topology, patch_size, labels=labels)
-    return values / (reference.elements[ndim] * REFERENCE_BATCH[ndim]) * reference.memory_gib
+def step_gib(topology: Topology, patch_size: Sequence[int], batch_size: int, *, channels: int, labels: int) -> float:
+    """Peak memory in GiB of a training step on a GPU: 16-bit arithmetic, SGD with momentum."""
+    memory = step_memory(
+        topology, patch_size, batch_size, channels=channels, labels=labels, precision="bf16", device="cuda"
+    )
+    return memory.peak / 2**30
 
 
 def require_memory(memory_gib: float) -> None:

@@ -1,14 +1,16 @@
 """The patch a network is trained on: where its size starts, and how it gives way when it is too large.
 
-Numbers in, numbers out; what "too large" means is decided by ``gpu.py`` and ``cpu.py``. The rules are those of
-nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). Tuples are ordered like the array: (z, y, x), or (y, x).
+Numbers in, numbers out; what "too large" means is decided by ``gpu.py``, ``cpu.py`` and ``nnunet.py``. The rules are
+those of nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). Tuples are ordered like the array: (z, y, x), or
+(y, x).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from nnlite.errors import PlanError
 from nnlite.planning.spacing import millimetres, voxels
@@ -21,16 +23,26 @@ LONGEST_PADDING = 1.2  # patch / median image: padding to the network's divisor 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchFit:
-    """The patch, batch and network chosen for one configuration; ``reasons`` tells why, by the name of the field."""
+    """What was chosen for one configuration; ``reasons`` tells why, by the name of the field.
+
+    ``iterations`` is the number of training steps in each of ``epochs``.
+    """
 
     patch_size: tuple[int, ...]
     batch_size: int
     topology: Topology
+    epochs: int
+    iterations: int
     reasons: Mapping[str, str]
 
 
-Fit = Callable[[Sequence[float], Sequence[float], float], PatchFit]
-"""Called as ``fit(spacing_mm, median_shape, dataset_voxels)``: what a device can train at that resolution."""
+class Fit(Protocol):
+    """What a device can train at a resolution."""
+
+    def __call__(
+        self, spacing_mm: Sequence[float], median_shape: Sequence[float], dataset_voxels: float, *, channels: int
+    ) -> PatchFit:
+        """``channels`` counts all that the network sees: in a cascade also the labels of the stage before."""
 
 
 def first_patch(spacing_mm: Sequence[float], median_shape: Sequence[float]) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Decide how a dataset is to be segmented: from its fingerprint to a plan in which every decision has its reason.
 
 Numbers in, numbers out: no torch, no files, milliseconds. The rules are those of nnU-Net (Isensee et al., Nature
-Methods 18, 203-211, 2021), whose plans preset "nnunet" reproduces exactly; ``cpu.py`` is nnlite's own.
+Methods 18, 203-211, 2021), whose plans preset "nnunet" reproduces exactly (``nnunet.py``); ``gpu.py`` and ``cpu.py``
+are nnlite's own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
-from nnlite.planning.gpu import MEMORY_REFERENCES, Planner, Preset, fit_memory, require_memory
+from nnlite.planning.gpu import fit_gpu, require_memory
+from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner, fit_nnunet
 from nnlite.planning.patch import Fit, PatchFit
 from nnlite.planning.spacing import (
     coarser_spacings,
@@ -30,9 +32,11 @@ from nnlite.planning.spacing import (
 )
 
 Device = Literal["cuda", "cpu"]
+Preset = Literal["nnlite", "nnunet"]
 
 LOW_RESOLUTION_BELOW = 0.25  # of the median image: a patch that sees less lacks context
 LOW_RESOLUTION_SAVES = 2  # times fewer voxels, or a second resolution is not worth its training
+LITTLE_CONTEXT = "over the whole batch: a patch sees little of an image and often lacks a structure"
 MASK_BELOW = 0.75  # of the voxels left by cropping zeros away: then zeros are no tissue and stay out of statistics
 SCHEMES: Mapping[str, NormalizationScheme] = {
     "ct": "ct",
@@ -86,6 +90,11 @@ class Plan:
                     f"plan: configurations.{key}.previous_stage {configuration.previous_stage} is not planned"
                 )
 
+    def decisions(self) -> Plan:
+        """The plan without what was measured: two plans that decide alike are equal in this."""
+        configurations = {name: replace(one, measured=None) for name, one in self.configurations.items()}
+        return replace(self, configurations=configurations)
+
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name; UsageError names those there are, and why this one is missing."""
         if name in self.configurations:
@@ -106,11 +115,13 @@ def make_plan(
     memory_gib: float | None = None,
     planner: Planner = "plain",
     preset: Preset = "nnlite",
+    corrections: Mapping[int, float] | None = None,
 ) -> Plan:
     """Plan all configurations that the dataset calls for.
 
     ``memory_gib`` is the GPU's, None for what the planner was made for (8, 8, 24 and 40 GiB); a CPU's plan has none.
-    ``preset`` "nnunet" gives nnU-Net's plan, for GPUs only. PlanError if the numbers allow no plan.
+    ``preset`` "nnunet" gives nnU-Net's plan, for GPUs only. ``corrections``, by number of axes, is measured over
+    predicted memory, for preset "nnlite" on a GPU that was probed. PlanError if the numbers allow no plan.
     """
     reference = MEMORY_REFERENCES[planner]
     memory = None if device == "cpu" else reference.memory_gib if memory_gib is None else float(memory_gib)
@@ -119,13 +130,22 @@ def make_plan(
     if memory is None:
         if preset == "nnunet":
             raise PlanError("preset nnunet has plans for GPUs only; plan for a CPU with preset nnlite")
-        fit = partial(fit_cpu, channels=len(channels), labels=labels.count, encoder=reference.encoder)
+        fit = partial(fit_cpu, labels=labels.count, encoder=reference.encoder)
         budget = "a step that is worth taking on a CPU"
     else:
         require_memory(memory)
-        fit = partial(fit_memory, labels=labels.count, planner=planner, memory_gib=memory, preset=preset)
+        if preset == "nnunet":
+            fit = partial(fit_nnunet, labels=labels.count, planner=planner, memory_gib=memory)
+        else:
+            fit = partial(
+                fit_gpu,
+                labels=labels.count,
+                encoder=reference.encoder,
+                memory_gib=memory,
+                corrections=corrections or {},
+            )
         budget = f"{memory:g} GiB of GPU memory"
-    transpose, configurations, missing = _configurations(fingerprint, channels, fit)
+    transpose, configurations, missing = _configurations(fingerprint, channels, labels, fit)
     return Plan(
         dataset=dataset,
         device=device,
@@ -183,7 +203,7 @@ class _Resolution:
 
 
 def _configurations(
-    fingerprint: Fingerprint, channels: Sequence[str], fit: Fit
+    fingerprint: Fingerprint, channels: Sequence[str], labels: Labels, fit_channels: Fit
 ) -> tuple[tuple[int, int, int], list[Configuration], dict[str, str]]:
     """The order of the axes, what is planned in that order, and why the rest is not."""
     target, reason = target_spacing(fingerprint)
@@ -194,6 +214,7 @@ def _configurations(
     dataset_voxels = math.prod(shape) * cases
     reason = f"{millimetres(spacing)}: {reason}"
     make = partial(_configuration, channels=channels, relative_size=fingerprint.median_relative_size_after_crop)
+    fit = partial(fit_channels, channels=len(channels))
     planned: list[Configuration] = []
     missing: dict[str, str] = {}
     try:
@@ -216,6 +237,10 @@ def _configurations(
         full = _Resolution(spacing_mm=spacing, median_shape=shape, fitted=fitted, reason=reason)
         low = _low_resolution(full, fit, cases)
         planned += _volumes(full, low, make)
+        if not isinstance(low, str):
+            seen = len(channels) + len(labels.foreground)
+            cascade = replace(full, fitted=fit_channels(spacing, shape, dataset_voxels, channels=seen))
+            planned.append(_cascade(cascade, make))
         if isinstance(low, str):
             missing.update({"3d-lowres": low, "3d-cascade": f"there is no 3d-lowres to start from: {low}"})
     if not planned:
@@ -223,7 +248,7 @@ def _configurations(
     return transpose, planned, missing
 
 
-def _low_resolution(full: _Resolution, fit: Fit, cases: int) -> _Resolution | str:
+def _low_resolution(full: _Resolution, fit: Callable[..., PatchFit], cases: int) -> _Resolution | str:
     """The resolution at which a patch sees enough of an image, or why there is none."""
     spacing, shape = full.spacing_mm, full.median_shape
     covered = math.prod(full.fitted.patch_size) / math.prod(shape)
@@ -256,22 +281,24 @@ def _low_resolution(full: _Resolution, fit: Fit, cases: int) -> _Resolution | st
 
 
 def _volumes(full: _Resolution, low: _Resolution | str, make: Callable[..., Configuration]) -> list[Configuration]:
-    """The 3D configurations: one, or with a low resolution three."""
+    """The 3D configurations that start from the image: one, or two where there is a low resolution."""
     much = "a patch sees a good part of an image"
     if isinstance(low, str):
         return [make("3d", full, batch_dice=(False, f"per sample: {much} (no 3d-lowres is planned)"))]
-    why = "over the whole batch: a patch sees little of an image and often lacks a structure"
-    volumes = make("3d", full, batch_dice=(True, why))
-    cascade = replace(
-        volumes,
-        name="3d-cascade",
-        previous_stage="3d-lowres",
-        reasons={
-            **volumes.reasons,
-            "previous_stage": "corrects at full resolution what 3d-lowres predicts with more context",
-        },
+    return [
+        make("3d", full, batch_dice=(True, LITTLE_CONTEXT)),
+        make("3d-lowres", low, batch_dice=(False, f"per sample: at this resolution {much}")),
+    ]
+
+
+def _cascade(full: _Resolution, make: Callable[..., Configuration]) -> Configuration:
+    """The configuration that starts from the image and what 3d-lowres says about it."""
+    return make(
+        "3d-cascade",
+        full,
+        batch_dice=(True, LITTLE_CONTEXT),
+        previous_stage=("3d-lowres", "corrects at full resolution what 3d-lowres predicts with more context"),
     )
-    return [volumes, make("3d-lowres", low, batch_dice=(False, f"per sample: at this resolution {much}")), cascade]
 
 
 def _configuration(
@@ -281,6 +308,7 @@ def _configuration(
     channels: Sequence[str],
     relative_size: float,
     batch_dice: tuple[bool, str],
+    previous_stage: tuple[ConfigurationName | None, str] = (None, "starts from the image alone"),
 ) -> Configuration:
     schemes = tuple(normalization_scheme(channel) for channel in channels)
     masked = relative_size < MASK_BELOW
@@ -295,6 +323,9 @@ def _configuration(
         use_nonzero_mask=tuple(masked and scheme == "zscore" for scheme in schemes),
         batch_dice=batch_dice[0],
         topology=resolution.fitted.topology,
+        epochs=resolution.fitted.epochs,
+        iterations=resolution.fitted.iterations,
+        previous_stage=previous_stage[0],
         reasons={
             "spacing_mm": resolution.reason,
             "median_shape": f"{voxels(resolution.median_shape)}: median of the cases resampled to this spacing",
@@ -303,6 +334,7 @@ def _configuration(
             "use_nonzero_mask": f"cropping zeros away leaves {relative_size:.0%} of the median image; below "
             f"{MASK_BELOW:.0%} z-scores use only voxels that are not zero",
             "batch_dice": batch_dice[1],
+            "previous_stage": previous_stage[1],
         },
     )
 

@@ -39,6 +39,7 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
         name: replace(
             one,
             median_shape=shape[name],
+            measured=None,  # a step over other channels and labels costs something else
             reasons={
                 **{key: f"{origin}{reason}" for key, reason in one.reasons.items()},
                 "median_shape": f"{voxels(shape[name])}: median of the cases resampled to this spacing",

@@ -13,12 +13,11 @@ import torch
 
 from nnlite.data.records import record
 from nnlite.errors import UsageError
+from nnlite.planning import cpu
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-CPU_EPOCHS = 100
-CPU_ITERATIONS = 50  # an epoch of seconds, so that progress shows and little is lost
 CPU_LEARNING_RATE = 3e-3
 CPU_WEIGHT_DECAY = 1e-2
 
@@ -67,9 +66,9 @@ def default_config(
     if device.type == "cpu":
         config = replace(
             config,
-            epochs=CPU_EPOCHS,
-            iterations=CPU_ITERATIONS,
-            validation_iterations=CPU_ITERATIONS // 5,
+            epochs=cpu.EPOCHS,
+            iterations=cpu.ITERATIONS,
+            validation_iterations=cpu.ITERATIONS // 5,
             optimizer="adamw",
             learning_rate=CPU_LEARNING_RATE,
             weight_decay=CPU_WEIGHT_DECAY,

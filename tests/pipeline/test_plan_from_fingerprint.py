@@ -37,7 +37,7 @@ def written(folder: Path, content: Any) -> Path:
 
 
 def test_the_plan_from_a_fingerprint_is_that_of_its_dataset(balls: Path, tmp_path: Path):
-    first = pipeline.plan(balls, work=tmp_path / "a", device="cpu")
+    first = pipeline.plan(balls, work=tmp_path / "a", device="cpu", probe=False)
     fingerprint = first.path.with_name("fingerprint.json")
     work = tmp_path / "b"
     second = pipeline.plan_fingerprint(fingerprint, labels=3, channels=["MR"], work=work, device="cpu")

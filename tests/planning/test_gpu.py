@@ -5,24 +5,47 @@ import math
 import pytest
 
 from nnlite.errors import PlanError
-from nnlite.planning.gpu import MEMORY_REFERENCES, estimated_gib, fit_memory, require_memory
+from nnlite.planning.gpu import LEAST_EPOCHS, TIMES_SEEN, fit_gpu, require_memory, step_gib, usable_gib
+from nnlite.planning.nnunet import EPOCHS
 from nnlite.planning.patch import PatchFit
-from nnlite.planning.topology import output_elements
 
 SPACING, MEDIAN = (1.0, 1.0, 1.0), (200.0, 200.0, 200.0)
 PLENTY = 1e12  # voxels: no batch is bounded by the dataset
 
 
-def fit(planner="plain", memory_gib: float = 8, dataset_voxels: float = PLENTY, preset="nnunet") -> PatchFit:
-    return fit_memory(SPACING, MEDIAN, dataset_voxels, labels=3, planner=planner, memory_gib=memory_gib, preset=preset)
+def fit(
+    spacing_mm=SPACING,
+    median_shape=MEDIAN,
+    dataset_voxels: float = PLENTY,
+    *,
+    channels: int = 1,
+    encoder="plain",
+    memory_gib: float = 8,
+    corrections=None,
+) -> PatchFit:
+    return fit_gpu(
+        spacing_mm,
+        median_shape,
+        dataset_voxels,
+        channels=channels,
+        labels=3,
+        encoder=encoder,
+        memory_gib=memory_gib,
+        corrections=corrections or {},
+    )
 
 
-@pytest.mark.parametrize("planner", MEMORY_REFERENCES)
-def test_two_samples_of_the_patch_fit_the_reference_of_the_planner(planner) -> None:
-    reference = MEMORY_REFERENCES[planner]
-    fitted = fit(planner, reference.memory_gib)
-    assert output_elements(fitted.topology, fitted.patch_size, labels=3) <= reference.elements[3]
-    assert fitted.topology.encoder == reference.encoder
+def needed(fitted: PatchFit, batch_size: int, channels: int = 1) -> float:
+    return step_gib(fitted.topology, fitted.patch_size, batch_size, channels=channels, labels=3)
+
+
+@pytest.mark.parametrize("encoder", ["plain", "residual"])
+@pytest.mark.parametrize("memory_gib", [2.0, 4.0, 8.0, 24.0, 80.0])
+def test_a_step_fits_and_a_larger_batch_would_not_unless_it_is_capped(encoder, memory_gib: float) -> None:
+    fitted = fit(encoder=encoder, memory_gib=memory_gib)
+    assert needed(fitted, fitted.batch_size) <= usable_gib(memory_gib)
+    if fitted.batch_size < 4 * 2:  # four times the reference batch in 3D
+        assert needed(fitted, fitted.batch_size + 1) > usable_gib(memory_gib)
 
 
 def test_more_memory_never_shrinks_patch_or_batch() -> None:
@@ -33,50 +56,49 @@ def test_more_memory_never_shrinks_patch_or_batch() -> None:
     assert volumes[0] < volumes[-1]
 
 
-def test_memory_that_is_left_goes_into_the_batch_but_not_beyond_its_share_of_the_dataset() -> None:
+def test_a_batch_holds_at_most_a_twentieth_of_the_dataset_and_four_reference_batches() -> None:
     roomy = fit(memory_gib=800)
-    assert roomy.batch_size > 2
+    assert roomy.batch_size == 4 * 2
     patch_voxels = math.prod(roomy.patch_size)
-    assert fit(memory_gib=800, dataset_voxels=100 * patch_voxels).batch_size == 5  # 5 %
+    assert fit(memory_gib=800, dataset_voxels=100 * patch_voxels).batch_size == 5
     assert fit(memory_gib=800, dataset_voxels=patch_voxels).batch_size == 2  # never fewer
 
 
-def test_the_reasons_hold_the_numbers() -> None:
-    fitted = fit()
-    assert "8 GiB allow 560 million" in fitted.reasons["patch_size"]
-    assert fitted.reasons["batch_size"].startswith(f"{fitted.batch_size}: ")
+def test_what_was_measured_above_the_prediction_makes_the_plan_smaller_and_below_it_larger() -> None:
+    def volume(**options) -> int:
+        fitted = fit(**options)
+        return math.prod(fitted.patch_size) * fitted.batch_size
+
+    assert volume(corrections={3: 1.5}) < volume() < volume(corrections={3: 0.6})
+    assert volume(corrections={2: 1.5}) == volume()  # measured on slices: it says nothing about volumes
+    cautious = fit(corrections={3: 1.5})
+    assert 1.5 * needed(cautious, cautious.batch_size) <= usable_gib(8)
+    assert "corrected by a factor of 1.50 that was measured" in cautious.reasons["patch_size"]
+
+
+def test_many_channels_take_their_memory() -> None:
+    many = fit(channels=100)
+    assert needed(many, many.batch_size, channels=100) <= usable_gib(8)
+    assert math.prod(many.patch_size) < math.prod(fit().patch_size)
+
+
+def test_a_patch_that_is_padded_far_beyond_the_image_is_shortened() -> None:
+    assert fit((1.0, 1.0), (513.0, 513.0)).patch_size == (512, 512)  # 640, the next multiple of 128, is 1.25 x 513
+
+
+def test_small_datasets_are_trained_for_fewer_epochs() -> None:
+    def epochs(dataset_voxels: float) -> tuple[int, int]:
+        fitted = fit(dataset_voxels=dataset_voxels)
+        return fitted.epochs, fitted.iterations * fitted.batch_size * math.prod(fitted.patch_size)
+
+    assert epochs(1e6)[0] == LEAST_EPOCHS
+    assert epochs(PLENTY)[0] == EPOCHS
+    middle, seen_per_epoch = epochs(2e8)
+    assert LEAST_EPOCHS < middle < EPOCHS
+    assert (middle - 1) * seen_per_epoch < TIMES_SEEN * 2e8 <= middle * seen_per_epoch
 
 
 @pytest.mark.parametrize("memory_gib", [0, -8, 0.5, float("nan"), float("inf")])
 def test_memory_in_which_nothing_fits_is_refused_with_a_way_out(memory_gib: float) -> None:
     with pytest.raises(PlanError, match=r"GiB of GPU memory cannot be planned for.*--gpu-memory"):
         require_memory(memory_gib)
-
-
-def test_preset_nnlite_shortens_a_patch_that_is_padded_far_beyond_the_image() -> None:
-    def patch(preset) -> tuple[int, ...]:
-        return fit_memory(
-            (1.0, 1.0), (513.0, 513.0), PLENTY, labels=3, planner="plain", memory_gib=8, preset=preset
-        ).patch_size
-
-    assert patch("nnunet") == (640, 640)  # 513 is halved 7 times down to 5, and 5 x 128 = 640
-    assert patch("nnlite") == (512, 512)  # 640 is 1.25 x 513, more than 1.2
-
-
-@pytest.mark.parametrize("planner", MEMORY_REFERENCES)
-def test_preset_nnlite_holds_at_most_a_twentieth_of_the_dataset_and_four_reference_batches(planner) -> None:
-    roomy = fit(planner, 800, preset="nnlite")
-    assert roomy.batch_size == 4 * 2  # the reference batch in 3D is 2
-    patch_voxels = math.prod(roomy.patch_size)
-    assert fit(planner, 800, dataset_voxels=100 * patch_voxels, preset="nnlite").batch_size == 5
-
-
-def test_preset_nnlite_never_rounds_a_batch_up() -> None:
-    for memory_gib in (1.0, 1.7, 2.3, 3.1):
-        fitted = fit_memory(
-            (1.0, 1.0), (200.0, 200.0), PLENTY, labels=3, planner="plain", memory_gib=memory_gib, preset="nnlite"
-        )
-        options = {"labels": 3, "planner": "plain"}
-        assert estimated_gib(fitted.topology, fitted.patch_size, fitted.batch_size, **options) <= memory_gib
-        if fitted.batch_size < 48:
-            assert estimated_gib(fitted.topology, fitted.patch_size, fitted.batch_size + 1, **options) > memory_gib

@@ -13,7 +13,8 @@ from nnlite.data.records import from_json, to_json
 from nnlite.errors import PlanError, UsageError
 from nnlite.planning.cost import require_within_memory, step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
-from nnlite.planning.gpu import LARGEST_BATCH, MEMORY_REFERENCES
+from nnlite.planning.gpu import LARGEST_BATCH, usable_gib
+from nnlite.planning.nnunet import MEMORY_REFERENCES
 from nnlite.planning.patch import LONGEST_PADDING
 from nnlite.planning.planner import Configuration, Plan, make_plan, normalization_scheme
 
@@ -127,7 +128,7 @@ def test_every_plan_can_be_trained_and_has_its_reasons(spacing, shape, options) 
             assert size % step == 0
         assert configuration.batch_size >= 2
         assert configuration.topology.stages >= 2
-        undecided = {"name", "reasons", "previous_stage"}
+        undecided = {"name", "reasons", "measured"}
         assert set(configuration.__slots__) - undecided <= set(configuration.reasons)
     assert set(made.configurations) | set(made.reasons) >= {"2d", "3d", "3d-lowres", "3d-cascade"}
 
@@ -145,10 +146,10 @@ def test_no_patch_is_longer_than_the_image_padded_to_the_network_s_divisor(spaci
 
 @settings(derandomize=True, deadline=None, max_examples=20)
 @given(spacings, shapes, st.sampled_from(list(MEMORY_REFERENCES)), st.floats(1, 80), st.integers(1, 500))
-def test_the_estimate_is_never_above_the_memory(spacing, shape, planner, memory_gib: float, cases: int) -> None:
+def test_the_prediction_is_never_above_the_memory(spacing, shape, planner, memory_gib: float, cases: int) -> None:
     made = plan(fingerprint(spacing, shape, cases), planner=planner, memory_gib=memory_gib)
     for configuration in made.configurations.values():
-        assert step_gib(made, configuration) <= memory_gib
+        assert step_gib(made, configuration) <= usable_gib(memory_gib)
         assert 2 <= configuration.batch_size <= LARGEST_BATCH[configuration.topology.ndim]
     require_within_memory(plan(fingerprint(spacing, shape, cases), planner=planner, memory_gib=memory_gib))
 

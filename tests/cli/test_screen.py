@@ -9,9 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from nnlite.cli_output import ProgressBars, fraction, words_for_seconds
-from nnlite.planning.cost import parameters
-from nnlite.planning.topology import plan_topology
+from nnlite.cli.screen import ProgressBars, fraction, words_for_seconds
 
 
 def bars_on_a_terminal() -> tuple[ProgressBars, Progress]:
@@ -60,11 +58,3 @@ def test_durations_are_written_in_their_two_largest_units(seconds: float, words:
 
 def test_an_absent_score_is_a_dash():
     assert [fraction(None), fraction(float("nan")), fraction(0.0)] == ["-", "-", "0.000"]
-
-
-def test_a_cascade_counts_the_weights_of_the_previous_stage_s_channels():
-    topology, _ = plan_topology((1.0, 1.0, 1.0), (40, 56, 40), base_features=8)
-    plan = SimpleNamespace(channels=("MRI",), labels=SimpleNamespace(foreground=("a", "b"), count=3))
-    alone, cascade = (SimpleNamespace(topology=topology, previous_stage=stage) for stage in (None, "3d-lowres"))
-    kernel = 8 * 27  # 3x3x3 weights for each of the first stage's 8 features, per further input channel
-    assert parameters(plan, cascade) - parameters(plan, alone) == 2 * kernel  # type: ignore[arg-type]

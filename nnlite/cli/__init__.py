@@ -1,0 +1,25 @@
+"""The command line: arguments in, one pipeline call per verb, what was decided and where it lies out.
+
+The pipeline, and torch with it, is imported inside each command, so that ``nnlite --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from nnlite.cli import dataset, demo, plan, predict, train
+from nnlite.cli.application import app
+
+for command in (  # in the order in which they are used, which is the order of the help page
+    dataset.check,
+    plan.plan,
+    dataset.preprocess,
+    train.train,
+    predict.predict,
+    predict.evaluate,
+    demo.demo,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """The command ``nnlite``."""
+    app(prog_name="nnlite")

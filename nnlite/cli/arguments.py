@@ -1,0 +1,76 @@
+"""The arguments that commands share, and how their text is read."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nnlite.errors import UsageError
+
+CONFIGURATIONS = ("2d", "3d", "3d-lowres", "3d-cascade")
+FOLDS = ("fold0", "fold1", "fold2", "fold3", "fold4", "all")
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in "90s", "15m", "2h" or "1h30m".
+
+    >>> parse_duration("1h30m")
+    5400.0
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text)
+    seconds = sum(float(number) * SECONDS_PER_UNIT[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or seconds == 0:
+        raise UsageError(f'"{text}" is not a duration; write for example 90s, 15m, 2h or 1h30m')
+    return seconds
+
+
+def one_of(names: Sequence[str], *, what: str, where: str) -> Callable[[str], str]:
+    """A parser that gives back a name as it is if it is one of ``names``; else UsageError names them all.
+
+    >>> one_of(("auto", "cpu"), what="device", where="--device")("cpu")
+    'cpu'
+    """
+
+    def parse(name: str) -> str:
+        if name not in names:
+            raise UsageError(f'there is no {what} "{name}"; {where} is one of {", ".join(names)}')
+        return name
+
+    return parse
+
+
+parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG")
+parse_fold = one_of(FOLDS, what="fold", where="FOLD")
+parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
+parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
+parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
+
+
+def _log_more(wanted: bool) -> None:
+    if wanted:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("nnlite").setLevel(logging.INFO)  # not of the libraries: they have much to say
+
+
+DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of the dataset, or its list of cases.")]
+Work = Annotated[
+    Path,
+    typer.Option("--work", metavar="DIR", envvar="NNLITE_WORK", help="Workspace: where nnlite keeps what it makes."),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda", parser=parse_device, help="Where networks run.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_log_more, help="Tell more about what is being done.")
+]
+ConfigurationName = Annotated[
+    str,
+    typer.Argument(metavar="CONFIG", parser=parse_configuration, help=f"One of {', '.join(CONFIGURATIONS)}."),
+]
+DEFAULT_WORK = Path("nnlite_work")

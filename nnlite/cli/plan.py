@@ -1,0 +1,179 @@
+"""``nnlite plan``: decide spacing, patch, batch and network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from nnlite.cli import screen
+from nnlite.cli.arguments import DEFAULT_WORK, Device, Verbose, Work, parse_preset, parse_residual
+from nnlite.errors import UsageError
+
+if TYPE_CHECKING:
+    from nnlite.pipeline import PlanResult
+    from nnlite.pipeline.plan_request import Residual
+    from nnlite.planning.planner import Plan, Preset
+
+
+def plan(
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="DATASET", help="Folder of the dataset, or its list of cases.")
+    ] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option("--gpu-memory", metavar="GB", min=1.0, help="Memory to plan for. [default: this GPU's, else 8]"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", parser=parse_preset, help="nnunet: exactly as nnU-Net plans. [default: nnlite]"),
+    ] = None,
+    residual: Annotated[
+        str | None,
+        typer.Option(metavar="M|L|XL", parser=parse_residual, help="A deep residual encoder instead of the plain one."),
+    ] = None,
+    from_plan: Annotated[
+        Path | None, typer.Option("--from", metavar="OTHER_PLAN", help="Take all decisions from another plan.json.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="CONFIG.KEY=VALUE", help="Decide by hand, as 3d.patch_size=96,96,96."),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
+    fingerprint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Plan without a dataset from nnlite's or nnU-Net's fingerprint."),
+    ] = None,
+    labels: Annotated[
+        int | None, typer.Option(metavar="N", help="With --fingerprint: number of labels, background included.")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="With --fingerprint: the channels, as CT or T1,T2.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --fingerprint: the dataset. [default: the file's folder]")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Measure a training step where the planned device is here.")
+    ] = True,
+    device: Device = "auto",
+    work: Work = DEFAULT_WORK,
+    verbose: Verbose = False,
+) -> None:
+    """Check a dataset, then decide spacing, patch, batch and network, each with its reason."""
+    if (dataset is None) == (fingerprint is None):
+        raise UsageError("plan a DATASET, or a finished fingerprint with --fingerprint FILE: one of the two")
+    if fingerprint is None and (labels, channels, name) != (None, None, None):
+        raise UsageError("--labels, --channels and --name belong to --fingerprint; a DATASET names its own")
+    if fingerprint is not None and (labels is None or channels is None):
+        raise UsageError(
+            "--fingerprint needs --labels N (background included) and --channels NAME,NAME: it names neither"
+        )
+    from nnlite import pipeline
+
+    options: dict[str, Any] = {
+        "work": work,
+        "device": device,
+        "memory_gib": gpu_memory,
+        "preset": cast("Preset | None", preset),
+        "residual": cast("Residual | None", residual),
+        "from_plan": from_plan,
+        "overrides": overrides or (),
+    }
+    if fingerprint is not None and labels is not None and channels is not None:
+        names = [channel.strip() for channel in channels.split(",")]
+        result = pipeline.plan_fingerprint(fingerprint, labels=labels, channels=names, name=name, **options)
+    else:
+        assert dataset is not None
+        with screen.progress_bars() as progress:
+            result = pipeline.plan(dataset, probe=probe, progress=progress, **options)
+    _show_plan(result)
+    if explain:
+        _show_reasons(result.plan)
+
+
+def _show_plan(result: PlanResult) -> None:
+    """The planned configurations, what they cost, what to know about them, and where the plan lies."""
+    planned = result.plan
+    memory = f", {planned.memory_gib:g} GiB" if planned.memory_gib is not None else ""
+    screen.line(f"{planned.dataset}: {planned.training_cases} cases, planned for {planned.device}{memory}")
+    _show_networks(planned)
+    _show_costs(planned)
+    for note in result.notes:
+        screen.line(note)
+    screen.line(f"plan, with the reason for each decision -> {result.path}")
+
+
+def _show_networks(planned: Plan) -> None:
+    """What each configuration sees, and the network that looks at it."""
+    from nnlite.planning.cost import parameters
+
+    table = screen.table("config", "spacing (mm)", "patch", "batch", "width", "stages", "parameters")
+    for configuration in planned.configurations.values():
+        topology = configuration.topology
+        table.add_row(
+            configuration.name,
+            _times(configuration.spacing_mm, ".2f"),
+            _times(configuration.patch_size),
+            str(configuration.batch_size),
+            f"{topology.features[0]} to {max(topology.features)}",
+            str(topology.stages),
+            f"{parameters(planned, configuration) / 1e6:.2f} M",
+        )
+    screen.console().print(table)
+
+
+def _show_costs(planned: Plan) -> None:
+    """What training each configuration takes: memory, time, disk. What was not measured is a dash."""
+    from nnlite.planning.cost import costs
+
+    table = screen.table("config", "GiB", "measured", "s/step", "epochs", "h/fold", "h, all folds", "disk GiB")
+    every = costs(planned)
+    for name, cost in every.items():
+        configuration = planned.configurations[name]
+        table.add_row(
+            name,
+            f"{cost.predicted_gib:.2f}",
+            _number(cost.measured_gib, ".2f"),
+            _number(cost.step_s, ".3f"),
+            f"{configuration.epochs} x {configuration.iterations}",
+            _number(cost.fold_h, ".1f"),
+            _number(cost.folds_h, ".1f"),
+            f"{cost.disk_gib:.2f}",
+        )
+    hours = [cost.folds_h for cost in every.values() if cost.folds_h is not None]
+    if len(every) > 1:
+        total_h = sum(hours) if len(hours) == len(every) else None
+        disk_gib = sum(cost.disk_gib for cost in every.values())
+        table.add_row("all", "", "", "", "", "", _number(total_h, ".1f"), f"{disk_gib:.2f}")
+    screen.console().print(table)
+
+
+def _show_reasons(planned: Plan) -> None:
+    """Every decision with its numbers, configuration by configuration."""
+    from nnlite.planning.cost import step_gib, step_multiplications
+
+    for what, why in planned.reasons.items():
+        screen.line(f"{what}: {why}")
+    for name, configuration in planned.configurations.items():
+        screen.line(f"\n{name}")
+        for what, why in configuration.reasons.items():
+            screen.line(f"  {what}: {why}")
+        billions = step_multiplications(planned, configuration) / 1e9
+        gib = step_gib(planned, configuration)
+        screen.line(f"  a training step: {billions:.3g} billion multiplications, {gib:.2f} GiB of tensors predicted")
+        if (taken := configuration.measured) is not None:
+            screen.line(
+                f"  measured on {taken.device} in {taken.precision}, torch {taken.torch_version}: "
+                f"{taken.memory_gib:.2f} GiB, {taken.step_s:.3f} s per step"
+            )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _times(values: Sequence[float], form: str = "") -> str:
+    return "x".join(format(value, form) for value in values)

@@ -1,0 +1,78 @@
+"""``nnlite train``: train folds, predict and score what they hold out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nnlite.cli import screen
+from nnlite.cli.arguments import (
+    DEFAULT_WORK,
+    ConfigurationName,
+    DatasetPath,
+    Device,
+    Verbose,
+    Work,
+    parse_duration,
+    parse_fold,
+)
+from nnlite.errors import UsageError
+
+if TYPE_CHECKING:
+    from nnlite.pipeline import TrainResult
+
+
+def train(
+    dataset: DatasetPath,
+    configuration: ConfigurationName,
+    folds: Annotated[list[str], typer.Argument(metavar="FOLD", parser=parse_fold, help="fold0 .. fold4, or all.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Length of the training.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Training steps per epoch.")] = None,
+    time_budget: Annotated[
+        float | None,
+        typer.Option(metavar="TIME", parser=parse_duration, help="Fit the training to 90s, 15m, 2h ... per fold."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same random numbers.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    device: Device = "auto",
+    work: Work = DEFAULT_WORK,
+    verbose: Verbose = False,
+) -> None:
+    """Train one configuration on one or more folds; predict and score the held-out cases of each."""
+    if epochs is not None and time_budget is not None:
+        raise UsageError("--epochs and --time-budget both set the length of the training; give one of them")
+    from nnlite import pipeline
+
+    for fold in folds:
+        with screen.progress_bars() as progress:
+            results = pipeline.train(
+                dataset,
+                configuration,
+                (fold,),
+                work=work,
+                epochs=epochs,
+                iterations=iterations,
+                time_budget_s=time_budget,
+                seed=seed,
+                resume=resume,
+                device=device,
+                progress=progress,
+                on_epoch=partial(progress.epoch, f"{configuration} {fold}"),
+            )
+        _show_training(results)
+
+
+def _show_training(results: Sequence[TrainResult]) -> None:
+    """How each fold ended."""
+    for result in results:
+        score = (
+            "no held-out cases to score"
+            if result.mean_dice is None
+            else f"mean Dice {screen.fraction(result.mean_dice)} on the held-out cases"
+        )
+        lasted = f"trained for {screen.words_for_seconds(result.training_s)}"
+        before = ", finished before and left as it was" if result.skipped else ""
+        screen.line(f"{result.configuration} {result.fold}: {score}, {lasted}{before} -> {result.folder}")

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from fake_pipeline import FakePipeline, a_plan, nn
+
+
+def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
+    plan = a_plan()
+    pipeline.answers["plan"] = SimpleNamespace(
+        plan=plan, path=Path("w/hippocampus/plan.json"), notes=("no 3d-lowres: small",)
+    )
+    shown = nn("plan", "hippocampus", "--gpu-memory", "11", "--device", "cpu")
+    assert pipeline.calls[0][2]["memory_gib"] == 11.0
+    row, cost = (line for line in shown.stdout.splitlines() if line.split()[:1] == ["3d"])
+    topology = plan.configurations["3d"].topology
+    assert row.split()[1:4] == ["1.00x1.00x1.00", "16x16x16", "3"]
+    # 1000 steps of 1.8 s and a fifth as many looks of 0.6 s are 0.53 h; three cases make three folds
+    assert cost.split()[2:9] == ["0.25", "1.800", "100", "x", "10", "0.5", "1.6"]
+    assert row.split()[4:8] == ["4", "to", str(max(topology.features)), str(topology.stages)]
+    assert "no 3d-lowres: small" in shown.stdout
+    assert "-> w/hippocampus/plan.json" in shown.stdout
+
+
+def test_explain_prints_each_decision_with_its_numbers(pipeline: FakePipeline):
+    plan = a_plan()
+    pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=())
+    assert "patch_size: " not in nn("plan", "hippocampus").stdout
+    shown = nn("plan", "hippocampus", "--explain").stdout
+    for configuration in plan.configurations.values():
+        assert all(f"  {what}: {why}\n" in shown for what, why in configuration.reasons.items())
+    assert "3d-lowres: at full resolution the patch already has 142%\n" in shown
+    assert "  a training step: " in shown
+
+
+def test_plan_passes_on_what_was_decided_by_hand(pipeline: FakePipeline):
+    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    nn("plan", "d", "--set", "3d.batch_size=4", "--set", "2d.batch_size=9", "--preset", "nnunet", "--residual", "L")
+    options = pipeline.calls[0][2]
+    assert options["overrides"] == ["3d.batch_size=4", "2d.batch_size=9"]
+    assert (options["preset"], options["residual"], options["from_plan"]) == ("nnunet", "L", None)
+    nn("plan", "d", "--from", "other")
+    assert pipeline.calls[1][2]["from_plan"] == Path("other")
+
+
+def test_a_fingerprint_is_planned_without_a_dataset(pipeline: FakePipeline):
+    pipeline.answers["plan_fingerprint"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    shown = nn("plan", "--fingerprint", "f.json", "--labels", "3", "--channels", "T1, T2", "--name", "brain")
+    assert shown.exit_code == 0
+    [(verb, arguments, options)] = pipeline.calls
+    assert (verb, arguments) == ("plan_fingerprint", (Path("f.json"),))
+    assert (options["labels"], options["channels"], options["name"]) == (3, ["T1", "T2"], "brain")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fake_pipeline import FakePipeline, nn, trained
+
+
+def test_train_passes_everything_on_and_trains_fold_by_fold(pipeline: FakePipeline):
+    pipeline.answers["train"] = lambda dataset, configuration, folds, **options: (trained(folds[0]),)
+    options = [
+        "--time-budget",
+        "30m",
+        "--iterations",
+        "20",
+        "--seed",
+        "7",
+        "--resume",
+        "--device",
+        "cpu",
+        "--work",
+        "w",
+    ]
+    shown = nn("train", "brain", "3d", "fold0", "fold3", *options)
+    assert shown.exit_code == 0
+    assert [call[1] for call in pipeline.calls] == [
+        (Path("brain"), "3d", ("fold0",)),
+        (Path("brain"), "3d", ("fold3",)),
+    ]
+    given = pipeline.calls[0][2]
+    assert given | {"progress": None, "on_epoch": None} == {
+        "work": Path("w"),
+        "epochs": None,
+        "iterations": 20,
+        "time_budget_s": 1800.0,
+        "seed": 7,
+        "resume": True,
+        "device": "cpu",
+        "progress": None,
+        "on_epoch": None,
+    }
+    assert "3d fold3: mean Dice 0.871 on the held-out cases, trained for 3 min 20 s -> work/brain/runs/3d/fold3" in (
+        shown.stdout
+    )
+
+
+def test_a_training_tells_a_log_file_from_time_to_time_how_it_does(pipeline: FakePipeline):
+    def train(*arguments: Any, on_epoch: Callable[[Any], None], **options: Any) -> tuple[SimpleNamespace]:
+        for epoch in range(3):  # faster than a line every ten seconds: only the first is written
+            on_epoch(
+                SimpleNamespace(
+                    epoch=epoch, epochs=3, train_loss=0.5, mean_pseudo_dice=None, data_wait_share=0.04, eta_s=200.0
+                )
+            )
+        return (trained(mean_dice=None),)
+
+    pipeline.answers["train"] = train
+    shown = nn("train", "brain", "3d", "all")
+    assert shown.stderr == ("3d all: epoch 1/3  loss 0.500  pseudo Dice -  waiting for data 4%  ETA 3 min 20 s\n")
+    assert "no held-out cases to score" in shown.stdout
+
+
+def test_a_fold_that_was_finished_before_is_said_to_be_left_alone(pipeline: FakePipeline):
+    pipeline.answers["train"] = (trained(skipped=True),)
+    shown = nn("train", "brain", "3d", "fold0")
+    assert "finished before and left as it was -> work/brain/runs/3d/fold0" in shown.stdout

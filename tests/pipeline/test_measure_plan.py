@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from tiny import plan as tiny_plan
+
+from nnlite.data.labels import Labels
+from nnlite.errors import PlanError
+from nnlite.pipeline.measure_plan import Measure, measure_here, search, with_measurements
+from nnlite.planning.configurations import Configuration
+from nnlite.planning.cost import measurement, step_gib
+from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
+from nnlite.planning.gpu import usable_gib
+from nnlite.planning.measurement import StepMeasurement
+from nnlite.planning.planner import Plan, make_plan
+
+MEMORY_GIB = 8
+
+
+def decide(corrections: Mapping[int, float]) -> Plan:
+    """A dataset large enough that patch and batch follow the memory."""
+    some = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
+    fingerprint = Fingerprint(
+        spacings_mm=((1.0, 1.0, 1.0),) * 50,
+        shapes_after_crop=((180, 200, 190),) * 50,
+        intensities=(some,),
+        median_relative_size_after_crop=1.0,
+    )
+    labels = Labels(names=("background", "organ"), values=(0, 1))
+    return make_plan(
+        fingerprint,
+        dataset="d",
+        channels=["CT"],
+        labels=labels,
+        memory_gib=MEMORY_GIB,
+        corrections=corrections,
+    )
+
+
+def taken(configuration: Configuration, memory_gib: float) -> StepMeasurement:
+    return StepMeasurement(
+        device="a card",
+        precision="bf16",
+        patch_size=configuration.patch_size,
+        batch_size=configuration.batch_size,
+        memory_gib=memory_gib,
+        step_s=0.1,
+        torch_version="2",
+    )
+
+
+def card(factor: float, capacity_gib: float = MEMORY_GIB) -> Measure:
+    """A GPU on which a step takes so many times what is predicted, and nothing beyond its capacity runs."""
+
+    def measure(plan: Plan, configuration: Configuration) -> StepMeasurement | None:
+        needed = factor * step_gib(plan, configuration)
+        return None if needed > capacity_gib else taken(configuration, needed)
+
+    return measure
+
+
+def peaks(plan: Plan) -> dict[str, float]:
+    return {name: one.measured.memory_gib for name, one in plan.configurations.items() if one.measured is not None}
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 0.97, 1.0, 1.1, 1.4, 2.0])
+def test_every_step_of_the_plan_was_seen_to_fit(factor: float):
+    found = search(decide, card(factor))
+    assert peaks(found).keys() == found.configurations.keys()
+    assert all(peak <= usable_gib(MEMORY_GIB) for peak in peaks(found).values())
+
+
+def test_a_step_that_needs_less_than_predicted_leaves_room_for_a_larger_one():
+    first, found = decide({}), search(decide, card(0.5))
+    assert sum(peaks(found).values()) > 0.5 * sum(step_gib(first, one) for one in first.configurations.values())
+    assert found.configuration("3d").patch_size > first.configuration("3d").patch_size
+
+
+def test_a_card_that_another_program_fills_leads_to_a_smaller_plan():
+    found = search(decide, card(1.0, capacity_gib=4))
+    assert max(peaks(found).values()) <= 4
+
+
+def test_a_card_on_which_nothing_runs_is_an_error_with_a_way_out():
+    with pytest.raises(PlanError, match=r"no plan for 8 GiB was seen to fit this GPU.*--no-probe"):
+        search(decide, lambda plan, configuration: None)
+
+
+def test_no_step_is_measured_twice():
+    seen = []
+
+    def measure(plan: Plan, configuration: Configuration) -> StepMeasurement:
+        seen.append((configuration.patch_size, configuration.batch_size, configuration.previous_stage))
+        return taken(configuration, step_gib(plan, configuration))
+
+    search(decide, measure)
+    assert len(seen) == len(set(seen))
+
+
+def test_what_cannot_be_measured_is_told_and_the_plan_stays():
+    def fails(plan: Plan, configuration: Configuration) -> None:
+        raise PlanError("3d: no compiler")
+
+    for measure, words in ((fails, "3d: no compiler"), (lambda *_: None, "3d: a training step does not fit")):
+        made, [remark] = with_measurements(tiny_plan(), measure)
+        assert made == tiny_plan()
+        assert remark.startswith(words)
+
+
+def test_a_step_is_measured_on_this_machine():
+    made, remarks = with_measurements(tiny_plan(), measure_here)
+    found = measurement(made.configuration("3d"))
+    assert found is not None
+    assert remarks == ()
+    assert found.step_s > 0
+    assert made.decisions() == tiny_plan()
