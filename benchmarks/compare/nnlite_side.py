@@ -59,7 +59,8 @@ def restore(settings: Settings) -> dict[str, Any]:
     """Labels on an image's grid from logits on the network's, as they come from the sliding window."""
     import torch
 
-    from nnlite.preprocessing.preprocess import Restoration, restore_labels
+    from nnlite.preprocessing.preprocess import Restoration
+    from nnlite.preprocessing.restore import restore_labels
 
     shape = settings.image_shape
     z, y, x = ((0, size) for size in shape)
