@@ -48,7 +48,13 @@ class Model:
             network.to(self.device).eval()
 
     def mean_logits(self, batch: Tensor) -> Tensor:
-        """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases."""
+        """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases.
+
+        The second stage of a cascade is given the label indices of the first as the last channel of ``batch``. They
+        become a channel per label here, within the window: for the whole image those would fill the memory.
+        """
+        if self.configuration.previous_stage is not None:
+            batch = stack_previous(batch[:, :-1], batch[:, -1], self.plan.labels.count)
         if len(self.networks) == 1:
             return self.networks[0](batch).float()
         total = self.networks[0](batch).to(torch.float32, copy=True)
@@ -143,7 +149,7 @@ def logit_slabs(model: Model, case: ReadyCase, *, progress: Progress = silent) -
     if model.configuration.previous_stage is not None:
         if case.previous is None:
             raise ValueError(f"{model.configuration.name} needs the previous stage's prediction in each case")
-        image = stack_previous(image, torch.from_numpy(np.array(case.previous)), labels)
+        image = torch.cat([image, torch.from_numpy(np.array(case.previous, dtype=np.float32))[None]])
     return predict_slabs(
         model.mean_logits,
         image,

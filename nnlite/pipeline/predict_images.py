@@ -40,7 +40,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictResult:
-    """The masks that were written, in the order of the cases, and the time from one finished mask to the next."""
+    """The masks that were written, in the order of the cases, and how long each case took.
+
+    A case takes as long as the network waits for it and is busy with it; reading and writing beside that cost nothing.
+    """
 
     masks: tuple[Path, ...]
     configuration: str
@@ -78,17 +81,23 @@ def predict(
     cases = find_images(inputs, len(network.plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
     read = _overlapped(lambda case: _read(network, case, output, given), cases)
-    predicted = (_predict(network, coming, probabilities=probabilities) for coming in read)
-    masks, seconds, faults = [], [], []
-    started = time.perf_counter()
-    for done, (case, written) in enumerate(zip(cases, _overlapped(_write, predicted), strict=True), start=1):
+    seconds: list[float] = []
+
+    def predicted() -> Iterator[_Predicted | ImageError]:
+        for done, coming in enumerate(read, start=1):
+            started = time.perf_counter()
+            outcome = _predict(network, coming, probabilities=probabilities)
+            if isinstance(outcome, _Predicted):
+                seconds.append(time.perf_counter() - started)
+            progress("predict", done, len(cases))
+            yield outcome
+
+    masks, faults = [], []
+    for case, written in zip(cases, _overlapped(_write, predicted()), strict=True):
         try:
             masks.append(written.result())
-            seconds.append(time.perf_counter() - started)
         except ImageError as error:  # one broken scan must not cost the night that a thousand others take
             faults.append(f"{case.id}: {error}")
-        started = time.perf_counter()
-        progress("predict", done, len(cases))
     if faults:
         headline = f"{len(faults)} of {len(cases)} cases could not be predicted, the others are in {output}:"
         raise ImageError("\n  ".join([headline, *faults]))

@@ -132,7 +132,8 @@ class _Sizes:
         self.topology, self.channels, self.labels, self.device = topology, channels, labels, device
         self.autocast = precision != "fp32"
         self.element = HALF if self.autocast else FLOAT
-        # For gradients of weights oneDNN transposes its copies in half precision, to multiply voxels in pairs.
+        # For gradients of weights oneDNN transposes its copies in half precision, a sample per thread: counted as if
+        # there were a thread per sample.
         self.copies = 2 if self.autocast and device == "cpu" else 1
         self.voxels, size = [], list(patch_size)
         for stride in topology.strides:

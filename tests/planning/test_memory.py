@@ -45,7 +45,7 @@ def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
     import torch
 
     from nnlite.networks.unet import UNet
-    from nnlite.training.augment import Batch
+    from nnlite.training.assemble import Batch
     from nnlite.training.config import TrainConfig
     from nnlite.training.learner import Learner
 
