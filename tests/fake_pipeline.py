@@ -15,7 +15,7 @@ from nnlite.cli import app
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 
-VERBS = ("check", "plan", "preprocess", "train", "predict", "evaluate")
+VERBS = ("check", "plan", "preprocess", "train", "select", "predict", "evaluate")
 
 
 class FakePipeline(ModuleType):
@@ -56,7 +56,8 @@ def trained(fold: str = "fold0", mean_dice: float | None = 0.871, skipped: bool 
 
 def predicted() -> SimpleNamespace:
     masks = (Path("o/a.nii.gz"), Path("o/b.nii.gz"))
-    return SimpleNamespace(masks=masks, configuration="3d", folds=("fold0", "fold1"), seconds_per_case=(7.0, 9.0))
+    answer = {"configuration": "3d", "folds": ("fold0", "fold1"), "selection": None, "postprocessing": None}
+    return SimpleNamespace(masks=masks, seconds_per_case=(7.0, 9.0), **answer)
 
 
 def a_plan() -> Plan:

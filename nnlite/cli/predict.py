@@ -30,6 +30,9 @@ def predict(
     mirroring: Annotated[
         bool, typer.Option("--mirroring/--no-mirroring", help="Average over mirrored images: slower, a little better.")
     ] = True,
+    postprocessing: Annotated[
+        bool, typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that nnlite select chose.")
+    ] = True,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
@@ -50,6 +53,7 @@ def predict(
             mirroring=mirroring,
             device=device,
             probabilities=probabilities,
+            postprocessing=postprocessing,
             progress=progress,
         )
     _show_prediction(result, output)
@@ -76,6 +80,9 @@ def evaluate(
 
 def _show_prediction(result: PredictResult, output: Path) -> None:
     """How many masks were written, by what, how fast, and where."""
+    if result.selection is not None:
+        rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
+        screen.line(f"as selected in {result.selection}: {result.configuration}; postprocessing: {rules}")
     seconds = result.seconds_per_case
     mean = f", {screen.words_for_seconds(sum(seconds) / len(seconds))} per case" if seconds else ""
     masks = "1 mask" if len(result.masks) == 1 else f"{len(result.masks)} masks"

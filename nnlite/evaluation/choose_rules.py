@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nnlite.data.image import Geometry
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.evaluation import metrics
@@ -69,7 +68,7 @@ class CaseHoles:
 
 
 def components_of(
-    truth: np.ndarray, prediction: np.ndarray, labels: Labels, geometry: Geometry, unit: SizeUnit
+    truth: np.ndarray, prediction: np.ndarray, labels: Labels, *, voxel_ml: float, unit: SizeUnit
 ) -> CaseComponents:
     """The components of a predicted mask; both masks hold label indices (z, y, x)."""
     runs, true_runs = find_runs(prediction), find_runs(truth)
@@ -95,7 +94,7 @@ def components_of(
         whole=whole,
         truth_voxels=_sums(true_runs.labels, true_runs.lengths, labels.count),
         true_components=true_components,
-        voxel_size=voxel_size(geometry, unit),
+        voxel_size=voxel_size(voxel_ml, unit),
     )
 
 

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from nnlite.data.image import Geometry
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 
@@ -70,16 +69,17 @@ class Postprocessing:
     rules: tuple[Rule, ...] = ()
 
 
-def apply(indices: np.ndarray, geometry: Geometry, postprocessing: Postprocessing, labels: Labels) -> np.ndarray:
-    """Label indices (z, y, x) after all rules, as a new array; ``ValueError`` for a label that is not in the table.
+def apply(indices: np.ndarray, postprocessing: Postprocessing, labels: Labels, *, voxel_ml: float) -> np.ndarray:
+    """Label indices (z, y, x) after all rules; ``indices`` itself is left as it is.
+
+    ``voxel_ml`` is the volume of a voxel. ``ValueError`` for a label that is not in the table.
 
     >>> specks = np.array([[[1, 1, 0, 1]]], dtype=np.uint8)
     >>> rules = Postprocessing(rules=(Rule(operation="keep_largest"),))
-    >>> geometry = Geometry(shape=(1, 1, 4), spacing_mm=(1.0, 1.0, 1.0))
-    >>> apply(specks, geometry, rules, Labels(names=("background", "nodule"), values=(0, 1)))
+    >>> apply(specks, rules, Labels(names=("background", "nodule"), values=(0, 1)), voxel_ml=0.001)
     array([[[1, 1, 0, 0]]], dtype=uint8)
     """
-    result = indices.copy()
+    result = indices.copy() if postprocessing.rules else indices
     for rule in postprocessing.rules:
         if rule.label is not None and rule.label not in labels.foreground:
             raise ValueError(f"there is no label {rule.label} to postprocess; there are {', '.join(labels.foreground)}")
@@ -93,13 +93,13 @@ def apply(indices: np.ndarray, geometry: Geometry, postprocessing: Postprocessin
             part[holes(part == index, open_axes) & (part == 0)] = index
         else:
             mask = part != 0 if index is None else part == index
-            part[mask & ~_kept(mask, rule, voxel_size(geometry, rule.unit))] = 0
+            part[mask & ~_kept(mask, rule, voxel_size(voxel_ml, rule.unit))] = 0
     return result
 
 
-def voxel_size(geometry: Geometry, unit: SizeUnit) -> float:
+def voxel_size(voxel_ml: float, unit: SizeUnit) -> float:
     """Size of one voxel in the unit of a minimum size."""
-    return geometry.voxel_volume_ml if unit == "ml" else 1.0
+    return voxel_ml if unit == "ml" else 1.0
 
 
 def holes(mask: np.ndarray, axes: Sequence[int] = (0, 1, 2)) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The recipes: check, plan, preprocess, train, predict, evaluate. The same verbs as on the command line.
+"""The recipes: check, plan, preprocess, train, select, predict, evaluate. The same verbs as on the command line.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
     from nnlite.pipeline.predict_images import PredictResult, predict
     from nnlite.pipeline.prepare_cases import preprocess
+    from nnlite.pipeline.select_model import SelectResult, select
     from nnlite.pipeline.train_folds import TrainResult, train
 
 __all__ = [
     "PlanResult",
     "PredictResult",
+    "SelectResult",
     "TrainResult",
     "check",
     "evaluate",
@@ -28,6 +30,7 @@ __all__ = [
     "plan_fingerprint",
     "predict",
     "preprocess",
+    "select",
     "train",
 ]
 
@@ -40,6 +43,8 @@ _HOMES = {
     "PredictResult": "predict_images",
     "predict": "predict_images",
     "preprocess": "prepare_cases",
+    "SelectResult": "select_model",
+    "select": "select_model",
     "TrainResult": "train_folds",
     "train": "train_folds",
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.dataset import Case
-from nnlite.data.image import Geometry, read_label
+from nnlite.data.image import read_label
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import WorkspaceError
@@ -39,7 +39,7 @@ class _Pair:
 
     truth: np.ndarray
     prediction: np.ndarray
-    geometry: Geometry
+    voxel_ml: float
 
 
 def choose_postprocessing(
@@ -61,17 +61,23 @@ def choose_postprocessing(
             yield _read(case, validation(case.id), labels)
             progress(what, done, len(cases))
 
+    def repaired(pair: _Pair) -> np.ndarray:
+        return apply(pair.prediction, chosen, labels, voxel_ml=pair.voxel_ml)
+
     unit: SizeUnit = "voxels" if truth_of(cases[0]).planar else "ml"
-    parts = [components_of(p.truth, p.prediction, labels, p.geometry, unit) for p in pairs("look at components")]
+    parts = [
+        components_of(p.truth, p.prediction, labels, voxel_ml=p.voxel_ml, unit=unit)
+        for p in pairs("look at components")
+    ]
     trials = try_component_rules(parts, labels, deciding, unit)
     chosen = _accepted(trials)
-    gaps = [holes_of(p.truth, apply(p.prediction, p.geometry, chosen, labels), labels) for p in pairs("look at holes")]
+    gaps = [holes_of(p.truth, repaired(p), labels) for p in pairs("look at holes")]
     filling = try_filling(gaps, labels, deciding)
     trials += filling
     chosen = _accepted(trials)
     measured = filling[0].mean_dice_before
     if any(trial.accepted for trial in filling):
-        rows = [_dice(p, apply(p.prediction, p.geometry, chosen, labels), labels) for p in pairs("measure the rules")]
+        rows = [_dice(p, repaired(p), labels) for p in pairs("measure the rules")]
         measured = mean_dice(np.stack(rows)[:, [labels.names.index(name) for name in deciding]])
     return ChosenPostprocessing(postprocessing=chosen, trials=trials, mean_dice=measured)
 
@@ -88,9 +94,12 @@ def _read(case: Case, folder: Path, labels: Labels) -> _Pair:
     truth = truth_of(case)
     path = folder / f"{case.id}{truth.stored.mask_suffix}"
     if not path.exists():
-        raise WorkspaceError(f"the predicted mask {path} is gone; delete {folder.parent} and run the training again")
+        raise WorkspaceError(
+            f"the predicted mask {path} is gone; delete {folder.parent / 'scores.json'} and run nnlite train again "
+            "(nnlite select for an ensemble): that predicts it once more"
+        )
     mask = read_label(path)
     if differences := truth.geometry.differences(mask.geometry, names=("truth", "prediction")):
         raise WorkspaceError(f"{path}: {'; '.join(differences)}; the dataset has changed, so train this fold again")
     true, predicted = (labels.to_indices(image.array[0]) for image in (truth, mask))
-    return _Pair(truth=true, prediction=predicted, geometry=truth.geometry)
+    return _Pair(truth=true, prediction=predicted, voxel_ml=truth.geometry.voxel_volume_ml)

@@ -19,9 +19,9 @@ from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.data.split import Split
 from nnlite.errors import UsageError, WorkspaceError
-from nnlite.evaluation.cross_validation import TIE, Candidate, compare, name_of
+from nnlite.evaluation.cross_validation import TIE, Candidate, CandidateScore, compare, name_of
 from nnlite.evaluation.scores import Scores
-from nnlite.pipeline.choose_postprocessing import choose_postprocessing
+from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing
 from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
 from nnlite.pipeline.ensemble_held_out import Members, score_ensembles
 from nnlite.pipeline.machine import device_name
@@ -69,12 +69,7 @@ def select(
     ensembles = [members for size in sizes for members in combinations(by_name, size)]
     scores: dict[Members, Scores] = {(one.name,): one.scores for one in finished}
     scores |= score_ensembles(found, workspace, by_name, ensembles, folds, device=target, progress=progress)
-    comparison = compare(
-        [
-            Candidate(members=members, scores=one, parameters=sum(_parameters(by_name[name]) for name in members))
-            for members, one in scores.items()
-        ]
-    )
+    comparison = compare([_candidate(members, one, by_name) for members, one in scores.items()])
     chosen = comparison.candidates[0]
     repaired = choose_postprocessing(
         held_out,
@@ -83,12 +78,7 @@ def select(
         comparison.labels,
         progress=progress,
     )
-    measured = repaired.trials[0].mean_dice_before
-    if abs(measured - chosen.mean_dice) > TIE:
-        raise WorkspaceError(
-            f"the masks of {name_of(chosen.members)} have a mean Dice of {measured:.4f}, but "
-            f"their scores say {chosen.mean_dice:.4f}: masks, scores or labels were changed; train its folds again"
-        )
+    _require_agreement(chosen, repaired)
     selection = Selection(
         dataset=workspace.dataset,
         members=chosen.members,
@@ -118,6 +108,21 @@ def _held_out_cases(dataset: Dataset, folds: Mapping[str, Split]) -> list[Case]:
             "nnlite train again"
         )
     return cases
+
+
+def _candidate(members: Members, scores: Scores, finished: Mapping[str, CrossValidated]) -> Candidate:
+    weights = sum(_parameters(finished[name]) for name in members)
+    return Candidate(members=members, scores=scores, parameters=weights)
+
+
+def _require_agreement(chosen: CandidateScore, measured: ChosenPostprocessing) -> None:
+    """Raise ``WorkspaceError`` where the masks, as they lie there, are not those that were scored."""
+    found = measured.trials[0].mean_dice_before
+    if abs(found - chosen.mean_dice) > TIE:
+        raise WorkspaceError(
+            f"the masks of {name_of(chosen.members)} have a mean Dice of {found:.4f}, but their scores say "
+            f"{chosen.mean_dice:.4f}: masks, scores or labels were changed; train its folds again"
+        )
 
 
 def _validation_folders(

@@ -92,9 +92,9 @@ def test_the_configuration_with_the_best_held_out_dice_answers(
 
 
 def pipeline_runs(model: Path, workspace: Workspace) -> tuple[RunFolder, ...]:
-    from nnlite.pipeline.predict_images import _runs
+    from nnlite.pipeline.choose_runs import choose_runs
 
-    return _runs(model, workspace.root, None, ())
+    return choose_runs(model, workspace.root).members[0]
 
 
 def test_a_run_that_was_not_finished_does_not_answer(balls: Path, workspace: Workspace):

@@ -1,0 +1,72 @@
+"""``nnlite select``: from cross-validation to the model that predicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nnlite.cli import screen
+from nnlite.cli.arguments import DEFAULT_WORK, DatasetPath, Device, Verbose, Work
+
+if TYPE_CHECKING:
+    from nnlite.pipeline import SelectResult
+    from nnlite.pipeline.selection import Selection
+
+
+def select(
+    dataset: DatasetPath,
+    most: Annotated[
+        int, typer.Option("--most", min=1, metavar="N", help="Try ensembles of up to N configurations.")
+    ] = 2,
+    device: Device = "auto",
+    work: Work = DEFAULT_WORK,
+    verbose: Verbose = False,
+) -> None:
+    """Choose the configuration or ensemble that predicts, and the postprocessing, by the held-out cases."""
+    from nnlite import pipeline
+
+    with screen.progress_bars() as progress:
+        result = pipeline.select(dataset, work=work, most=most, device=device, progress=progress)
+    _show_selection(result)
+
+
+def _show_selection(result: SelectResult) -> None:
+    """What was compared, what was decided, and the numbers for both."""
+    selection = result.selection
+    for remark in (*(f"{name}: left out, {why}" for name, why in selection.left_out.items()), *selection.remarks):
+        screen.warn(remark)
+    screen.console().print(_candidates(selection))
+    trials = screen.table("postprocessing", "Dice", "with it", "better", "worse", "")
+    for trial in selection.trials:
+        trials.add_row(
+            trial.rule.in_words(),
+            *(f"{dice:.4f}" for dice in (trial.mean_dice_before, trial.mean_dice_after)),
+            *(str(cases) for cases in (trial.cases_better, trial.cases_worse)),
+            "accepted" if trial.accepted else trial.reason,
+        )
+    screen.console().print(trials)
+    name = " + ".join(selection.members)
+    after = f", {selection.mean_dice_postprocessed:.4f} postprocessed" if selection.postprocessing.rules else ""
+    screen.line(
+        f"{name}: mean Dice {selection.mean_dice:.4f}{after}, {selection.cases} held-out cases -> {result.path}"
+    )
+
+
+def _candidates(selection: Selection) -> screen.Table:
+    table = screen.table("candidate", "Dice", "95 % interval", "difference", "95 % interval", "Wilcoxon p")
+    for one in selection.candidates:
+        chosen = one.members == selection.members
+        table.add_row(
+            " + ".join(one.members),
+            f"{one.mean_dice:.4f}",
+            _interval(one.mean_dice_interval, "{:.4f}"),
+            "chosen" if chosen else f"{one.difference:+.4f}",
+            "" if chosen else _interval(one.difference_interval, "{:+.4f}"),
+            "" if one.wilcoxon_p is None else f"{one.wilcoxon_p:.2g}",
+        )
+    return table
+
+
+def _interval(interval: tuple[float, float] | None, number: str) -> str:
+    return "-" if interval is None else " .. ".join(number.format(end) for end in interval)
