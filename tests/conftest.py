@@ -69,3 +69,20 @@ def trained_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline.plan(balls, work=work, device="cpu", probe=False)
     pipeline.train(balls, "3d", ("fold0", "fold1"), work=work, device="cpu", epochs=2, iterations=10)
     return work
+
+
+@pytest.fixture(scope="session")
+def cross_validated_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which both folds of 2d and of 3d of ``balls`` are trained, briefly; copy it before changing it."""
+    from nnlite import pipeline
+    from nnlite.data.records import write_record
+    from nnlite.data.split import make_splits
+    from nnlite.workspace import Workspace
+
+    work = tmp_path_factory.mktemp("cross_validated")
+    pipeline.plan(balls, work=work, device="cpu", probe=False)
+    splits = make_splits([f"ball_{number}" for number in range(5)], folds=2)
+    write_record(Workspace(root=work, dataset="balls").splits, splits)
+    for name in ("2d", "3d"):
+        pipeline.train(balls, name, ("fold0", "fold1"), work=work, device="cpu", epochs=2, iterations=15)
+    return work

@@ -37,14 +37,10 @@ def _show_selection(result: SelectResult) -> None:
     for remark in (*(f"{name}: left out, {why}" for name, why in selection.left_out.items()), *selection.remarks):
         screen.warn(remark)
     screen.console().print(_candidates(selection))
-    trials = screen.table("postprocessing", "Dice", "with it", "better", "worse", "")
+    trials = screen.table("postprocessing", "Dice", "with it", "decision")
     for trial in selection.trials:
-        trials.add_row(
-            trial.rule.in_words(),
-            *(f"{dice:.4f}" for dice in (trial.mean_dice_before, trial.mean_dice_after)),
-            *(str(cases) for cases in (trial.cases_better, trial.cases_worse)),
-            "accepted" if trial.accepted else trial.reason,
-        )
+        dice = (f"{mean:.4f}" for mean in (trial.mean_dice_before, trial.mean_dice_after))
+        trials.add_row(trial.rule.in_words(), *dice, "accepted" if trial.accepted else trial.reason)
     screen.console().print(trials)
     name = " + ".join(selection.members)
     after = f", {selection.mean_dice_postprocessed:.4f} postprocessed" if selection.postprocessing.rules else ""

@@ -25,7 +25,7 @@ LOST_COMPONENTS = (0.0, 0.01, 0.05, 0.1)  # a minimum size may be the size below
 
 @record
 class RuleTrial:
-    """A rule that was tried on top of those accepted before it, and the mean Dice without and with it.
+    """A rule that was tried on top of those accepted for other labels before, and the mean Dice without and with it.
 
     ``cases_better`` and ``cases_worse`` count held-out cases by their own mean. ``reason`` tells why it was rejected.
     """

@@ -168,15 +168,15 @@ def test_of_the_cases_to_come_one_is_read_ahead_and_no_more():
 def test_a_fault_of_the_network_stops_the_prediction_and_the_mask_before_it_is_written(
     balls: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    predict_case, calls = predict_images.predict_case, []
+    predict_cases, calls = predict_images.predict_cases, []
 
     def fails_the_second_time(*arguments: object, **options: object) -> np.ndarray:
         calls.append(arguments)
         if len(calls) == 2:
             raise MemoryError("no room for the logits")
-        return predict_case(*arguments, **options)
+        return predict_cases(*arguments, **options)
 
-    monkeypatch.setattr(predict_images, "predict_case", fails_the_second_time)
+    monkeypatch.setattr(predict_images, "predict_cases", fails_the_second_time)
     images = [balls / "images" / f"ball_{number}.nii.gz" for number in (0, 1, 2)]
     with pytest.raises(MemoryError, match="no room for the logits"):
         pipeline.predict(balls, images, tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
