@@ -28,7 +28,7 @@ def load(
     first = checkpoints[0].card
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         card = checkpoint.card
-        if (card.plan, card.configuration) != (first.plan, first.configuration):
+        if (card.plan.decisions(), card.configuration) != (first.plan.decisions(), first.configuration):
             raise CheckpointError(
                 f"{path} ({card.configuration}) follows another plan than {paths[0]} ({first.configuration}), so they "
                 "cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones and "

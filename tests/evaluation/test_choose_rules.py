@@ -71,7 +71,7 @@ def test_a_minimum_size_keeps_true_lesions_that_the_largest_component_would_lose
 
 def test_of_two_rules_that_help_a_label_the_better_one_alone_is_accepted():
     # lesions of three voxels, 1.5 ml, and false ones of one or two: in the first two cases either rule drops these, in
-    # the third the largest component loses a true lesion as well. The organ is larger, so all foreground cannot be asked
+    # the third the largest component loses a true lesion, too. The organ is larger, so all foreground is no way
     truth, mask = rows("111102220000000", "111102220200220")
     other_truth, other_mask = rows("111102220222000", "111102220222020")
     found = trials((truth, mask), (truth, mask), (other_truth, other_mask))
@@ -153,6 +153,6 @@ def test_a_rise_nobody_would_report_is_no_reason_for_a_rule():
     before = np.array([[0.8, 0.8]])
     rule = Rule(operation="keep_largest")
     assert judge(rule, before, before + 5e-5).reason == "the mean Dice rises by less than 0.0001"
-    assert judge(rule, before, before + [[0.3, -0.1]]).reason == "the Dice of a label falls"
+    assert judge(rule, before, before + np.array([0.3, -0.1])).reason == "the Dice of a label falls"
     assert judge(rule, before, before - 0.1).reason == "the mean Dice does not rise"
     assert judge(rule, before, before + 0.1).accepted

@@ -10,7 +10,7 @@ import torch
 from inference.test_predict import Constant, Threshold, configuration, in_memory, model, noise, plan
 from torch import Tensor
 
-from nnlite.inference.ensemble import combine, predict_together
+from nnlite.inference.ensemble import combine, combine_each, predict_together
 from nnlite.inference.predict import predict_image
 from nnlite.preprocessing import restore as restoring
 from nnlite.preprocessing.preprocess import Restoration
@@ -102,3 +102,15 @@ def test_predictions_with_different_labels_are_refused():
         combine([member([[1.0], [0.0]]), member([[1.0], [0.0], [0.0]])], labels=2)
     with pytest.raises(ValueError, match="not none"):
         predict_together([], "a", in_memory(noise(8, 8, 8)))
+
+
+def test_several_ensembles_of_one_case_are_what_each_would_be_alone():
+    generator = torch.Generator().manual_seed(0)
+    shape = (9, 10, 8)
+    logits = [torch.randn((3, *shape), generator=generator) for _ in range(3)]
+    groups = [(0, 1), (2, 1), (0, 1, 2)]
+    together = combine_each([(one, way_back(shape)) for one in logits], groups, labels=3)
+    for mask, group in zip(together, groups, strict=True):
+        alone = combine([(logits[member], way_back(shape)) for member in group], labels=3)
+        np.testing.assert_array_equal(mask, alone)
+    assert not np.array_equal(together[0], together[1])

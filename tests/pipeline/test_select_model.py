@@ -1,14 +1,116 @@
+"""The decision rests on what the trainings left, is written down whole, and is refused where its evidence is not."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import pytest
+
 from nnlite import pipeline
-import shutil, time
-def test_x(balls, cross_validated_work, tmp_path):
-    w = Path(shutil.copytree(cross_validated_work, tmp_path / "work"))
-    s=time.time()
-    r = pipeline.select(balls, work=w, device="cpu")
-    print(time.time()-s)
-    print(r.path.read_text())
-    from fake_pipeline import nn
-    s=time.time()
-    print(nn("select", str(balls), "--work", str(w), "--device", "cpu").stdout)
-    print(time.time()-s)
-    print(nn("predict", str(balls), str(balls/"images"/"ball_0.nii.gz"), "-o", str(tmp_path/"o"), "--work", str(w), "--device", "cpu").stdout)
+from nnlite.data.image import read_label, write_mask
+from nnlite.data.records import read_record, write_record
+from nnlite.errors import DatasetError, UsageError, WorkspaceError
+from nnlite.evaluation.scores import evaluate_folders, read_scores
+from nnlite.pipeline.plan_dataset import DatasetSource
+from nnlite.pipeline.selection import Selection
+from nnlite.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(cross_validated_work: Path, tmp_path: Path) -> Workspace:
+    """A copy of the workspace with two finished cross-validations, to be changed at will."""
+    return Workspace(root=Path(shutil.copytree(cross_validated_work, tmp_path / "work")), dataset="balls")
+
+
+def select(balls: Path, workspace: Workspace, **options: object) -> Selection:
+    arguments: dict[str, object] = {"work": workspace.root, "device": "cpu", **options}
+    return pipeline.select(balls, **arguments).selection  # type: ignore[arg-type]
+
+
+def all_masks(folder: Path, workspace: Workspace, name: str) -> Path:
+    for fold in ("fold0", "fold1"):
+        shutil.copytree(workspace.run(name, fold).validation, folder, dirs_exist_ok=True)
+    return folder
+
+
+def test_candidates_have_the_scores_of_their_masks_and_the_best_is_chosen(
+    balls: Path, workspace: Workspace, tmp_path: Path
+):
+    selection = select(balls, workspace)
+    means = {one.members: one.mean_dice for one in selection.candidates}
+    folders = {(name,): all_masks(tmp_path / name, workspace, name) for name in ("2d", "3d")}
+    folders["2d", "3d"] = workspace.ensemble(("2d", "3d")).validation
+    expected = {members: evaluate_folders(balls / "labels", folder).mean_dice for members, folder in folders.items()}
+    assert means == pytest.approx(expected, abs=1e-5)  # scores.csv has six digits
+    assert selection.members == max(expected, key=lambda members: expected[members])
+    assert (selection.cases, selection.labels, selection.left_out) == (5, ("ball", "core"), {})
+    assert {(run.configuration, run.fold) for run in selection.runs} == {
+        (name, fold) for name in ("2d", "3d") for fold in ("fold0", "fold1")
+    }
+    assert read_record(workspace.selection, Selection) == selection
+
+
+def test_what_is_there_is_not_predicted_again(balls: Path, workspace: Workspace):
+    first = select(balls, workspace)
+    ensemble = workspace.ensemble(("2d", "3d"))
+    before = {path.name: path.stat().st_mtime_ns for path in ensemble.validation.iterdir()}
+    scores = read_scores(ensemble.scores, ensemble.summary)
+    ensemble.summary.unlink()  # as if it had been interrupted at the last case
+    (ensemble.validation / "ball_2.nii.gz").unlink()
+    assert select(balls, workspace) == first
+    after = {path.name: path.stat().st_mtime_ns for path in ensemble.validation.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"ball_2.nii.gz"}
+    assert [row.dice for row in read_scores(ensemble.scores, ensemble.summary).rows] == [
+        row.dice for row in scores.rows
+    ]
+
+
+def test_no_ensemble_is_tried_where_only_single_configurations_are_asked_for(balls: Path, workspace: Workspace):
+    assert [one.members for one in select(balls, workspace, most=1).candidates] == [("3d",), ("2d",)]
+    assert not workspace.ensemble(("2d", "3d")).folder.exists()
+    with pytest.raises(UsageError, match="name 1 or more"):
+        select(balls, workspace, most=0)
+
+
+def test_a_configuration_with_missing_folds_is_left_out_and_named(balls: Path, workspace: Workspace):
+    workspace.run("2d", "fold1").checkpoint_final.unlink()
+    selection = select(balls, workspace)
+    assert [one.members for one in selection.candidates] == [("3d",)]
+    assert selection.left_out == {"2d": "fold1 not finished"}
+    shutil.rmtree(workspace.run("3d", "fold0").folder)
+    with pytest.raises(WorkspaceError, match=r"(?s)nothing to choose; .* fold0 fold1:.*3d: fold0 not finished"):
+        select(balls, workspace)
+
+
+def test_a_label_drawn_anew_since_the_plan_is_noticed(balls: Path, workspace: Workspace, tmp_path: Path):
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    source = workspace.folder / "dataset.json"
+    write_record(source, replace(read_record(source, DatasetSource), root=str(data)))
+    label = data / "labels" / "ball_3.nii.gz"
+    truth = read_label(label)
+    write_mask(label, np.zeros_like(truth.array[0]), truth)
+    with pytest.raises(DatasetError, match=r"1 of 5 cases have changed since balls was planned \(ball_3\)"):
+        select(data, workspace)
+
+
+def test_masks_that_are_not_those_that_were_scored_are_noticed(balls: Path, workspace: Workspace):
+    for fold in ("fold0", "fold1"):
+        for path in workspace.run("3d", fold).validation.iterdir():
+            mask = read_label(path)
+            write_mask(path, np.roll(mask.array[0], 3, axis=0), mask)
+    with pytest.raises(
+        WorkspaceError, match=r"the masks of 3d have a mean Dice of 0\.\d+, but their scores say 0\.\d+"
+    ):
+        select(balls, workspace, most=1)
+
+
+def test_a_case_that_is_gone_is_named(balls: Path, workspace: Workspace, tmp_path: Path):
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    for kind in ("images", "labels"):
+        (data / kind / "ball_4.nii.gz").unlink()
+    (workspace.folder / "dataset.json").unlink()
+    with pytest.raises(WorkspaceError, match=r"1 held-out cases are no longer in the dataset \(ball_4\)"):
+        select(data, workspace)
