@@ -19,7 +19,11 @@ import typer
 from nnlite import cli
 from nnlite.data.dataset import Description
 from nnlite.data.labels import Labels
+from nnlite.evaluation.choose_rules import RuleTrial
+from nnlite.evaluation.cross_validation import CandidateScore
 from nnlite.evaluation.scores import LabelScore
+from nnlite.inference.postprocess import Postprocessing, Rule
+from nnlite.pipeline.selection import Selection, TrainedRun
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
@@ -161,7 +165,8 @@ def test_the_reference_of_files_has_every_field():
     text = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([\w.-]+)`", text))
     kinds = (Description, Fingerprint, IntensityProperties, Plan, Configuration, Topology, TrainConfig, EpochRecord)
-    for kind in (*kinds, StepMeasurement, LabelScore):
+    selected = (Selection, CandidateScore, RuleTrial, Postprocessing, Rule, TrainedRun)
+    for kind in (*kinds, StepMeasurement, LabelScore, *selected):
         missing = [field.name for field in fields(kind) if field.name not in described]
         assert missing == [], kind.__name__
 

@@ -15,8 +15,12 @@ WORKSPACE = Workspace(root=Path("work"), dataset="liver")
 def test_everything_of_a_dataset_lies_below_its_folder():
     run = WORKSPACE.run("3d", "fold0")
     of_dataset = [WORKSPACE.description, WORKSPACE.fingerprint, WORKSPACE.plan, WORKSPACE.splits, WORKSPACE.cases("3d")]
+    of_dataset.append(WORKSPACE.selection)
     checkpoints = [run.checkpoint_best, run.checkpoint_last, run.checkpoint_final]
     of_run = [run.config, run.log, run.plot, *checkpoints, run.validation, run.scores, run.summary]
+    together = WORKSPACE.ensemble(("2d", "3d"))
+    of_ensemble = [together.members, together.validation, together.scores, together.summary]
+    assert all(path.parent == Path("work/liver/ensembles/2d+3d") for path in of_ensemble)
     assert all(WORKSPACE.folder in path.parents for path in of_dataset)
     assert all(path.parent == Path("work/liver/runs/3d/fold0") for path in of_run)
     assert len({*of_dataset, *of_run}) == len(of_dataset) + len(of_run)

@@ -18,7 +18,7 @@ from nnlite.data.records import record
 from nnlite.evaluation import metrics
 from nnlite.evaluation.cross_validation import TIE, case_means, mean_dice
 from nnlite.evaluation.runs import components, find_runs, meeting
-from nnlite.inference.postprocess import Rule, SizeUnit, holes, voxel_size
+from nnlite.inference.postprocess import Rule, SizeUnit, fill_holes, voxel_size
 
 LOST_COMPONENTS = (0.0, 0.01, 0.05, 0.1)  # a minimum size may be the size below which so many true components lie
 
@@ -101,13 +101,11 @@ def components_of(
 def holes_of(truth: np.ndarray, mask: np.ndarray, labels: Labels) -> CaseHoles:
     """What filling the holes of each label alone would add to a mask (z, y, x)."""
     histogram = metrics.joint_histogram(truth, mask, labels.count)
-    axes = [axis for axis, size in enumerate(mask.shape) if size > 1]
     hole_voxels, hole_hits = np.zeros((2, labels.count), dtype=np.int64)
     for index in range(1, labels.count):
-        if histogram[:, index].any():
-            inside = holes(mask == index, axes) & (mask == 0)
-            hole_voxels[index] = np.count_nonzero(inside)
-            hole_hits[index] = np.count_nonzero(truth[inside] == index)
+        box, new = fill_holes(mask.copy(), index)
+        hole_voxels[index] = np.count_nonzero(new)
+        hole_hits[index] = np.count_nonzero(truth[box][new] == index)
     return CaseHoles(
         voxels=histogram.sum(axis=0),
         hits=histogram.diagonal(),

@@ -7,7 +7,6 @@ largest component of all foreground, then of single labels, follows nnU-Net (Ise
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -84,14 +83,10 @@ def apply(indices: np.ndarray, postprocessing: Postprocessing, labels: Labels, *
         if rule.label is not None and rule.label not in labels.foreground:
             raise ValueError(f"there is no label {rule.label} to postprocess; there are {', '.join(labels.foreground)}")
         index = None if rule.label is None else labels.names.index(rule.label)
-        if (box := _box(result, index)) is None:
-            continue
-        part = result[box]
-        if rule.operation == "fill_holes":
-            assert index is not None, "a rule that fills holes has a label"
-            open_axes = [axis for axis, size in enumerate(indices.shape) if size > 1]
-            part[holes(part == index, open_axes) & (part == 0)] = index
+        if rule.operation == "fill_holes" and index is not None:
+            fill_holes(result, index)
         else:
+            part = result[_box(result, index)]
             mask = part != 0 if index is None else part == index
             part[mask & ~_kept(mask, rule, voxel_size(voxel_ml, rule.unit))] = 0
     return result
@@ -102,32 +97,35 @@ def voxel_size(voxel_ml: float, unit: SizeUnit) -> float:
     return voxel_ml if unit == "ml" else 1.0
 
 
-def holes(mask: np.ndarray, axes: Sequence[int] = (0, 1, 2)) -> np.ndarray:
-    """Background (z, y, x) from which no path by faces leads out of the array along any of ``axes``.
+def fill_holes(indices: np.ndarray, index: int) -> tuple[Box, np.ndarray]:
+    """Give a label (z, y, x) the background that it encloses, in place; returns the box it lies in, and what is new.
 
-    >>> ring = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)
-    >>> bool(holes(ring, axes=(1, 2)).any()), bool(holes(ring).any())  # a volume is open above and below
-    (True, False)
+    Background is enclosed where no path by faces leads out of the box; along an axis of one voxel there is no way out.
+
+    >>> ring = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]])
+    >>> _, new = fill_holes(ring, 1)
+    >>> int(new.sum()), ring[0, 1].tolist()
+    (1, [1, 1, 1])
     """
-    regions, count = ndimage.label(~mask)
+    box = _box(indices, index)
+    part = indices[box]
+    regions, count = ndimage.label(part != index)
     enclosed = np.ones(count + 1, dtype=bool)
     enclosed[0] = False
-    for axis in axes:
-        for face in (0, -1):
-            enclosed[np.unique(regions.take(face, axis=axis))] = False
-    return enclosed[regions]
+    for axis, size in enumerate(indices.shape):
+        if size > 1 and part.size:
+            for face in (0, -1):
+                enclosed[np.unique(regions.take(face, axis=axis))] = False
+    new = enclosed[regions] & (part == 0)
+    part[new] = index
+    return box, new
 
 
-def _box(indices: np.ndarray, index: int | None) -> Box | None:
-    """The smallest box around a label, or around all foreground; None where there is none."""
+def _box(indices: np.ndarray, index: int | None) -> Box:
+    """The smallest box around a label, or around all foreground; an empty one where there is none."""
     mask = indices != 0 if index is None else indices == index
-    box = []
-    for axis in range(mask.ndim):
-        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if not used.size:
-            return None
-        box.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(box)
+    [box] = ndimage.find_objects(mask.view(np.uint8), max_label=1)
+    return box or (slice(0, 0),) * indices.ndim
 
 
 def _kept(mask: np.ndarray, rule: Rule, size_of_voxel: float) -> np.ndarray:

@@ -13,8 +13,8 @@ import pytest
 
 from nnlite.data.image import Geometry, write_image
 from nnlite.data.labels import Labels
-from nnlite.errors import DatasetError
-from nnlite.evaluation.scores import MEASURES, LabelScore, Scores, evaluate_folders
+from nnlite.errors import DatasetError, WorkspaceError
+from nnlite.evaluation.scores import MEASURES, LabelScore, Scores, evaluate_folders, read_scores
 
 ORGANS = Labels(names=("background", "liver", "tumour"), values=(0, 1, 2))
 GRID = Geometry(shape=(1, 2, 4), spacing_mm=(5.0, 2.0, 2.0))  # a voxel is 20 cubic millimetres, 0.02 ml
@@ -81,6 +81,18 @@ def test_files_hold_what_was_scored(tmp_path: Path) -> None:
     assert content["labels"]["y"]["dice"] == {"mean": None, "median": None, "cases": 0}
     assert content["tolerance_mm"] == 2
     assert content["foreground"].keys() == set(MEASURES) - {"truth_ml", "prediction_ml", "volume_error_ml"}
+
+
+def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
+    csv_path, json_path = tmp_path / "scores.csv", tmp_path / "scores.json"
+    scores = Scores(rows=(row("NA", "x", 0.5), row("1e3", "y", math.nan)), tolerance_mm=3.0)  # names, not numbers
+    scores.write(csv_path, json_path)
+    again = read_scores(csv_path, json_path)
+    assert (again.cases, again.labels, again.tolerance_mm) == (("NA", "1e3"), ("x", "y"), 3.0)
+    assert again.to_frame().equals(scores.to_frame())
+    csv_path.write_text(csv_path.read_text().replace("dice", "rice", 1))
+    with pytest.raises(WorkspaceError, match=r"scores\.csv is missing, damaged or of another version: 'dice'"):
+        read_scores(csv_path, json_path)
 
 
 def test_folders_are_scored_case_by_case_with_the_names_of_the_table(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, PlanError, UsageError, WorkspaceError
 from nnlite.pipeline import machine, plan_dataset, plan_request
-from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
+from nnlite.pipeline.plan_dataset import locate_dataset, read_plan, require_unchanged
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
@@ -205,3 +205,18 @@ def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
     write_image(tmp_path / "one" / "labels" / "a.nii.gz", label, geometry)
     pipeline.plan(tmp_path / "one", work=tmp_path / "work", device="cpu", probe=False)
     assert read_record(tmp_path / "work" / "one" / "splits.json", Splits).folds == ()
+
+
+def test_cases_whose_files_hold_something_else_than_when_they_were_planned_are_named(balls: Path, tmp_path: Path):
+    data = copied(balls, tmp_path / "balls")
+    pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    found, workspace = locate_dataset(data, tmp_path / "work")
+    for path in (data / "images" / "ball_1.nii.gz", data / "labels" / "ball_2.nii.gz"):
+        path.touch()  # only a newer date
+    require_unchanged(found, workspace)
+    (data / "images" / "ball_1.nii.gz").write_bytes((data / "images" / "ball_0.nii.gz").read_bytes())
+    (data / "labels" / "ball_2.nii.gz").write_bytes((data / "labels" / "ball_0.nii.gz").read_bytes())
+    with pytest.raises(DatasetError, match=r"2 of 5 cases have changed since balls was planned \(ball_1, ball_2\)"):
+        require_unchanged(found, workspace)
+    (workspace.folder / "dataset.json").unlink()
+    require_unchanged(found, workspace)  # nothing is known of how it was

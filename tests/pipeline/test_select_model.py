@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -114,3 +115,40 @@ def test_a_case_that_is_gone_is_named(balls: Path, workspace: Workspace, tmp_pat
     (workspace.folder / "dataset.json").unlink()
     with pytest.raises(WorkspaceError, match=r"1 held-out cases are no longer in the dataset \(ball_4\)"):
         select(data, workspace)
+
+
+def scored_anew(balls: Path, workspace: Workspace, name: str, *, empty: bool = False) -> None:
+    """Score the held-out masks of a configuration again, as they are or without any foreground."""
+    for fold in ("fold0", "fold1"):
+        run = workspace.run(name, fold)
+        for path in run.validation.iterdir() if empty else ():
+            mask = read_label(path)
+            write_mask(path, np.zeros_like(mask.array[0]), mask)
+        evaluate_folders(balls / "labels", run.validation, allow_missing=True).write(run.scores, run.summary)
+
+
+def test_predictions_without_any_foreground_cannot_be_chosen(balls: Path, workspace: Workspace):
+    scored_anew(balls, workspace, "3d", empty=True)
+    selection = select(balls, workspace, most=1)
+    assert selection.members == ("2d",)
+    assert selection.remarks == ("3d: no foreground was predicted in any held-out case",)
+    scored_anew(balls, workspace, "2d", empty=True)
+    workspace.selection.unlink()
+    with pytest.raises(DatasetError, match="2d, 3d: no foreground was predicted in any of the 5 held-out cases"):
+        select(balls, workspace, most=1)
+    assert not workspace.selection.exists()
+
+
+def test_a_label_in_no_truth_decides_nothing_and_leaves_no_nan(balls: Path, workspace: Workspace, tmp_path: Path):
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    (workspace.folder / "dataset.json").unlink()
+    for path in (data / "labels").iterdir():
+        truth = read_label(path)
+        write_mask(path, np.minimum(truth.array[0], 1), truth)
+    for name in ("2d", "3d"):
+        scored_anew(data, workspace, name)
+    selection = select(data, workspace)
+    assert selection.labels == ("ball",)
+    assert "core: in the truth of no held-out case; it decides nothing" in selection.remarks
+    assert {trial.rule.label for trial in selection.trials} == {None, "ball"}
+    json.loads(workspace.selection.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
