@@ -138,7 +138,7 @@ def try_component_rules(
         if name is not None:
             sizes = _true_sizes(cases, labels.names.index(name))
             rules = [Rule(operation="minimum_size", label=name, minimum_size=size, unit=unit) for size in sizes]
-            options.append(max(map(attempt, rules), key=lambda trial: trial.mean_dice_after))
+            options += sorted(map(attempt, rules), key=lambda trial: -trial.mean_dice_after)[:1]
         options = _best_alone(options)
         trials += options
         for trial in options:
@@ -166,16 +166,16 @@ def try_filling(cases: Sequence[CaseHoles], labels: Labels, deciding: Sequence[s
 def judge(rule: Rule, before: np.ndarray, after: np.ndarray) -> RuleTrial:
     """Accept a rule if the mean Dice rises by ``TIE`` at least and no label's falls; tables are (cases, labels)."""
     means = mean_dice(before), mean_dice(after)
-    falls = np.nanmean(after, axis=0) < np.nanmean(before, axis=0)
+    falls = ~(np.nanmean(after, axis=0) >= np.nanmean(before, axis=0))
     change = case_means(after) - case_means(before)
     reason = ""
     if np.array_equal(before, after, equal_nan=True):
         reason = "changes no mean"
-    elif means[1] <= means[0]:
+    elif not means[1] > means[0]:  # so put that a NaN is never a rise
         reason = "the mean Dice does not rise"
     elif falls.any():
         reason = "the Dice of a label falls"
-    elif means[1] - means[0] < TIE:
+    elif not means[1] - means[0] >= TIE:
         reason = f"the mean Dice rises by less than {TIE:g}"
     return RuleTrial(
         rule=rule,
@@ -217,8 +217,10 @@ def _still_kept(case: CaseComponents, kept: np.ndarray, rule: Rule, labels: Labe
 
 def _true_sizes(cases: Sequence[CaseComponents], index: int) -> list[float]:
     """Sizes below which ``LOST_COMPONENTS`` of the true components of a label lie, in the unit of ``voxel_size``."""
-    sizes = [case.true_components[case.true_components[:, 0] == index, 1] * case.voxel_size for case in cases]
-    return np.unique(np.quantile(np.concatenate(sizes), LOST_COMPONENTS, method="lower")).tolist()
+    sizes = np.concatenate(
+        [case.true_components[case.true_components[:, 0] == index, 1] * case.voxel_size for case in cases]
+    )
+    return np.unique(np.quantile(sizes, LOST_COMPONENTS, method="lower")).tolist() if sizes.size else []
 
 
 def _component_table(cases: Sequence[CaseComponents], kept: Sequence[np.ndarray], count: int) -> np.ndarray:

@@ -118,7 +118,7 @@ def _candidate(members: Members, scores: Scores, finished: Mapping[str, CrossVal
 def _require_agreement(chosen: CandidateScore, measured: ChosenPostprocessing) -> None:
     """Raise ``WorkspaceError`` where the masks, as they lie there, are not those that were scored."""
     found = measured.trials[0].mean_dice_before
-    if abs(found - chosen.mean_dice) > TIE:
+    if not abs(found - chosen.mean_dice) <= TIE:  # so put that a NaN does not agree
         raise WorkspaceError(
             f"the masks of {name_of(chosen.members)} have a mean Dice of {found:.4f}, but their scores say "
             f"{chosen.mean_dice:.4f}: masks, scores or labels were changed; train its folds again"

@@ -149,6 +149,17 @@ def test_each_label_s_holes_are_judged_for_themselves():
     assert (organ.accepted, lesion.accepted) == (True, False)
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_a_mean_that_is_not_defined_is_no_reason_for_a_rule():
+    undefined = np.array([[0.8, np.nan]])  # no case defines the second label
+    rule = Rule(operation="keep_largest")
+    assert not judge(rule, undefined, undefined + 0.1).accepted
+    assert not judge(rule, np.array([[0.8, 0.8]]), undefined + 0.1).accepted
+    nothing, speck = rows("0000", "0200")
+    assert accepted(trials((nothing, nothing), labels=("organ",))) == []
+    assert accepted(trials((nothing, speck), labels=("lesion",))) == []
+
+
 def test_a_rise_nobody_would_report_is_no_reason_for_a_rule():
     before = np.array([[0.8, 0.8]])
     rule = Rule(operation="keep_largest")
