@@ -23,8 +23,8 @@ from nnlite.pipeline.machine import workers_within_memory
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Configuration, Plan
-from nnlite.preprocessing.preprocess import preprocess as preprocess_case
-from nnlite.preprocessing.store import CaseStore, signature
+from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan_restoration, resample_case
+from nnlite.preprocessing.store import CaseStore, StoredCase, signature
 from nnlite.workspace import RunFolder, Workspace
 
 COPIES_PER_CASE = 6  # float32 volumes alive at the same time while one case is read, normalised and resampled
@@ -69,19 +69,25 @@ def prepare(
         """Read one case and store it for every configuration that lacks it."""
         image = read_channels(case.images)
         label = None if case.label is None else _label_indices(case.label, plan)
+        normalized: dict[tuple[object, ...], NormalizedCase] = {}
+        stored: dict[tuple[object, ...], StoredCase] = {}
         for configuration in missing:
+            scheme = (configuration.normalization, configuration.use_nonzero_mask)
+            if scheme not in normalized:
+                spacing = image.geometry.spacing_mm
+                normalized[scheme] = normalize_case(case.id, image.array, spacing, plan, configuration, label=label)
+            ready, store = normalized[scheme], stores[configuration.name]
+            restoration = plan_restoration(ready, plan, configuration)
             mask = previous.get(configuration.name, {}).get(case.id)
-            stores[configuration.name].write(
-                preprocess_case(
-                    case.id,
-                    image.array,
-                    image.geometry.spacing_mm,
-                    plan,
-                    configuration,
-                    label=label,
-                    previous=None if mask is None else _label_indices(mask, plan),
-                )
-            )
+            # configurations of one spacing, as 2d and 3d often are, have the same voxels
+            twin = stored.get((scheme, restoration)) if mask is None else None
+            if twin is not None:
+                store.share(twin, restoration)
+                continue
+            first_stage = None if mask is None else _label_indices(mask, plan)
+            store.write(resample_case(ready, plan, configuration, previous=first_stage))
+            if mask is None:
+                stored[scheme, restoration] = store.open(case.id)
 
     todo = []
     for case in dataset.cases:
