@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nnlite.data.faults import LISTED_CASES
 from nnlite.data.layouts import read_json
@@ -78,7 +78,7 @@ def _fold(entry: Any, name: str, file: Path) -> Split:
     return Split(train=tuple(train), validation=tuple(held_out))
 
 
-def _is_ids(value: Any) -> bool:
+def _is_ids(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
