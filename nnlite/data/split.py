@@ -52,10 +52,10 @@ class Splits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unit:
-    """Cases that stay together, and the labels that occur in some of them."""
+    """Cases that stay together, and how many of them have each label."""
 
     cases: tuple[str, ...]
-    labels: frozenset[str]
+    labels: Counter[str]
 
 
 def make_splits(
@@ -98,7 +98,7 @@ def make_splits(
         reason = f"nnU-Net's folds would hold out no {', '.join(missed[:NAMED_LABELS])}{more} in some fold"
         reason += "; rare labels are spread over the folds" + (", groups stay whole" if len(units) < len(cases) else "")
     else:
-        reason = f"{len(units)} groups of {len(cases)} cases stay whole"
+        reason = f"{len(cases)} cases in {len(units)} groups, which stay whole"
     return Splits(
         seed=seed,
         folds=_folds(cases, dealt),
@@ -113,7 +113,7 @@ def _units(cases: Sequence[str], groups: Mapping[str, str], labels: Mapping[str,
     for case in cases:
         together.setdefault((case in groups, groups.get(case, case)), []).append(case)
     return [
-        _Unit(cases=tuple(members), labels=frozenset(label for case in members for label in labels.get(case, ())))
+        _Unit(cases=tuple(members), labels=Counter(label for case in members for label in labels.get(case, ())))
         for members in together.values()
     ]
 
@@ -145,7 +145,7 @@ def _missed(held_out: Sequence[set[str]], units: Sequence[_Unit]) -> list[str]:
 
 
 def _dealt(units: Sequence[_Unit], count: int, seed: int) -> list[set[str]]:
-    """Deal units one by one to the fold that has the fewest units with their rarest label, then the fewest cases.
+    """Deal units one by one to the fold that has the fewest cases with their rarest label, then the fewest cases.
 
     An empty fold has the fewest of everything, so that none stays empty.
     """

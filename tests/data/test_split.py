@@ -101,6 +101,13 @@ def test_a_label_of_a_single_case_cannot_be_spread_and_changes_nothing():
     assert make_splits(CASES, labels={"case_07": ["cyst"]}) == make_splits(CASES)
 
 
+def test_a_label_that_all_cases_have_does_not_change_how_groups_are_dealt():
+    groups = {case: "large" if index < 4 else case for index, case in enumerate(CASES)}
+    labelled = make_splits(CASES, groups=groups, labels={case: ["liver"] for case in CASES})
+    assert labelled == make_splits(CASES, groups=groups)
+    assert [len(fold.validation) for fold in labelled.folds] == [6] * 5
+
+
 def test_rare_labels_are_spread_over_whole_groups():
     groups = {case: f"patient {index // 2}" for index, case in enumerate(CASES)}
     rare = {"case_00", "case_02", "case_04", "case_06", "case_08"}

@@ -31,7 +31,9 @@ def test_the_same_settings_are_fine(resume: bool):
 )
 def test_another_length_is_refused_with_both_values_unless_asked_for(change: dict, before: str, now: str):
     wanted = replace(BEGUN, **change)
-    with pytest.raises(UsageError, match=f"3d fold1 was begun for {before}, not {now}, and is not finished: .*--resume"):
+    with pytest.raises(
+        UsageError, match=f"3d fold1 was begun for {before}, not {now}, and is not finished: .*--resume"
+    ):
         require_as_begun(RUN, BEGUN, wanted, resume=False)
     require_as_begun(RUN, BEGUN, wanted, resume=True)
 

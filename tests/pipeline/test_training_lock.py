@@ -43,13 +43,13 @@ def test_a_folder_is_locked_as_long_as_the_block_runs(run: RunFolder):
 
 def test_an_error_unlocks_the_folder_and_what_was_begun_stays(run: RunFolder):
     with pytest.raises(KeyboardInterrupt), locked(run):
-        run.config.write_text("{}")
+        raise KeyboardInterrupt
+    assert not run.folder.exists()  # nothing was begun in it
+    run.folder.mkdir()
+    run.config.write_text("{}")
+    with pytest.raises(KeyboardInterrupt), locked(run):
         raise KeyboardInterrupt
     assert list(run.folder.iterdir()) == [run.config]
-    run.config.unlink()
-    with pytest.raises(RuntimeError), locked(run):
-        raise RuntimeError
-    assert not run.folder.exists()  # nothing was begun in it
 
 
 def test_another_process_is_kept_out(run: RunFolder):
