@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed, other_cases
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.training_lock import LockHolder, lock_holder
-from nnlite.planning.planner import Plan
+from nnlite.planning.planner import Configuration, Plan
 from nnlite.training.curves import read_log
-from nnlite.workspace import RunFolder
+from nnlite.workspace import RunFolder, Workspace
 
 ALL = "all"  # the fold that holds nothing out
 FIRST_TO_TRAIN = ("3d", "2d")  # of a plan of which nothing is trained yet
@@ -64,7 +65,7 @@ def status(dataset: Path, *, work: Path = DEFAULT_WORK) -> DatasetStatus:
     order = list(plan.configurations)
     pairs = sorted(begun | planned, key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), pair))
     folds = tuple(fold_status(workspace.run(configuration, fold)) for configuration, fold in pairs)
-    notes, command = [], _next_command(dataset, plan, splits, folds)
+    notes, command = [], _next_command(dataset, workspace, plan, splits, folds)
     if (change := other_cases(found, workspace)) is not None:
         notes.append(f"the dataset has changed since it was planned: {change}; or run nnlite plan again")
         command = ("nnlite", "plan", str(dataset))
@@ -100,7 +101,9 @@ def is_finished(run: RunFolder) -> bool:
     return run.checkpoint_final.exists() and (run.summary.exists() or run.fold == ALL)
 
 
-def _next_command(dataset: Path, plan: Plan, splits: Splits, folds: tuple[FoldStatus, ...]) -> tuple[str, ...] | None:
+def _next_command(
+    dataset: Path, workspace: Workspace, plan: Plan, splits: Splits, folds: tuple[FoldStatus, ...]
+) -> tuple[str, ...] | None:
     """First finish what was begun, then predict; if nothing was begun, begin with the finest configuration."""
     for name in plan.configurations:
         ours = {one.fold: one.state for one in folds if one.configuration == name}
@@ -109,10 +112,32 @@ def _next_command(dataset: Path, plan: Plan, splits: Splits, folds: tuple[FoldSt
         left = [fold for fold, state in ours.items() if state in wanted]
         if left:
             round_left = numbered and left[-1] in splits.names and "running" not in ours.values()
-            return ("nnlite", "train", str(dataset), name, *(["folds"] if round_left else left))
+            # an unfinished one first: the others may have been trained for another length
+            pattern = min(
+                (fold for fold in ours if ours[fold] != "missing"), key=lambda fold: ours[fold] != "unfinished"
+            )
+            options = _options(workspace.run(name, pattern), plan.configurations[name])
+            return ("nnlite", "train", str(dataset), name, *(["folds"] if round_left else left), *options)
     if any(one.state == "running" for one in folds):
         return None
     if any(one.state == "done" for one in folds):
         return ("nnlite", "predict", str(dataset), "IMAGES", "-o", "MASKS")
     first = next(name for name in (*FIRST_TO_TRAIN, *plan.configurations) if name in plan.configurations)
     return ("nnlite", "train", str(dataset), first, "folds" if splits.folds else ALL)
+
+
+def _options(run: RunFolder, configuration: Configuration) -> list[str]:
+    """Length and seed of a begun training where they are not the plan's: the rest of its round should have the same."""
+    if not run.config.exists():  # another process is about to begin it
+        return []
+    asked = json.loads(run.config.read_text(encoding="utf-8"))["train"]  # as a record it would load torch
+    options = []
+    if asked["time_budget_s"] is not None:
+        options += ["--time-budget", f"{asked['time_budget_s']}".removesuffix(".0") + "s"]
+    elif asked["epochs"] != configuration.epochs:
+        options += ["--epochs", str(asked["epochs"])]
+    if asked["iterations"] != configuration.iterations:
+        options += ["--iterations", str(asked["iterations"])]
+    if asked["seed"]:
+        options += ["--seed", str(asked["seed"])]
+    return options

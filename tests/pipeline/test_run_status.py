@@ -16,11 +16,14 @@ from nnlite.data.records import read_record, write_record
 from nnlite.data.split import make_splits
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import DatasetSource
+from nnlite.pipeline.plan_dataset import read_plan
 from nnlite.pipeline.run_status import FoldStatus, fold_status
+from nnlite.pipeline.train_folds import RunConfig
 from nnlite.pipeline.training_lock import locked
 from nnlite.training.curves import append_to_log, read_log
 from nnlite.workspace import RunFolder, Workspace
 
+SHORT = ("--epochs", "2", "--iterations", "10")  # as the folds of the fixture are trained
 FOLDS = ("fold0", "fold1", "fold2", "fold3", "fold4")
 
 
@@ -67,7 +70,7 @@ def test_every_planned_fold_has_a_state(balls: Path, workspace: Workspace):
     assert (running.epoch, running.epochs) == (0, None)
     assert running.holder is not None
     # fold4 is running elsewhere, so the round is completed by naming what is left of it
-    assert found.next_command == command(balls, workspace, "train", "3d", "fold2", "fold3")
+    assert found.next_command == command(balls, workspace, "train", "3d", "fold2", "fold3", *SHORT)
     assert found.notes == ()
 
 
@@ -88,7 +91,7 @@ def test_a_finished_network_whose_cases_are_not_scored_is_unfinished(workspace: 
 
 
 def test_the_next_command_follows_what_was_begun(balls: Path, workspace: Workspace):
-    assert look(balls, workspace)[1].next_command == command(balls, workspace, "train", "3d", "folds")
+    assert look(balls, workspace)[1].next_command == command(balls, workspace, "train", "3d", "folds", *SHORT)
     finish(workspace, "3d", "fold2", "fold3", "fold4")
     predict = command(balls, workspace, "predict", "IMAGES", "-o", "MASKS")
     assert look(balls, workspace)[1].next_command == predict
@@ -99,10 +102,24 @@ def test_the_next_command_follows_what_was_begun(balls: Path, workspace: Workspa
     interrupt(workspace.run("2d", "all"), after_epochs=1, trained=workspace.run("3d", "fold0"))
     states, found = look(balls, workspace)
     assert states["2d", "all"].state == "unfinished"
-    assert found.next_command == command(balls, workspace, "train", "2d", "all")
+    assert found.next_command == command(balls, workspace, "train", "2d", "all", *SHORT)
     finish(workspace, "2d", *FOLDS)
     with locked(workspace.run("2d", "all")):
         assert look(balls, workspace)[1].next_command is None
+
+
+def test_the_rest_of_a_round_is_given_the_length_and_seed_of_what_was_begun(balls: Path, workspace: Workspace):
+    config = workspace.run("3d", "fold0").config
+    planned = read_plan(workspace).configuration("3d")
+    begun = read_record(config, RunConfig)
+    as_planned = replace(begun.train, epochs=planned.epochs, iterations=planned.iterations)
+    for train, options in (
+        (as_planned, ()),
+        (replace(as_planned, time_budget_s=480.0, epochs=7), ("--time-budget", "480s")),
+        (replace(as_planned, seed=3, iterations=7), ("--iterations", "7", "--seed", "3")),
+    ):
+        write_record(config, replace(begun, train=train))
+        assert look(balls, workspace)[1].next_command == command(balls, workspace, "train", "3d", "folds", *options)
 
 
 def test_where_nothing_is_trained_the_finest_configuration_comes_first(balls: Path, workspace: Workspace):
