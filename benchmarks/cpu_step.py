@@ -18,7 +18,7 @@ import torch
 
 from nnlite.networks.unet import UNet
 from nnlite.planning.topology import plan_topology
-from nnlite.training.augment import Batch
+from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner
 

@@ -23,9 +23,11 @@ from nnlite.evaluation.scores import LabelScore
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
-from nnlite.planning.gpu import MEMORY_REFERENCES, REFERENCE_BATCH
+from nnlite.planning.gpu import usable_gib
+from nnlite.planning.measurement import StepMeasurement
+from nnlite.planning.memory import step_memory
 from nnlite.planning.planner import Plan, make_plan
-from nnlite.planning.topology import Topology, multiply_adds, output_elements
+from nnlite.planning.topology import Topology, multiply_adds
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord
 from nnlite.workspace import RunFolder
@@ -160,7 +162,7 @@ def test_the_reference_of_files_has_every_field():
     text = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([\w.-]+)`", text))
     kinds = (Description, Fingerprint, IntensityProperties, Plan, Configuration, Topology, TrainConfig, EpochRecord)
-    for kind in (*kinds, LabelScore):
+    for kind in (*kinds, StepMeasurement, LabelScore):
         missing = [field.name for field in fields(kind) if field.name not in described]
         assert missing == [], kind.__name__
 
@@ -191,13 +193,16 @@ def hippocampus(device: str) -> Plan:
 def test_the_worked_example_of_the_plan_is_what_the_planner_answers():
     text = " ".join((DOCS / "concepts" / "plan.md").read_text(encoding="utf-8").split())
     gpu, cpu = (hippocampus(device).configuration("3d") for device in ("cuda", "cpu"))
-    elements = output_elements(gpu.topology, gpu.patch_size, labels=3)
     patch = " x ".join(map(str, gpu.patch_size))
     assert f"**{patch}**" in text
-    assert f"**{elements:,}**" in text
-    fitting = round(MEMORY_REFERENCES["plain"].elements[3] / elements * REFERENCE_BATCH[3])
-    assert f"= {fitting} samples fit" in text
+    parts = step_memory(
+        gpu.topology, gpu.patch_size, gpu.batch_size, channels=1, labels=3, precision="bf16", device="cuda"
+    )
+    for part in ("parameters", "gradients", "optimizer", "batch", "activations", "passing", "peak"):
+        assert f"| {part} | {getattr(parts, part) / 2**20:.1f} |" in text.replace("**", "")
+    assert f"of the {usable_gib(8):.2f} GiB" in text
     assert f"**batch is {gpu.batch_size}**" in text
+    assert f"**{gpu.epochs} epochs**" in text
     assert cpu.patch_size == gpu.patch_size
     forward = multiply_adds(cpu.topology, cpu.patch_size, channels=1, labels=3) / 1e9
     assert f"takes {forward:.2f} billion" in text

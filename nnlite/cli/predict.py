@@ -61,13 +61,16 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="OUT", help="Folder for the scores as CSV and JSON.")
     ] = None,
+    tolerance_mm: Annotated[
+        float, typer.Option("--tolerance-mm", metavar="MM", help="How far off a surface may be, for the surface Dice.")
+    ] = 2.0,
     verbose: Verbose = False,
 ) -> None:
-    """Compare masks with the truth: Dice, IoU, sensitivity, precision and volumes."""
+    """Compare masks with the truth: overlap, distances of surfaces, lesions and volumes."""
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        scores = pipeline.evaluate(truth, prediction, output=output, progress=progress)
+        scores = pipeline.evaluate(truth, prediction, output=output, tolerance_mm=tolerance_mm, progress=progress)
     _show_scores(scores, output)
 
 
@@ -80,17 +83,24 @@ def _show_prediction(result: PredictResult, output: Path) -> None:
 
 
 def _show_scores(result: Scores, output: Path | None) -> None:
-    """Means over the cases, label by label, and over the labels."""
+    """Means over the cases, label by label, and over the labels; the files hold all other measures."""
     summary = result.summary()
-    table = screen.table("label", "cases", "Dice", "median", "IoU", "sensitivity", "precision", "true ml", "found ml")
+    table = screen.table("label", "cases", "Dice", "median", "NSD", "HD95", "sens.", "prec.", "true ml", "error ml")
     for name, label in summary.labels.items():
-        ratios = (label.dice.mean, label.dice.median, label.iou.mean, label.sensitivity.mean, label.precision.mean)
-        volumes = (label.truth_ml.mean, label.prediction_ml.mean)
-        table.add_row(name, str(label.cases), *map(screen.fraction, ratios), *map(_millilitres, volumes))
+        table.add_row(
+            name,
+            str(label.cases),
+            *map(screen.fraction, (label.dice.mean, label.dice.median, label.nsd.mean)),
+            _tenths(label.hd95_mm.mean),
+            *map(screen.fraction, (label.sensitivity.mean, label.precision.mean)),
+            _tenths(label.truth_ml.mean),
+            _tenths(label.volume_error_ml.mean),
+        )
     mean = summary.foreground
     table.add_row(
         *("mean of labels", str(summary.cases), screen.fraction(mean["dice"]), ""),
-        *(screen.fraction(mean[name]) for name in ("iou", "sensitivity", "precision")),
+        *(screen.fraction(mean["nsd"]), _tenths(mean["hd95_mm"])),
+        *(screen.fraction(mean[name]) for name in ("sensitivity", "precision")),
     )
     screen.console().print(table)
     screen.line(
@@ -99,5 +109,6 @@ def _show_scores(result: Scores, output: Path | None) -> None:
     )
 
 
-def _millilitres(volume: float | None) -> str:
-    return "-" if volume is None or math.isnan(volume) else f"{volume:.1f}"
+def _tenths(value: float | None) -> str:
+    """Millimetres or millilitres; a dash where there is no number."""
+    return "-" if value is None or math.isnan(value) else f"{value:.1f}"

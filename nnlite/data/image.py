@@ -104,6 +104,17 @@ class StoredGrid:
         """Suffix for a mask of this image: its own, unless that format cannot hold labels exactly."""
         return MASK_SUFFIXES.get(self.suffix, self.suffix)
 
+    @property
+    def canonical_shape(self) -> tuple[int, int, int]:
+        """Shape (z, y, x) of the array in canonical orientation."""
+        z, y, x = (self.geometry.shape[axis] for axis in self.axes)
+        return z, y, x
+
+    def canonical(self, array: np.ndarray) -> np.ndarray:
+        """View of an array (channels, z, y, x) in the file's order, in canonical order: to read from or write into."""
+        turned = array.transpose(0, *(axis + 1 for axis in self.axes))
+        return np.flip(turned, _flipped_axes(self))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
@@ -174,7 +185,7 @@ def inspect_image(path: Path) -> Image:
         raise ImageError(f"{path}: {error}; correct its header") from error
     if array.dtype.kind == "f":
         not_finite = max(not_finite, array.size - int(np.count_nonzero(np.isfinite(array))))
-    canonical = _to_canonical(array, stored)
+    canonical = np.ascontiguousarray(stored.canonical(array))
     return Image(array=canonical, geometry=_canonical_geometry(stored), stored=stored, not_finite=not_finite)
 
 
@@ -216,16 +227,17 @@ def read_label(path: Path) -> Image:
     return replace(image, array=array)
 
 
-def write_mask(path: Path, mask: np.ndarray, like: Image) -> None:
+def write_mask(path: Path, mask: np.ndarray, like: Image | StoredGrid) -> None:
     """Write label values (z, y, x) in canonical orientation on the grid of the file that ``like`` was read from.
 
     2D files get 2D masks. The file appears whole; raises ``WorkspaceError`` on a full disk, ``ImageError`` if the
     format of ``path`` cannot hold the mask.
     """
-    if mask.shape != like.geometry.shape:
-        raise ValueError(f"a mask of shape {mask.shape} does not fit its image of {like.geometry.shape}")
-    small = mask.astype(np.min_scalar_type(int(mask.max())))
-    write_image(path, _to_stored(small[None], like.stored), like.stored.geometry, planar=like.planar)
+    stored = like.stored if isinstance(like, Image) else like
+    if mask.shape != stored.canonical_shape:
+        raise ValueError(f"a mask of shape {mask.shape} does not fit its image of {stored.canonical_shape}")
+    small = mask.astype(np.min_scalar_type(int(mask.max())), copy=False)
+    write_image(path, _to_stored(small[None], stored), stored.geometry, planar=stored.planar)
 
 
 def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bool = False) -> None:
@@ -343,11 +355,6 @@ def _canonical_geometry(stored: StoredGrid) -> Geometry:
         origin_mm=_triple(origin),
         direction=_rows(direction * signs + 0.0),  # + 0.0 turns -0.0 into 0.0
     )
-
-
-def _to_canonical(array: np.ndarray, stored: StoredGrid) -> np.ndarray:
-    turned = array.transpose(0, *(axis + 1 for axis in stored.axes))
-    return np.ascontiguousarray(np.flip(turned, _flipped_axes(stored)))
 
 
 def _to_stored(array: np.ndarray, stored: StoredGrid) -> np.ndarray:

@@ -55,7 +55,7 @@ def dice(true_positives: ArrayLike, false_positives: ArrayLike, false_negatives:
     0.6666666666666666
     """
     tp, fp, fn = np.asarray(true_positives), np.asarray(false_positives), np.asarray(false_negatives)
-    return _ratio(2 * tp, 2 * tp + fp + fn)
+    return ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def iou(true_positives: ArrayLike, false_positives: ArrayLike, false_negatives: ArrayLike) -> np.ndarray:
@@ -65,19 +65,28 @@ def iou(true_positives: ArrayLike, false_positives: ArrayLike, false_negatives: 
     0.5
     """
     tp, fp, fn = np.asarray(true_positives), np.asarray(false_positives), np.asarray(false_negatives)
-    return _ratio(tp, tp + fp + fn)
+    return ratio(tp, tp + fp + fn)
 
 
 def sensitivity(true_positives: ArrayLike, false_negatives: ArrayLike) -> np.ndarray:
     """TP / (TP + FN), also called recall: the share of the truth that was found. Empty truth: NaN."""
     tp, fn = np.asarray(true_positives), np.asarray(false_negatives)
-    return _ratio(tp, tp + fn)
+    return ratio(tp, tp + fn)
+
+
+def specificity(true_negatives: ArrayLike, false_positives: ArrayLike) -> np.ndarray:
+    """TN / (TN + FP): the share of what is not in the truth that was left alone; no such voxel: NaN.
+
+    Grows with the empty space around a structure, so compare it only between masks of the same images.
+    """
+    tn, fp = np.asarray(true_negatives), np.asarray(false_positives)
+    return ratio(tn, tn + fp)
 
 
 def precision(true_positives: ArrayLike, false_positives: ArrayLike) -> np.ndarray:
     """TP / (TP + FP): the share of the prediction that is right. Empty prediction: NaN."""
     tp, fp = np.asarray(true_positives), np.asarray(false_positives)
-    return _ratio(tp, tp + fp)
+    return ratio(tp, tp + fp)
 
 
 def volume_ml(voxels: ArrayLike, spacing_mm: Sequence[float]) -> np.ndarray:
@@ -89,6 +98,6 @@ def volume_ml(voxels: ArrayLike, spacing_mm: Sequence[float]) -> np.ndarray:
     return np.asarray(voxels) * (np.prod(spacing_mm) / 1000)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, NaN where the whole is 0."""
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Part / whole, NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)

@@ -1,11 +1,12 @@
-"""Score predicted masks against the truth: per case and label, and summed up over the cases.
+"""Score folders of predicted masks against the truth: per case and label, and summed up over the cases.
 
 Masks are compared voxel by voxel, so both must lie on the same grid: nothing is resampled behind the user's back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isnan
 from pathlib import Path
@@ -14,40 +15,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnlite.data.image import NO_DEPTH_MM, Geometry, read_label
+from nnlite.data.image import Geometry, read_label
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import record, write_record, written_whole
 from nnlite.errors import DatasetError, ImageError
-from nnlite.evaluation import metrics
+from nnlite.evaluation.case_scores import TOLERANCE_MM, LabelScore, score_case
 from nnlite.evaluation.masks import MaskPair, find_labels, labels_in, labels_of_values, pair_masks
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Average", "LabelScore", "LabelSummary", "Scores", "Summary", "evaluate_folders", "score_case"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelScore:
-    """How one label fares in one case. NaN: not defined, see ``metrics``; millilitres are NaN for 2D images."""
+log = logging.getLogger(__name__)
 
-    case: str
-    label: str
-    dice: float
-    iou: float
-    sensitivity: float
-    precision: float
-    truth_voxels: int
-    prediction_voxels: int
-    truth_ml: float
-    prediction_ml: float
+VOLUMES = ("truth_ml", "prediction_ml", "volume_error_ml")  # a mean over labels of such different size says nothing
 
 
 @record
 class Average:
-    """Over all cases where the number is defined; None where it is defined in none."""
+    """Over the ``cases`` in which the number is defined; None where it is defined in none."""
 
     mean: float | None
     median: float | None
+    cases: int
 
 
 @record
@@ -58,16 +50,33 @@ class LabelSummary:
     dice: Average
     iou: Average
     sensitivity: Average
+    specificity: Average
     precision: Average
     truth_ml: Average
     prediction_ml: Average
+    volume_error_ml: Average
+    hd_mm: Average
+    hd95_mm: Average
+    asd_mm: Average
+    nsd: Average
+    centre_distance_mm: Average
+    lesion_f1: Average
+    lesion_sensitivity: Average
+    lesion_dice: Average
+
+
+MEASURES = tuple(field.name for field in fields(LabelSummary) if field.name != "cases")
 
 
 @record
 class Summary:
-    """All foreground labels over all cases. ``foreground`` holds the mean over labels of each label's mean."""
+    """All foreground labels over all cases. ``foreground`` holds the mean over labels of each label's mean.
+
+    ``tolerance_mm`` is the one that ``nsd`` was computed with.
+    """
 
     cases: int
+    tolerance_mm: float
     foreground: dict[str, float | None]
     labels: dict[str, LabelSummary]
 
@@ -77,6 +86,7 @@ class Scores:
     """One row per case and foreground label, ordered by case, then as in the label table."""
 
     rows: tuple[LabelScore, ...]
+    tolerance_mm: float = TOLERANCE_MM
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -102,9 +112,23 @@ class Scores:
         labels = {label: _summarised([row for row in self.rows if row.label == label]) for label in self.labels}
         foreground = {
             name: _average(getattr(summary, name).mean for summary in labels.values()).mean
-            for name in ("dice", "iou", "sensitivity", "precision")
+            for name in MEASURES
+            if name not in VOLUMES
         }
-        return Summary(cases=len(self.cases), foreground=foreground, labels=labels)
+        return Summary(cases=len(self.cases), tolerance_mm=self.tolerance_mm, foreground=foreground, labels=labels)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What means hide, in words: labels that no case holds, that were never predicted, or only where they are not.
+
+        >>> Scores(rows=()).remarks()
+        ()
+        """
+        return tuple(filter(None, (_remark(label, self._cases_with(label)) for label in self.labels)))
+
+    def _cases_with(self, label: str) -> tuple[int, int]:
+        """In how many cases the truth and the prediction hold a label."""
+        rows = [row for row in self.rows if row.label == label]
+        return sum(row.truth_voxels > 0 for row in rows), sum(row.prediction_voxels > 0 for row in rows)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a table with one column per field of ``LabelScore``."""
@@ -120,19 +144,13 @@ class Scores:
         write_record(json_path, self.summary())
 
 
-def score_case(
-    case_id: str, truth: np.ndarray, prediction: np.ndarray, labels: Labels, geometry: Geometry
-) -> tuple[LabelScore, ...]:
-    """Score each foreground label of one case; both masks hold label indices (z, y, x) on the grid of ``geometry``."""
-    return _rows(case_id, metrics.joint_histogram(truth, prediction, labels.count), labels, _voxel_ml(geometry))
-
-
 def evaluate_folders(
     truth: Path,
     prediction: Path,
     *,
     labels: Labels | None = None,
     allow_missing: bool = False,
+    tolerance_mm: float = TOLERANCE_MM,
     progress: Progress = silent,
 ) -> Scores:
     """Score every mask in ``truth`` against the one of the same name in ``prediction``; both may also be single files.
@@ -140,16 +158,17 @@ def evaluate_folders(
     Masks are paired by file name without image suffix. Label names come from ``labels``, else from an nnlite.json or
     dataset.json in or beside the truth folder, else the values found become "label 1", "label 2", ... All faults
     (missing predictions unless ``allow_missing``, unreadable files, unknown values, grids that differ) are listed in
-    one ``DatasetError``.
+    one ``DatasetError``. ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``. What
+    ``Scores.remarks`` tells is logged as warnings.
     """
     pairs, missing = pair_masks(truth, prediction)
     lost = () if allow_missing else missing
     faults = [f"{case_id}: no prediction of that name in {prediction}; predict it as well" for case_id in lost]
     table = labels or find_labels(truth)
-    counted: list[_CountedCase] = []
+    scored: list[_ScoredCase] = []
     for done, pair in enumerate(pairs, start=1):
         try:
-            counted.append(_count(pair, table))
+            scored.append(_score(pair, table, tolerance_mm))
         except (ImageError, DatasetError) as problem:
             faults.append(f"{pair.case_id}: {problem}")
         progress("evaluate", done, len(pairs))
@@ -158,30 +177,33 @@ def evaluate_folders(
         raise DatasetError("\n  ".join([f"{len(faults)} of {cases} cases cannot be scored:", *faults]))
     if not pairs:
         raise DatasetError(f"none of the {len(missing)} masks in {truth} has a prediction of its name in {prediction}")
-    table = table or _joined(case.labels for case in counted)
-    rows = [row for case in counted for row in _rows(case.case_id, case.histogram_in(table), table, case.voxel_ml)]
-    return Scores(rows=tuple(rows))
+    names = (table or _joined(case.labels for case in scored)).foreground
+    scores = Scores(rows=tuple(row for case in scored for row in case.rows_of(names)), tolerance_mm=tolerance_mm)
+    for remark in scores.remarks():
+        log.warning(remark)
+    return scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _CountedCase:
-    """The joint histogram of one case, in the order of its own labels."""
+class _ScoredCase:
+    """One case, scored for the labels that it was read with."""
 
     case_id: str
-    histogram: np.ndarray
     labels: Labels
-    voxel_ml: float
+    geometry: Geometry
+    rows: tuple[LabelScore, ...]
 
-    def histogram_in(self, table: Labels) -> np.ndarray:
-        """The same counts in the order of a table that holds at least these labels."""
-        places = [table.values.index(value) for value in self.labels.values]
-        histogram = np.zeros((table.count, table.count), dtype=np.int64)
-        histogram[np.ix_(places, places)] = self.histogram
-        return histogram
+    def rows_of(self, names: Sequence[str]) -> Iterator[LabelScore]:
+        """One row per name; a label that only other cases hold scores what two empty masks do."""
+        known = {row.label: row for row in self.rows}
+        nothing = np.zeros((1, 1, 1), dtype=np.uint8)
+        for name in names:
+            alone = Labels(names=("background", name), values=(0, 1))
+            yield known.get(name) or score_case(self.case_id, nothing, nothing, alone, self.geometry)[0]
 
 
-def _count(pair: MaskPair, table: Labels | None) -> _CountedCase:
-    """Read both masks of a case and count their labels; the message of an error tells what is wrong with them."""
+def _score(pair: MaskPair, table: Labels | None, tolerance_mm: float) -> _ScoredCase:
+    """Read both masks of a case and compare them; the message of an error tells what is wrong with them."""
     truth, prediction = read_label(pair.truth), read_label(pair.prediction)
     if differences := truth.geometry.differences(prediction.geometry, names=("truth", "prediction")):
         raise DatasetError(
@@ -189,13 +211,14 @@ def _count(pair: MaskPair, table: Labels | None) -> _CountedCase:
             "or resample the prediction to the grid of the truth"
         )
     labels = table or _joined([labels_in(truth, pair.truth), labels_in(prediction, pair.prediction)])
-    truth_indices = _indices(truth.array[0], labels, pair.truth)
-    prediction_indices = _indices(prediction.array[0], labels, pair.prediction)
-    return _CountedCase(
+    masks = [
+        _indices(image.array[0], labels, path) for image, path in ((truth, pair.truth), (prediction, pair.prediction))
+    ]
+    return _ScoredCase(
         case_id=pair.case_id,
-        histogram=metrics.joint_histogram(truth_indices, prediction_indices, labels.count),
         labels=labels,
-        voxel_ml=_voxel_ml(truth.geometry),
+        geometry=truth.geometry,
+        rows=score_case(pair.case_id, masks[0], masks[1], labels, truth.geometry, tolerance_mm=tolerance_mm),
     )
 
 
@@ -210,47 +233,30 @@ def _joined(tables: Iterable[Labels]) -> Labels:
     return labels_of_values(value for table in tables for value in table.values)
 
 
-def _rows(case_id: str, histogram: np.ndarray, labels: Labels, voxel_ml: float) -> tuple[LabelScore, ...]:
-    """One row per foreground label from the joint histogram of a case."""
-    hits, false_alarms, misses = metrics.overlap(histogram)
-    dice, iou = metrics.dice(hits, false_alarms, misses), metrics.iou(hits, false_alarms, misses)
-    sensitivity, precision = metrics.sensitivity(hits, misses), metrics.precision(hits, false_alarms)
-    return tuple(
-        LabelScore(
-            case=case_id,
-            label=labels.names[i],
-            dice=float(dice[i]),
-            iou=float(iou[i]),
-            sensitivity=float(sensitivity[i]),
-            precision=float(precision[i]),
-            truth_voxels=int(hits[i] + misses[i]),
-            prediction_voxels=int(hits[i] + false_alarms[i]),
-            truth_ml=float(hits[i] + misses[i]) * voxel_ml,
-            prediction_ml=float(hits[i] + false_alarms[i]) * voxel_ml,
-        )
-        for i in range(1, labels.count)
-    )
-
-
-def _voxel_ml(geometry: Geometry) -> float:
-    """Volume of a voxel in millilitres; NaN for a 2D image, whose pixels have no depth."""
-    planar = geometry.shape[0] == 1 and geometry.spacing_mm[0] == NO_DEPTH_MM
-    return float("nan") if planar else geometry.voxel_volume_ml
-
-
 def _summarised(rows: Sequence[LabelScore]) -> LabelSummary:
-    return LabelSummary(
-        cases=sum(row.truth_voxels + row.prediction_voxels > 0 for row in rows),
-        dice=_average(row.dice for row in rows),
-        iou=_average(row.iou for row in rows),
-        sensitivity=_average(row.sensitivity for row in rows),
-        precision=_average(row.precision for row in rows),
-        truth_ml=_average(row.truth_ml for row in rows),
-        prediction_ml=_average(row.prediction_ml for row in rows),
-    )
+    averages = {name: _average(getattr(row, name) for row in rows) for name in MEASURES}
+    return LabelSummary(cases=sum(row.truth_voxels + row.prediction_voxels > 0 for row in rows), **averages)
 
 
 def _average(numbers: Iterable[float | None]) -> Average:
     """Mean and median of the numbers that are defined."""
     defined = [number for number in numbers if number is not None and not isnan(number)]
-    return Average(mean=fmean(defined), median=median(defined)) if defined else Average(mean=None, median=None)
+    if not defined:
+        return Average(mean=None, median=None, cases=0)
+    return Average(mean=fmean(defined), median=median(defined), cases=len(defined))
+
+
+def _remark(label: str, cases: tuple[int, int]) -> str | None:
+    """What should be known about the means of a label that so many truths and so many predictions hold."""
+    match cases:
+        case 0, 0:
+            return f"{label}: in no truth and in no prediction; it counts in no mean"
+        case 0, predicted:
+            return f"{label}: in no truth but in the prediction of {_cases(predicted)}; its Dice is 0 there"
+        case true, 0:
+            return f"{label}: in the truth of {_cases(true)} but in no prediction; its Dice is 0, it has no distances"
+    return None
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"

@@ -1,11 +1,12 @@
 """From an image to its label mask: preprocess, slide the window, average the folds, restore.
 
 Knows nothing of files. The model stays loaded over any number of cases, and what one case needs beside its image is its
-preprocessed version, the logits on that grid, and the mask.
+preprocessed version, a band of logits as deep as a window, and the mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import CheckpointError
-from nnlite.inference.sliding_window import WINDOW_STEP, predict_logits
+from nnlite.inference.sliding_window import WINDOW_STEP, predict_slabs
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.planner import Configuration, Plan
-from nnlite.preprocessing.preprocess import preprocess, restore_labels, restore_probabilities
+from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration, preprocess
+from nnlite.preprocessing.restore import KeepProbabilities, restore_labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +48,27 @@ class Model:
             network.to(self.device).eval()
 
     def mean_logits(self, batch: Tensor) -> Tensor:
-        """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases."""
-        total = self.networks[0](batch).float()
+        """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases.
+
+        The second stage of a cascade is given the label indices of the first as the last channel of ``batch``. They
+        become a channel per label here, within the window: for the whole image those would fill the memory.
+        """
+        if self.configuration.previous_stage is not None:
+            batch = stack_previous(batch[:, :-1], batch[:, -1], self.plan.labels.count)
+        if len(self.networks) == 1:
+            return self.networks[0](batch).float()
+        total = self.networks[0](batch).to(torch.float32, copy=True)
         for network in self.networks[1:]:
-            total = total + network(batch).float()
-        return total / len(self.networks)
+            total += network(batch)
+        return total.div_(len(self.networks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One case on its image's own grid: label indices (z, y, x) and, if asked for, probabilities (labels, z, y, x)."""
+    """One case on its image's own grid: label indices (z, y, x)."""
 
     case_id: str
     indices: np.ndarray
-    probabilities: np.ndarray | None = None
 
 
 class ReadyCase(Protocol):
@@ -73,16 +82,33 @@ class ReadyCase(Protocol):
     def previous(self) -> np.ndarray | None:
         """Label indices (z, y, x) of the first stage of a cascade."""
 
+    @property
+    def restoration(self) -> Restoration:
+        """The way back to the grid of the image."""
 
-@torch.inference_mode()
+
 def predict_image(
-    model: Model, case_id: str, image: Image, *, probabilities: bool = False, progress: Progress = silent
+    model: Model,
+    case_id: str,
+    image: Image,
+    *,
+    keep_probabilities: KeepProbabilities | None = None,
+    progress: Progress = silent,
 ) -> Prediction:
     """Predict a raw image: the mask comes back on the very grid of ``image``.
 
-    The second stage of a cascade first predicts the low-resolution stage. Raises ``ImageError`` when the image does not
-    fit the plan, ``CheckpointError`` when a cascade lacks its first stage.
+    ``keep_probabilities`` is given the probabilities as they are finished, some slices at a time. The second stage of a
+    cascade first predicts the low-resolution stage. Raises ``ImageError`` when the image does not fit the plan,
+    ``CheckpointError`` when a cascade lacks its first stage.
     """
+    case = ready_case(model, case_id, image, progress=progress)
+    indices = predict_case(model, case, keep_probabilities=keep_probabilities, progress=progress)
+    return Prediction(case_id=case_id, indices=indices)
+
+
+@torch.inference_mode()
+def ready_case(model: Model, case_id: str, image: Image, *, progress: Progress = silent) -> PreprocessedCase:
+    """The image as the model's configuration wants it; for a cascade its first stage is predicted. See above."""
     configuration = model.configuration
     previous: np.ndarray | None = None
     if configuration.previous_stage is not None:
@@ -92,7 +118,7 @@ def predict_image(
                 f"train {configuration.previous_stage} as well"
             )
         previous = predict_image(model.previous, case_id, image, progress=progress).indices
-    case = preprocess(
+    return preprocess(
         case_id,
         image.array,
         image.geometry.spacing_mm,
@@ -101,24 +127,30 @@ def predict_image(
         previous=previous,
         device=model.device,
     )
-    logits = predict_preprocessed(model, case, progress=progress)
-    return Prediction(
-        case_id=case_id,
-        indices=restore_labels(logits, case.restoration),
-        probabilities=restore_probabilities(logits, case.restoration) if probabilities else None,
-    )
 
 
 @torch.inference_mode()
-def predict_preprocessed(model: Model, case: ReadyCase, *, progress: Progress = silent) -> Tensor:
-    """Logits (labels, z, y, x) float32 on the grid of a preprocessed case, averaged over the folds."""
+def predict_case(
+    model: Model,
+    case: ReadyCase,
+    *,
+    keep_probabilities: KeepProbabilities | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Label indices (z, y, x) of a preprocessed case on the grid of its image; uint8, or int16 beyond 256 labels."""
+    slabs = logit_slabs(model, case, progress=progress)
+    return restore_labels(slabs, case.restoration, keep_probabilities=keep_probabilities)
+
+
+def logit_slabs(model: Model, case: ReadyCase, *, progress: Progress = silent) -> Iterator[Tensor]:
+    """Logits of a preprocessed case on its own grid, averaged over the folds: the slabs of ``predict_slabs``."""
     labels = model.plan.labels.count
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))  # a copy: a stored case is a read-only memory map
     if model.configuration.previous_stage is not None:
         if case.previous is None:
             raise ValueError(f"{model.configuration.name} needs the previous stage's prediction in each case")
-        image = stack_previous(image, torch.from_numpy(np.array(case.previous)), labels)
-    return predict_logits(
+        image = torch.cat([image, torch.from_numpy(np.array(case.previous, dtype=np.float32))[None]])
+    return predict_slabs(
         model.mean_logits,
         image,
         patch_size=model.configuration.patch_size,

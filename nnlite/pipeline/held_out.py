@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,11 +11,12 @@ from nnlite.data.dataset import Case
 from nnlite.data.image import read_label, write_mask
 from nnlite.data.progress import Progress, silent
 from nnlite.evaluation.scores import LabelScore, Scores, score_case
-from nnlite.inference.predict import predict_preprocessed
+from nnlite.inference.predict import predict_case
 from nnlite.pipeline.load_model import load
-from nnlite.preprocessing.preprocess import restore_labels
 from nnlite.preprocessing.store import StoredCase
 from nnlite.workspace import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 def score_held_out(
@@ -35,13 +37,14 @@ def score_held_out(
     rows: list[LabelScore] = []
     for done, case in enumerate(cases, start=1):
         assert case.label is not None, f"{case.id} is held out to be scored, so it has a label"
-        ready = stored[case.id]
-        indices = restore_labels(predict_preprocessed(model, ready), ready.restoration)
+        indices = predict_case(model, stored[case.id])
         truth = read_label(case.label)
         mask_path = run.validation / f"{case.id}{truth.stored.mask_suffix}"
         write_mask(mask_path, labels.to_values(indices), like=truth)
         rows += score_case(case.id, labels.to_indices(truth.array[0]), indices, labels, truth.geometry)
         progress("predict held-out cases", done, len(cases))
     scores = Scores(rows=tuple(rows))
+    for remark in scores.remarks():
+        log.warning(remark)
     scores.write(run.scores, run.summary)
     return scores

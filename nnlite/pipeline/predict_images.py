@@ -1,35 +1,50 @@
-"""Predict raw images with trained runs; the model is loaded once for all of them."""
+"""Predict raw images with trained runs; the model is loaded once for all of them.
+
+While the network is busy with a case, the one after it is read and preprocessed and the mask of the one before is
+written, in a thread each; no more than that is ever under way.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from nnlite.data.dataset import Case, default_name, find_dataset, find_images
-from nnlite.data.image import read_channels, write_image, write_mask
+from nnlite.data.image import Image, StoredGrid, read_channels, write_mask
+from nnlite.data.nifti import channels_written
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record
 from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError
 from nnlite.evaluation.scores import Summary
-from nnlite.inference.predict import Model, predict_image
+from nnlite.inference.predict import Model, predict_case, ready_case
 from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.pipeline.dataset_source import refuse_another_source
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.preprocessing.preprocess import PreprocessedCase
 from nnlite.workspace import RunFolder, Workspace, locate_run
 
-PROBABILITIES_SUFFIX = ".probabilities.nii.gz"  # one channel per label, readable by every viewer
+PROBABILITIES_SUFFIX = ".probabilities.nii"  # every viewer reads it, and without compression it can be written in parts
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictResult:
-    """The masks that were written, in the order of the cases, and how long each case took with reading and writing."""
+    """The masks that were written, in the order of the cases, and how long each case took.
+
+    A case takes as long as the network waits for it and is busy with it; reading and writing beside that cost nothing.
+    """
 
     masks: tuple[Path, ...]
     configuration: str
@@ -56,7 +71,7 @@ def predict(
     ``model`` is a dataset with trained runs, its folder in the workspace, or the folder of one run. Of a dataset, the
     configuration with the highest mean Dice over its held-out cases is used unless ``configuration`` names one, and all
     its trained folds are averaged unless ``folds`` names some. A mask has its image's geometry and format, and the
-    label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii.gz``, one channel per
+    label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one channel per
     label. Images that cannot be read are told of at the end, in one ``ImageError``, when all others are predicted.
     """
     if output.is_file():
@@ -66,15 +81,24 @@ def predict(
     network = _load(runs, device=target, mirroring=mirroring, step=step)
     cases = find_images(inputs, len(network.plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
-    masks, seconds, faults = [], [], []
-    for done, case in enumerate(cases, start=1):
-        started = time.perf_counter()
+    read = _overlapped(lambda case: _read(network, case, output, given), cases)
+    seconds: list[float] = []
+
+    def predicted() -> Iterator[_Predicted | ImageError]:
+        for done, coming in enumerate(read, start=1):
+            started = time.perf_counter()
+            outcome = _predict(network, coming, probabilities=probabilities)
+            if isinstance(outcome, _Predicted):
+                seconds.append(time.perf_counter() - started)
+            progress("predict", done, len(cases))
+            yield outcome
+
+    masks, faults = [], []
+    for case, written in zip(cases, _overlapped(_write, predicted()), strict=True):
         try:
-            masks.append(_predict_case(network, case, output, given, probabilities=probabilities))
-            seconds.append(time.perf_counter() - started)
+            masks.append(written.result())
         except ImageError as error:  # one broken scan must not cost the night that a thousand others take
             faults.append(f"{case.id}: {error}")
-        progress("predict", done, len(cases))
     if faults:
         headline = f"{len(faults)} of {len(cases)} cases could not be predicted, the others are in {output}:"
         raise ImageError("\n  ".join([headline, *faults]))
@@ -86,19 +110,71 @@ def predict(
     )
 
 
-def _predict_case(model: Model, case: Case, output: Path, given: set[Path], *, probabilities: bool) -> Path:
-    """Predict one case and write its mask, whose path is returned; files in ``given`` are not overwritten."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """A case that was read: preprocessed, or as an ``Image`` where another network has to see it first."""
+
+    case_id: str
+    mask: Path
+    grid: StoredGrid
+    content: PreprocessedCase | Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Predicted:
+    """A mask that only has to be written, with the values of the training labels."""
+
+    mask: Path
+    grid: StoredGrid
+    values: np.ndarray
+
+
+def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Iterator[Future[R]]:
+    """Do ``work`` on each item in a thread, at most one item ahead of the one that is asked for; in their order."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        before: Future[R] | None = None
+        for item in items:
+            coming = thread.submit(work, item)
+            del item
+            if before is not None:
+                yield before
+            before = coming
+        if before is not None:
+            yield before
+
+
+def _read(model: Model, case: Case, output: Path, given: set[Path]) -> _Job:
+    """Read a case, and preprocess it unless it is for a cascade; files in ``given`` are not to be overwritten."""
     image = read_channels(case.images)
-    mask_path = output / f"{case.id}{image.stored.mask_suffix}"
-    if mask_path.resolve() in given:
-        raise UsageError(f"the mask of {case.id} would overwrite its image {mask_path}; choose another folder with -o")
-    prediction = predict_image(model, case.id, image, probabilities=probabilities)
-    write_mask(mask_path, model.plan.labels.to_values(prediction.indices), like=image)
-    if prediction.probabilities is not None:
-        path = output / f"{case.id}{PROBABILITIES_SUFFIX}"
-        voxels = prediction.probabilities.astype(np.float32)  # no image format holds float16
-        write_image(path, voxels, image.geometry, planar=image.planar)
-    return mask_path
+    mask = output / f"{case.id}{image.stored.mask_suffix}"
+    if mask.resolve() in given:
+        raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
+    # from here on the grid is enough: the voxels of a large scan are let go
+    content = ready_case(model, case.id, image) if model.configuration.previous_stage is None else image
+    return _Job(case_id=case.id, mask=mask, grid=image.stored, content=content)
+
+
+def _predict(model: Model, coming: Future[_Job], *, probabilities: bool) -> _Predicted | ImageError:
+    """Predict a case as soon as it is read, and write its probabilities if asked for; an image's fault is returned."""
+    try:
+        job = coming.result()
+        case = job.content if isinstance(job.content, PreprocessedCase) else ready_case(model, job.case_id, job.content)
+    except ImageError as error:
+        return error
+    labels = model.plan.labels
+    path = job.mask.parent / f"{job.case_id}{PROBABILITIES_SUFFIX}"
+    background = [1.0, *[0.0] * (labels.count - 1)]
+    with channels_written(path, job.grid, background=background) if probabilities else nullcontext() as keep:
+        indices = predict_case(model, case, keep_probabilities=keep)
+    return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(indices))
+
+
+def _write(predicted: _Predicted | ImageError) -> Path:
+    """Write a mask and return its path; raises the fault of an image that could not be predicted."""
+    if isinstance(predicted, ImageError):
+        raise predicted
+    write_mask(predicted.mask, predicted.values, predicted.grid)
+    return predicted.mask
 
 
 def _runs(model: Path, work: Path, configuration: str | None, folds: Sequence[str]) -> tuple[RunFolder, ...]:

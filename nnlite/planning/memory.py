@@ -132,7 +132,8 @@ class _Sizes:
         self.topology, self.channels, self.labels, self.device = topology, channels, labels, device
         self.autocast = precision != "fp32"
         self.element = HALF if self.autocast else FLOAT
-        # For gradients of weights oneDNN transposes its copies in half precision, to multiply voxels in pairs.
+        # For gradients of weights oneDNN transposes its copies in half precision, a sample per thread: counted as if
+        # there were a thread per sample.
         self.copies = 2 if self.autocast and device == "cpu" else 1
         self.voxels, size = [], list(patch_size)
         for stride in topology.strides:
@@ -256,8 +257,8 @@ def _block(
     size = sizes.map(stage, outputs)
     yield _convolution(sizes, above, stage, inputs, outputs, weights, first=first)
     yield _norm(sizes, stage, outputs)
-    # The activation overwrites a view of what the normalisation returned: its backward copies the gradient three times.
-    yield _Operation(keeps=size, frees=size, passing_back=3 * size, alone=size)
+    # The activation overwrites what the normalisation returned.
+    yield _Operation(keeps=size, frees=size, passing_back=size, alone=size)
 
 
 def _residual_block(sizes: _Sizes, above: int, stage: int, inputs: int, outputs: int) -> Iterator[_Operation]:

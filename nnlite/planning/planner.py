@@ -248,7 +248,7 @@ def _configurations(
     return transpose, planned, missing
 
 
-def _low_resolution(full: _Resolution, fit: Fit, cases: int) -> _Resolution | str:
+def _low_resolution(full: _Resolution, fit: Callable[..., PatchFit], cases: int) -> _Resolution | str:
     """The resolution at which a patch sees enough of an image, or why there is none."""
     spacing, shape = full.spacing_mm, full.median_shape
     covered = math.prod(full.fitted.patch_size) / math.prod(shape)

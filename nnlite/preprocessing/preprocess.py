@@ -1,4 +1,4 @@
-"""Make one case ready for the network, and bring what the network says about it back to the image's own grid.
+"""Make one case ready for the network, and note down what ``restore`` needs for the way back.
 
 The order is nnU-Net's (Isensee et al., Nature Methods 18, 203-211, 2021): transpose, crop to the non-zero box,
 normalise, resample. Each step that has to be undone leaves its numbers in the ``Restoration``. Resampling runs on any
@@ -25,8 +25,6 @@ from nnlite.preprocessing.resample import (
     resample_labels,
     resampled_shape,
     separate_axis,
-    slabs,
-    winner,
 )
 
 T = TypeVar("T")
@@ -120,40 +118,6 @@ def preprocess(
     )
 
 
-def restore_labels(logits: Tensor, restoration: Restoration) -> np.ndarray:
-    """Label indices (z, y, x) on the image's own grid from ``logits`` (labels, z, y, x) on the network's.
-
-    Logits are interpolated linearly and the highest wins. A few slices are finished at a time, class by class against a
-    running maximum: beside the answer itself, memory depends neither on the size of the image nor on the number of
-    labels. Outside of the box that preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels.
-    """
-    _check_grid(logits, restoration)
-    indices = np.zeros(restoration.shape, dtype=np.uint8 if logits.shape[0] <= 256 else np.int16)
-    inside = restoration.inside(indices)
-    for slab in slabs(logits.shape[1:], inside.shape, separate_axis=restoration.separate_axis, device=logits.device):
-        scores = ((index, slab.resample(volume[slab.source])) for index, volume in enumerate(logits))
-        inside[slab.target] = winner(scores).cpu().numpy()
-    return indices
-
-
-def restore_probabilities(logits: Tensor, restoration: Restoration) -> np.ndarray:
-    """Probabilities (labels, z, y, x), float16, on the image's own grid from ``logits`` on the network's.
-
-    Softmax of the linearly interpolated logits; outside of the box that preprocessing cropped to, background is
-    certain. Beside the answer, memory holds a few slices.
-    """
-    _check_grid(logits, restoration)
-    probabilities = np.zeros((logits.shape[0], *restoration.shape), dtype=np.float16)
-    probabilities[0] = 1
-    inside = restoration.inside(probabilities)
-    for slab in slabs(
-        logits.shape[1:], inside.shape[1:], separate_axis=restoration.separate_axis, device=logits.device
-    ):
-        scores = torch.stack([slab.resample(volume[slab.source]) for volume in logits])
-        inside[:, slab.target] = torch.softmax(scores, dim=0).cpu().numpy()
-    return probabilities
-
-
 def _restoration(
     case_id: str, image: np.ndarray, spacing_mm: Sequence[float], plan: Plan, configuration: Configuration
 ) -> Restoration:
@@ -184,20 +148,12 @@ def _normalized(
 ) -> Tensor:
     use_mask = configuration.use_nonzero_mask
     mask = _tensor(restoration.inside(nonzero_mask(image)), device) if any(use_mask) else None
-    cropped = _tensor(restoration.inside(image), device, np.float32)
+    cropped = _tensor(restoration.inside(image), device)  # of the file's type: normalize makes float32 of it
     try:
         return normalize(cropped, configuration.normalization, plan.intensities, mask=mask, use_mask=use_mask)
     except ImageError as error:
         raise ImageError(f"{restoration.case_id}: {error}") from error
 
 
-def _tensor(array: np.ndarray, device: torch.device | str, dtype: type[np.generic] | None = None) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype)).to(device)
-
-
-def _check_grid(logits: Tensor, restoration: Restoration) -> None:
-    if tuple(logits.shape[1:]) != tuple(restoration.resampled_shape):
-        raise ValueError(
-            f"logits of {restoration.case_id} have shape {tuple(logits.shape[1:])}, "
-            f"its preprocessed image has {restoration.resampled_shape}"
-        )
+def _tensor(array: np.ndarray, device: torch.device | str) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -2,8 +2,10 @@
 
 Tensors in, tensors out: knows nothing of files or plans, and is useful outside nnlite. Resampling along an axis is a
 linear operator, cubic spline prefilter included, so it is built once as a matrix of (new, old) weights and applied as a
-matrix product, on whichever device the volume is. Same numbers as scikit-image's ``resize`` with ``mode="edge"`` and
-without anti-aliasing. Separate resampling of thick slices follows nnU-Net (Isensee et al., Nature Methods 18, 2021).
+matrix product, on whichever device the volume is. A new voxel depends on its neighbourhood alone, so the matrix is cut
+into blocks of rows, each with the few columns that matter to it. Same numbers as scikit-image's ``resize`` with
+``mode="edge"`` and without anti-aliasing. Separate resampling of thick slices follows nnU-Net (Isensee et al., Nature
+Methods 18, 203-211, 2021).
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import torch
 from torch import Tensor
 
 ANISOTROPY_RATIO = 3  # beyond this ratio of the largest to the smallest spacing, slices are resampled one by one
-SLAB_VOXELS = 2**22  # voxels resampled at once where classes compete: 16 MiB of float32, small beside any image
+SLAB_VOXELS = 2**20  # voxels resampled at once where classes compete: 4 MiB of float32 stay in a processor's cache
+GPU_SLAB_VOXELS = 2**24  # 64 MiB: a GPU wants large pieces of work, and has the bandwidth
+BLOCK_ROWS = 32  # new voxels per matrix product: few enough to skip most zeros, enough to keep a processor busy
+NEGLIGIBLE_WEIGHT = 1e-8  # far from a voxel the weights of a spline fall below what float32 resolves; they become 0
 CACHED_OPERATORS = 12  # cubic, linear and nearest weights of three axes, and a few to spare
 
 
@@ -68,7 +73,39 @@ def axis_operator(old: int, new: int, order: int) -> Tensor:
         raise ValueError(f"order {order} is not one of 0 (nearest), 1 (linear) and 3 (cubic)")
     # column i is the answer to a single 1 at voxel i
     columns = [zoom(unit, new / old, order=order, mode="nearest", grid_mode=True) for unit in np.eye(old)]
-    return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
+    weights = np.stack(columns, axis=1).astype(np.float32)
+    weights[np.abs(weights) < NEGLIGIBLE_WEIGHT] = 0
+    return torch.from_numpy(weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Neighbouring new voxels along an axis, the old ones they are made from, and the weights (rows, columns)."""
+
+    rows: slice
+    columns: slice
+    weights: Tensor
+
+
+Operator = tuple[Block, ...] | None
+"""How one axis is resampled; None leaves it alone."""
+
+
+@lru_cache(maxsize=CACHED_OPERATORS)
+def axis_blocks(old: int, new: int, order: int, device: torch.device) -> tuple[Block, ...]:
+    """``axis_operator`` without most of its zeros: blocks that together make all new voxels, on ``device``.
+
+    >>> [block.columns for block in axis_blocks(128, 64, 1, torch.device("cpu"))]
+    [slice(0, 64, None), slice(64, 128, None)]
+    """
+    weights = axis_operator(old, new, order)
+    height = BLOCK_ROWS if device.type == "cpu" else new
+    blocks = []
+    for first in range(0, new, height):
+        rows = slice(first, min(first + height, new))
+        columns = _used_columns(weights[rows])
+        blocks.append(Block(rows, columns, weights[rows, columns].to(device).contiguous()))
+    return tuple(blocks)
 
 
 def resample(
@@ -118,7 +155,7 @@ class Slab:
 
     target: slice
     source: slice
-    operators: tuple[Tensor | None, ...]
+    operators: tuple[Operator, ...]
 
     def resample(self, part: Tensor) -> Tensor:
         """The ``target`` slices (z, y, x) from the ``source`` slices of any one volume on the old grid."""
@@ -131,22 +168,27 @@ def slabs(
     *,
     separate_axis: int | None = None,
     device: torch.device | str = "cpu",
+    voxels: int | None = None,
 ) -> Iterator[Slab]:
-    """Cut the linear resampling from ``shape`` to ``new_shape`` (z, y, x) into slabs of about ``SLAB_VOXELS``.
+    """Cut the linear resampling from ``shape`` to ``new_shape`` (z, y, x) into slabs of about so many ``voxels``.
 
-    A slab of several volumes (one per class) can then be compared and dropped before the next is begun.
+    A slab of several volumes (one per class) can then be compared and dropped before the next is begun. ``voxels`` are
+    as many as suit the device; where they are given, slabs of one ``new_shape`` are cut alike on all devices.
     """
-    depth, *plane = _operators(shape, new_shape, 1, separate_axis, torch.device(device))
-    slices = max(1, SLAB_VOXELS // max(new_shape[1] * new_shape[2], shape[1] * shape[2]))
+    device = torch.device(device)
+    _, *plane = _operators(shape, new_shape, 1, separate_axis, device)
+    depth = None if shape[0] == new_shape[0] else axis_operator(shape[0], new_shape[0], 0 if separate_axis == 0 else 1)
+    voxels = voxels or (SLAB_VOXELS if device.type == "cpu" else GPU_SLAB_VOXELS)
+    slices = max(1, voxels // (new_shape[1] * new_shape[2]))
     for start in range(0, new_shape[0], slices):
         target = slice(start, min(start + slices, new_shape[0]))
         if depth is None:
             yield Slab(target=target, source=target, operators=(None, *plane))
             continue
-        rows = depth[target]
-        used = rows.any(dim=0).nonzero()
-        source = slice(int(used[0]), int(used[-1]) + 1)
-        yield Slab(target=target, source=source, operators=(rows[:, source], *plane))
+        source = _used_columns(depth[target])
+        rows = slice(0, target.stop - target.start)
+        block = Block(rows, slice(0, source.stop - source.start), depth[target, source].to(device).contiguous())
+        yield Slab(target=target, source=source, operators=((block,), *plane))
 
 
 def winner(scores: Iterable[tuple[int, Tensor]]) -> Tensor:
@@ -166,25 +208,31 @@ def winner(scores: Iterable[tuple[int, Tensor]]) -> Tensor:
     return winners
 
 
+def _used_columns(weights: Tensor) -> slice:
+    """From the first to the last column that is not all zeros."""
+    used = weights.any(dim=0).nonzero()
+    return slice(int(used[0]), int(used[-1]) + 1)
+
+
 def _operators(
     shape: Sequence[int], new_shape: Sequence[int], order: int, separate: int | None, device: torch.device
-) -> list[Tensor | None]:
+) -> list[Operator]:
     """One operator per axis, None where the size stays."""
     return [
-        None if old == new else axis_operator(old, new, 0 if axis == separate else order).to(device)
+        None if old == new else axis_blocks(old, new, 0 if axis == separate else order, device)
         for axis, (old, new) in enumerate(zip(shape, new_shape, strict=True))
     ]
 
 
-def _apply(volume: Tensor, operators: Sequence[Tensor | None]) -> Tensor:
+def _apply(volume: Tensor, operators: Sequence[Operator]) -> Tensor:
     """Apply an operator per axis of a (z, y, x) volume, those that shrink it most first: the others see less data."""
     changing = [(axis, operator) for axis, operator in enumerate(operators) if operator is not None]
-    for axis, operator in sorted(changing, key=lambda pair: pair[1].shape[0] / pair[1].shape[1]):
+    for axis, operator in sorted(changing, key=lambda pair: pair[1][-1].rows.stop / volume.shape[pair[0]]):
         volume = _along(axis, operator, volume)
     return volume
 
 
-def _clip(target: Tensor, volume: Tensor, operators: Sequence[Tensor | None], separate: int | None) -> None:
+def _clip(target: Tensor, volume: Tensor, operators: Sequence[Operator], separate: int | None) -> None:
     """Limit ``target`` in place to the range of ``volume``, or of the slice of it that each slice was made from."""
     plane = [axis for axis in range(3) if axis != separate]
     nearest = [operator if axis == separate else None for axis, operator in enumerate(operators)]
@@ -192,9 +240,17 @@ def _clip(target: Tensor, volume: Tensor, operators: Sequence[Tensor | None], se
     torch.clamp(target, lowest, highest, out=target)
 
 
-def _along(axis: int, operator: Tensor, volume: Tensor) -> Tensor:
-    if axis == 0:
-        return (operator @ volume.flatten(1)).unflatten(1, volume.shape[1:])
-    if axis == 1:
-        return torch.bmm(operator.expand(volume.shape[0], -1, -1), volume)
-    return volume @ operator.T
+def _along(axis: int, blocks: Sequence[Block], volume: Tensor) -> Tensor:
+    shape = list(volume.shape)
+    shape[axis] = blocks[-1].rows.stop
+    result = torch.empty(shape, dtype=volume.dtype, device=volume.device)
+    for block in blocks:
+        if axis == 0:
+            torch.mm(block.weights, volume[block.columns].flatten(1), out=result[block.rows].flatten(1))
+        elif axis == 1:
+            weights = block.weights.expand(shape[0], -1, -1)
+            torch.bmm(weights, volume[:, block.columns], out=result[:, block.rows])
+        else:
+            lines = volume.flatten(0, 1)
+            torch.mm(lines[:, block.columns], block.weights.T, out=result.flatten(0, 1)[:, block.rows])
+    return result

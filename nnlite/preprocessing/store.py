@@ -9,7 +9,6 @@ one's.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +19,12 @@ from nnlite.data.records import read_record, record, to_json, write_record, writ
 from nnlite.errors import WorkspaceError
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.locations import Locations, locate
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 
-LOCATIONS_PER_LABEL = 10_000  # enough places to centre patches on, a fraction of a second to draw and to read
-PREPROCESSING_VERSION = 1  # raised whenever the same plan begins to give other voxels
+PREPROCESSING_VERSION = 2  # raised whenever the same plan begins to give other voxels or other files
 FINISHED = ".case.json"
-ARRAYS = ("image", "label", "previous", "locations")
+ARRAYS = ("image", "label", "previous", "locations", "location_ends")
 
 
 @record
@@ -90,16 +89,19 @@ class StoredCase:
         return self._mapped_if_there("previous")
 
     @property
-    def locations(self) -> dict[int, np.ndarray]:
-        """Voxels (n, 3) of each foreground label that the case has: at most ``LOCATIONS_PER_LABEL``, at random."""
-        table = self._mapped_if_there("locations")
-        if table is None:
-            return {}
-        labels, starts = np.unique(table[:, 0], return_index=True)
-        ends = [*starts[1:], len(table)]
-        return {
-            int(label): table[start:end, 1:] for label, start, end in zip(labels, starts, ends, strict=bool(len(table)))
-        }
+    def locations(self) -> Locations | None:
+        """Voxels to centre patches on, or None where the case has no label map."""
+        label = self.label
+        if label is None:
+            return None
+        voxels, ends = (_mapped(self._path(name)) for name in ("locations", "location_ends"))
+        return Locations(shape=label.shape, voxels=voxels, ends=ends)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the arrays of the case take on disk, and in memory."""
+        paths = map(self._path, ARRAYS)
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     @property
     def restoration(self) -> Restoration:
@@ -159,8 +161,9 @@ class CaseStore:
         """Store a case in place of an earlier one of its id. A full disk is a ``WorkspaceError``; other cases stay."""
         finished = self.folder / f"{case.case_id}{FINISHED}"
         finished.unlink(missing_ok=True)
-        locations = None if case.label is None else _locations(case.label, case.case_id)
-        for name, array in zip(ARRAYS, (case.image, case.label, case.previous, locations), strict=True):
+        located = None if case.label is None else locate(case.label, case.case_id)
+        tables = (None, None) if located is None else (located.voxels, located.ends)
+        for name, array in zip(ARRAYS, (case.image, case.label, case.previous, *tables), strict=True):
             path = self.folder / f"{case.case_id}.{name}.npy"
             if array is None:
                 path.unlink(missing_ok=True)
@@ -173,20 +176,6 @@ class CaseStore:
         if not self.has(case_id):
             raise WorkspaceError(f"{self.folder} has no preprocessed case {case_id}; run nnlite preprocess")
         return StoredCase(folder=self.folder, case_id=case_id)
-
-
-def _locations(label: np.ndarray, case_id: str) -> np.ndarray:
-    """Rows of (label, z, y, x), int32, sorted by label; the same for the same case id."""
-    rng = np.random.default_rng(zlib.crc32(case_id.encode()))
-    foreground = np.flatnonzero(label)
-    values = label.reshape(-1)[foreground]
-    parts = []
-    for index in np.unique(values):
-        voxels = foreground[values == index]
-        if len(voxels) > LOCATIONS_PER_LABEL:
-            voxels = np.sort(rng.choice(voxels, LOCATIONS_PER_LABEL, replace=False))
-        parts.append(np.stack([np.full_like(voxels, index), *np.unravel_index(voxels, label.shape)], axis=1))
-    return np.concatenate(parts or [np.empty((0, 4))]).astype(np.int32)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

@@ -1,4 +1,8 @@
-"""Batches for an epoch: drawn, put together and augmented in a thread, each epoch's a function of seed and epoch."""
+"""Batches for an epoch: drawn, put together and augmented in threads, ahead of the step.
+
+Each batch is a function of seed, epoch and its number in the epoch alone: how many threads there are
+and which of them is faster does not matter.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,24 @@ import torch
 
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.open_cases import fit_in_memory
 from nnlite.preprocessing.store import StoredCase
-from nnlite.training.augment import Augmentation, Batch, assemble
+from nnlite.training.assemble import Batch, assemble
+from nnlite.training.augment import augment
 from nnlite.training.augment_cascade import disturb_previous
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
 
 # every kind of random numbers is a stream of its own, so that the place of a patch tells nothing of its augmentation
 TRAINING_PATCHES, VALIDATION_PATCHES, AUGMENTATION, DISTURBANCE = range(4)
+THREADS = 2  # one may wait for the disk or for a user's transform while the other computes
 
 
 class BatchSource:
     """Training batches with all augmentation, validation batches without; both on the training device.
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
+    ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
     """
 
     def __init__(
@@ -35,47 +43,51 @@ class BatchSource:
         seed: int,
         device: torch.device,
         transforms: Sequence[Callable[..., dict]] = (),
+        threads: int = THREADS,
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
-        self.labels, self.seed, self.device = plan.labels.count, seed, device
         self.training_cases, self.validation_cases = training_cases, validation_cases
-        self.transforms = transforms
+        self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
+        in_memory = fit_in_memory(training_cases, validation_cases)
+        size, batch = self.patch_size, self.batch_size
+        self.training = PatchLoader(
+            training_cases,
+            patch_size=size,
+            batch_size=batch,
+            posed=True,
+            mirror_axes=range(len(size)),
+            transforms=transforms,
+            in_memory=in_memory,
+        )
+        self.validation = PatchLoader(
+            validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
+        )
 
     def training_batches(self, epoch: int, count: int) -> Generator[Batch, None, None]:
         """``count`` augmented batches of an epoch."""
-        loader = PatchLoader(
-            self.training_cases,
-            patch_size=self.patch_size,
-            batch_size=self.batch_size,
-            posed=True,
-            transforms=self.transforms,
-        )
-        loader.reseed(self.seed, TRAINING_PATCHES, epoch)
-        augmentation = Augmentation(mirror_axes=range(len(self.patch_size)), device=self.device)
-        augmentation.reseed(self.seed, AUGMENTATION, epoch)
-        rng = np.random.default_rng((self.seed, DISTURBANCE, epoch))
 
-        def make() -> Batch:
-            batch = augmentation(assemble(next(loader), self.patch_size, self.device))
+        def make(number: int) -> Batch:
+            patches = self.training.draw(self._rng(TRAINING_PATCHES, epoch, number))
+            batch = assemble(patches, self.patch_size, self.device)
+            images = augment(batch.images, self._rng(AUGMENTATION, epoch, number))
             if batch.previous is None:
-                return batch
-            return self._with_previous(batch, disturb_previous(batch.previous, rng))
+                return Batch(images=images, labels=batch.labels)
+            previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number))
+            return Batch(images=stack_previous(images, previous, self.labels), labels=batch.labels)
 
-        return prefetch(make, count)
+        return prefetch(make, count, threads=self.threads)
 
     def validation_batches(self, epoch: int, count: int) -> Generator[Batch, None, None]:
         """``count`` batches of the validation cases as they are; none where there are no such cases."""
-        if not self.validation_cases:
-            return
-        loader = PatchLoader(self.validation_cases, patch_size=self.patch_size, batch_size=self.batch_size, posed=False)
-        loader.reseed(self.seed, VALIDATION_PATCHES, epoch)
 
-        def make() -> Batch:
-            batch = assemble(next(loader), self.patch_size, self.device)
-            return batch if batch.previous is None else self._with_previous(batch, batch.previous)
+        def make(number: int) -> Batch:
+            patches = self.validation.draw(self._rng(VALIDATION_PATCHES, epoch, number))
+            batch = assemble(patches, self.patch_size, self.device)
+            if batch.previous is None:
+                return batch
+            return Batch(images=stack_previous(batch.images, batch.previous, self.labels), labels=batch.labels)
 
-        yield from prefetch(make, count)
+        return prefetch(make, count if self.validation_cases else 0, threads=self.threads)
 
-    def _with_previous(self, batch: Batch, previous: torch.Tensor) -> Batch:
-        """Join a cascade's low-resolution labels to the image channels."""
-        return Batch(images=stack_previous(batch.images, previous, self.labels), labels=batch.labels)
+    def _rng(self, stream: int, epoch: int, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, stream, epoch, number))

@@ -42,6 +42,7 @@ class TrainConfig:
     gradient_norm: float = 12.0  # gradients are clipped to this norm
     precision: Precision = "fp32"
     seed: int = 0
+    compile: Literal["off", "auto"] = "off"  # auto: torch.compile, where a test at the start shows that it pays
 
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations", "validation_iterations"):

@@ -21,10 +21,13 @@ def soft_dice_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tenso
     ``logits`` (batch, labels, *size), ``target`` (batch, *size) label indices. ``batch_dice`` sums intersections and
     volumes over the batch as if it were one volume; otherwise each sample counts for itself.
     """
-    probabilities = logits.softmax(dim=1)
+    return _dice_loss(logits.softmax(dim=1), target, batch_dice=batch_dice)
+
+
+def _dice_loss(probabilities: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
     wanted = torch.zeros_like(probabilities).scatter_(1, target[:, None], 1)
     probabilities, wanted = probabilities[:, 1:], wanted[:, 1:]
-    axes = tuple(range(2, logits.ndim))
+    axes = tuple(range(2, probabilities.ndim))
     if batch_dice:
         axes = (0, *axes)
     intersection = (probabilities * wanted).sum(axes)
@@ -34,8 +37,8 @@ def soft_dice_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tenso
 
 def segmentation_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
     """Cross-entropy plus soft Dice loss of one level, computed in float32 whatever the network's precision."""
-    logits = logits.float()
-    return functional.cross_entropy(logits, target) + soft_dice_loss(logits, target, batch_dice=batch_dice)
+    logarithms = logits.float().log_softmax(dim=1)  # of the probabilities, for both terms
+    return functional.nll_loss(logarithms, target) + _dice_loss(logarithms.exp(), target, batch_dice=batch_dice)
 
 
 def level_weights(levels: int) -> list[float]:

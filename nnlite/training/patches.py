@@ -1,8 +1,8 @@
-"""Which voxels make a batch: draw a case, a place and a pose, and read only what that patch needs.
+"""Which voxels make a batch: draw a case, a place, a pose and flips, and read only what that patch needs.
 
-The pose (rotation, scaling) is drawn before anything is read, so that the two thirds of all samples that keep their
-pose cost one patch of reading, and the others the box that their turned patch covers. Resampling the turned ones is
-left to ``augment.py`` on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 18, 2021).
+Pose (rotation, scaling) and flips are drawn before anything is read, so that the two thirds of all samples that keep
+their pose cost one patch of reading, and the others the box that their turned patch covers. Turning and flipping is
+left to ``assemble.py``, on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 2021).
 
 The loader is a batchgenerators data loader: transforms of a user's own, written for batchgenerators, are run on every
 patch through its ``Compose`` before it goes to the device.
@@ -11,6 +11,7 @@ patch through its ``Compose`` before it goes to the device.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.transforms.abstract_transforms import Compose
 
 from nnlite.errors import UsageError
+from nnlite.preprocessing.open_cases import OpenCases
 from nnlite.preprocessing.store import StoredCase
 
 RANDOM_SHARE = 0.67  # of each batch lies anywhere; the rest on a labelled voxel, so that rare labels are seen at all
@@ -31,6 +33,9 @@ ROTATION_2D_DEG = 180.0
 ROTATION_2D_ELONGATED_DEG = 15.0
 ELONGATED_RATIO = 1.5  # a 2D patch longer than this would be turned out of the image
 ANISOTROPY_RATIO = 3.0  # a patch flatter than this is turned in-plane only
+MIRROR_PROBABILITY = 0.5
+
+BATCHGENERATORS = threading.Lock()  # its transforms draw from numpy's global random numbers: one thread at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +43,10 @@ class Patch:
     """One sample as it was read.
 
     ``image`` (channels, *region) float32, ``label`` (*region) label indices, ``previous`` the same for the input of a
-    cascade. ``pose`` is None where the region is the patch itself; otherwise it maps voxel offsets from the centre of
-    the patch to offsets from the centre of the region: an (ndim, ndim) matrix, axes ordered like the array.
+    cascade; they may be views of a case's own arrays, so nothing is written to them. ``pose`` is None where the region
+    is the patch itself; otherwise it maps voxel offsets from the centre of the patch to offsets from the centre of the
+    region: an (ndim, ndim) matrix, axes ordered like the array. ``flips`` are the spatial axes along which the patch
+    is still to be mirrored.
     """
 
     case_id: str
@@ -47,6 +54,7 @@ class Patch:
     label: np.ndarray
     previous: np.ndarray | None = None
     pose: np.ndarray | None = None
+    flips: tuple[int, ...] = ()
 
 
 def draw_pose(rng: np.random.Generator, patch_size: Sequence[int]) -> np.ndarray | None:
@@ -106,12 +114,15 @@ def region_size(patch_size: Sequence[int], pose: np.ndarray | None) -> tuple[int
 
 
 def read_region(volume: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
-    """Copy a box of the trailing axes of ``volume``; what lies outside the volume is 0.
+    """A box of the trailing axes of ``volume``: a view where it lies inside, else a copy with 0 for what is outside.
 
     >>> read_region(np.arange(1, 5), (-1,), (3,))
     array([0, 1, 2])
     """
     leading = volume.ndim - len(size)
+    box = tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))
+    if all(b.start >= 0 and b.stop <= n for b, n in zip(box, volume.shape[leading:], strict=True)):
+        return volume[(slice(None),) * leading + box]
     region = np.zeros(volume.shape[:leading] + tuple(size), dtype=volume.dtype)
     source, target = [slice(None)] * leading, [slice(None)] * leading
     for first, length, available in zip(start, size, volume.shape[leading:], strict=True):
@@ -125,7 +136,7 @@ def read_region(volume: np.ndarray, start: Sequence[int], size: Sequence[int]) -
 
 
 def draw_start(
-    rng: np.random.Generator, shape: Sequence[int], patch_size: Sequence[int], centre: Sequence[int] | np.ndarray | None
+    rng: np.random.Generator, shape: Sequence[int], patch_size: Sequence[int], centre: Sequence[int] | None
 ) -> tuple[int, ...]:
     """First voxel of a patch: around ``centre`` where one is given, else anywhere.
 
@@ -145,12 +156,14 @@ def draw_start(
 class PatchLoader(SlimDataLoaderBase):
     """An endless batchgenerators data loader over preprocessed cases; each batch is a list of ``Patch``.
 
-    ``posed`` draws rotations and scalings; without it every patch is read as it is (validation). A run of batches is a
-    function of ``reseed`` alone, so that training can resume at any epoch with the batches it would have seen.
+    ``posed`` draws rotations and scalings, and flips along each of ``mirror_axes``; without these every patch is as it
+    lies in its case (validation). ``draw`` makes a batch a function of the random numbers it is given, whatever was
+    drawn before, so that several threads may draw at a time. ``reseed`` does the same for the run of batches that
+    ``next`` gives. ``in_memory`` keeps all cases in memory.
 
     ``transforms`` are batchgenerators transforms (or callables like them) that keep the size of what they are given:
     ``data`` (1, channels, *region) and ``seg`` (1, maps, *region), the maps being the label and, in a cascade, the
-    low-resolution prediction.
+    low-resolution prediction. They see patches before their flips and their pose, one patch at a time.
     """
 
     def __init__(
@@ -160,12 +173,15 @@ class PatchLoader(SlimDataLoaderBase):
         patch_size: Sequence[int],
         batch_size: int,
         posed: bool,
+        mirror_axes: Sequence[int] = (),
         transforms: Sequence[Callable[..., dict]] = (),
+        in_memory: bool = False,
     ):
-        super().__init__(cases, batch_size)
+        super().__init__(OpenCases(cases, in_memory=in_memory), batch_size)
+        self.in_memory = in_memory
         self.case_ids = sorted(cases)
         self.patch_size = tuple(patch_size)
-        self.posed = posed
+        self.posed, self.mirror_axes = posed, tuple(mirror_axes)
         self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
@@ -175,18 +191,23 @@ class PatchLoader(SlimDataLoaderBase):
         self.rng = np.random.default_rng(seed)
 
     def generate_train_batch(self) -> list[Patch]:
-        """Draw one batch: random places first, places forced to hold foreground last."""
-        return [self._draw(forced=index >= self.forced_from) for index in range(self.batch_size)]
+        """The next batch, as batchgenerators asks for it."""
+        return self.draw(self.rng)
 
-    def _draw(self, forced: bool) -> Patch:
-        case_id = self.case_ids[self.rng.integers(len(self.case_ids))]
+    def draw(self, rng: np.random.Generator) -> list[Patch]:
+        """Draw one batch: random places first, places forced to hold foreground last."""
+        return [self._draw(rng, forced=index >= self.forced_from) for index in range(self.batch_size)]
+
+    def _draw(self, rng: np.random.Generator, *, forced: bool) -> Patch:
+        case_id = self.case_ids[rng.integers(len(self.case_ids))]
         case = self._data[case_id]
-        pose = draw_pose(self.rng, self.patch_size) if self.posed else None
-        centre = self._foreground_voxel(case) if forced else None
+        pose = draw_pose(rng, self.patch_size) if self.posed else None
+        flips = tuple(axis for axis in self.mirror_axes if rng.random() < MIRROR_PROBABILITY)
+        centre = case.locations.draw(rng) if forced and case.locations is not None else None
         image = case.image
         flat = len(self.patch_size) == 2  # slices of a volume: a patch one voxel deep whose first axis is dropped
         window = (1, *self.patch_size) if flat else self.patch_size
-        start = draw_start(self.rng, image.shape[1:], window, centre)
+        start = draw_start(rng, image.shape[1:], window, centre)
         size = region_size(self.patch_size, pose)
         if flat:
             size = (1, *size)
@@ -196,23 +217,18 @@ class PatchLoader(SlimDataLoaderBase):
         if flat:
             image, *maps = image[:, 0], *(volume[0] for volume in maps)
         if self.compose.transforms:
-            image, maps = self._transformed(image, maps)
+            image, maps = self._transformed(image, maps, seed=int(rng.integers(2**32)))
         label, previous = maps[0], maps[1] if len(maps) > 1 else None
-        return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose)
+        return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose, flips=flips)
 
-    def _foreground_voxel(self, case: StoredCase) -> np.ndarray | None:
-        """A random voxel of a random label of this case, or None where nothing is labelled."""
-        locations = list(case.locations.values())  # one entry per label that the case has
-        if not locations:
-            return None
-        voxels = locations[self.rng.integers(len(locations))]
-        return voxels[self.rng.integers(len(voxels))]
-
-    def _transformed(self, image: np.ndarray, maps: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def _transformed(
+        self, image: np.ndarray, maps: Sequence[np.ndarray], *, seed: int
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Run the user's own transforms on what was read."""
-        np.random.seed(self.rng.integers(2**32))  # batchgenerators draws from numpy's global random numbers
         seg = np.stack(maps)
-        changed = self.compose(data=image[None], seg=seg[None])
+        with BATCHGENERATORS:
+            np.random.seed(seed)
+            changed = self.compose(data=np.array(image[None]), seg=seg[None])  # transforms may write to what they get
         image_after, seg_after = (np.ascontiguousarray(changed[key][0]) for key in ("data", "seg"))
         if image_after.shape != image.shape or seg_after.shape != seg.shape:
             raise UsageError(

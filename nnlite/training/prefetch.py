@@ -1,52 +1,45 @@
-"""Prepare batches in a thread while the device trains on the one before."""
+"""Prepare batches in threads while the device trains on those before."""
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+import torch
 
 T = TypeVar("T")
 
+READY = 2  # results that wait beside those in the making: enough to bridge a slow one
 
-def prefetch(make: Callable[[], T], count: int, *, depth: int = 2) -> Generator[T, None, None]:
-    """Yield ``count`` results of ``make``, made one after the other in a thread that is at most ``depth`` ahead.
 
-    An error in ``make`` is raised here, as it was. Leaving early ends the thread.
+def prefetch(make: Callable[[int], T], count: int, *, threads: int = 1) -> Generator[T, None, None]:
+    """Yield ``make(0)``, ``make(1)``, ... up to ``count`` results, in this order, made ahead in ``threads`` threads.
 
-    >>> numbers = iter(range(5))
-    >>> list(prefetch(lambda: next(numbers), 3))
-    [0, 1, 2]
+    ``make`` is called in several threads at a time, and must give the same for the same number whatever came before.
+    At most ``threads + READY`` results are made ahead. An error in ``make`` is raised here, as it was. Leaving early
+    ends the threads.
+
+    >>> list(prefetch(lambda number: number**2, 4, threads=2))
+    [0, 1, 4, 9]
     """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        for _ in range(count):
-            if stop.is_set():
-                return
-            try:
-                item: tuple[T | None, BaseException | None] = (make(), None)
-            except BaseException as error:
-                item = (None, error)
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if item[1] is not None:
-                return
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
+    ahead = threads + READY
+    cores = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch", initializer=_one_core)
+    pending: deque[Future[T]] = deque()
     try:
-        for _ in range(count):
-            result, error = ready.get()
-            if error is not None:
-                raise error
-            yield result  # type: ignore[misc]
+        pending.extend(pool.submit(make, number) for number in range(min(ahead, count)))
+        for number in range(count):
+            result = pending.popleft().result()
+            if number + ahead < count:
+                pending.append(pool.submit(make, number + ahead))
+            yield result
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(cores)  # _one_core also decided for threads that begin later, whoever starts them
+
+
+def _one_core() -> None:
+    """Keep the tensor operations of this thread to one core: the others belong to the other threads and the step."""
+    torch.set_num_threads(1)

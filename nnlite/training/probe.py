@@ -30,7 +30,7 @@ from nnlite.planning.cost import input_channels
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 from nnlite.planning.spacing import voxels
-from nnlite.training.augment import Batch
+from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer
 

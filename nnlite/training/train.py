@@ -20,7 +20,7 @@ from nnlite.errors import CheckpointError, NnliteError
 from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import StoredCase
-from nnlite.training.batches import BatchSource
+from nnlite.training.batches import THREADS, BatchSource
 from nnlite.training.checkpoint import Checkpoint, ModelCard, load_state, save_model, save_state
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord, append_to_log, plot_course, read_log, truncate_log
@@ -75,6 +75,7 @@ def train(
     device: torch.device,
     resume: bool = False,
     transforms: Sequence[Callable[..., dict]] = (),
+    threads: int = THREADS,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
 ) -> Checkpoint:
     """Train until the schedule ends; the final model is returned, and lies at ``files.final``.
@@ -82,7 +83,7 @@ def train(
     Cases are preprocessed ones of ``configuration``. Without validation cases there is no pseudo Dice and no best
     model. ``on_epoch`` is called after each epoch, when everything of it is on disk. ``resume`` continues from
     ``files.last``. ``transforms`` are batchgenerators transforms of the caller's own that keep sizes; they are run on
-    every training patch before the augmentation.
+    every training patch before the augmentation. ``threads`` prepare batches; their number changes no result.
     """
     torch.manual_seed(config.seed)
     learner = _new_learner(plan, configuration, config, device)
@@ -96,8 +97,12 @@ def train(
         seed=config.seed,
         device=device,
         transforms=transforms,
+        threads=threads,
     )
     schedule = Schedule(config, elapsed_s=course.elapsed_s)
+    if config.compile == "auto":
+        (sample,) = batches.training_batches(course.epoch, 1)
+        learner.compile_if_faster(sample)
     title, plotted_s = f"{plan.dataset} {configuration.name} {fold}", -PLOT_EVERY_S
 
     def checkpoint() -> Checkpoint:

@@ -24,7 +24,7 @@ def quick_demo(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> FakeP
         return (trained(),)
 
     summary = SimpleNamespace(
-        cases=1, foreground=dict.fromkeys(("dice", "iou", "sensitivity", "precision"), 0.9), labels={}
+        cases=1, foreground=dict.fromkeys(("dice", "nsd", "hd95_mm", "sensitivity", "precision"), 0.9), labels={}
     )
     pipeline.answers |= {
         "plan": SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=()),

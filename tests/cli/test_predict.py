@@ -22,19 +22,19 @@ def test_evaluate_shows_a_row_per_label_and_a_dash_for_an_absent_one(pipeline: F
         return SimpleNamespace(mean=mean, median=mean)
 
     def label(mean: float | None) -> SimpleNamespace:
-        names = ("dice", "iou", "sensitivity", "precision", "truth_ml", "prediction_ml")
+        names = ("dice", "nsd", "hd95_mm", "sensitivity", "precision", "truth_ml", "volume_error_ml")
         return SimpleNamespace(cases=4, **dict.fromkeys(names, average(mean)))
 
-    foreground = {"dice": 0.5, "iou": 0.25, "sensitivity": 0.75, "precision": None}
+    foreground = {"dice": 0.5, "nsd": 0.25, "hd95_mm": 3.0, "sensitivity": 0.75, "precision": None}
     summary = SimpleNamespace(cases=4, foreground=foreground, labels={"liver": label(0.5), "lesion": label(None)})
     pipeline.answers["evaluate"] = SimpleNamespace(summary=lambda: summary, mean_dice=0.5)
-    shown = nn("evaluate", "truth", "prediction", "-o", "scores")
+    shown = nn("evaluate", "truth", "prediction", "-o", "scores", "--tolerance-mm", "1")
     assert pipeline.calls[0][1:] == (
         (Path("truth"), Path("prediction")),
-        {"output": Path("scores"), "progress": pipeline.calls[0][2]["progress"]},
+        {"output": Path("scores"), "tolerance_mm": 1.0, "progress": pipeline.calls[0][2]["progress"]},
     )
     rows = [line.split() for line in shown.stdout.splitlines()]
-    assert ["liver", "4", "0.500", "0.500", "0.500", "0.500", "0.500", "0.5", "0.5"] in rows
-    assert ["lesion", "4", "-", "-", "-", "-", "-", "-", "-"] in rows
-    assert ["mean", "of", "labels", "4", "0.500", "0.250", "0.750", "-"] in rows
+    assert ["liver", "4", "0.500", "0.500", "0.500", "0.5", "0.500", "0.500", "0.5", "0.5"] in rows
+    assert ["lesion", "4", *["-"] * 8] in rows
+    assert ["mean", "of", "labels", "4", "0.500", "0.250", "3.0", "0.750", "-"] in rows
     assert shown.stdout.endswith("mean Dice 0.500 over 4 cases -> scores\n")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nnlite.data.image import NO_DEPTH_MM, Geometry, write_image
+from nnlite.data.image import Geometry, write_image
 from nnlite.data.labels import Labels
 from nnlite.errors import DatasetError
-from nnlite.evaluation.scores import LabelScore, Scores, evaluate_folders, score_case
+from nnlite.evaluation.scores import MEASURES, LabelScore, Scores, evaluate_folders
 
 ORGANS = Labels(names=("background", "liver", "tumour"), values=(0, 1, 2))
 GRID = Geometry(shape=(1, 2, 4), spacing_mm=(5.0, 2.0, 2.0))  # a voxel is 20 cubic millimetres, 0.02 ml
@@ -31,36 +32,8 @@ def write(path: Path, mask: object, spacing_mm: tuple[float, float, float] = GRI
 
 def row(case: str, label: str, dice: float) -> LabelScore:
     voxels = 0 if math.isnan(dice) else 1
-    return LabelScore(
-        case=case,
-        label=label,
-        dice=dice,
-        iou=dice,
-        sensitivity=dice,
-        precision=dice,
-        truth_voxels=voxels,
-        prediction_voxels=voxels,
-        truth_ml=0.5,
-        prediction_ml=0.5,
-    )
-
-
-def test_a_case_is_scored_label_by_label() -> None:
-    liver, tumour = score_case("a", np.array(TRUTH), np.array(PREDICTION), ORGANS, GRID)
-    assert (liver.case, liver.label, tumour.label) == ("a", "liver", "tumour")
-    assert (liver.dice, liver.iou, liver.sensitivity, liver.precision) == pytest.approx((2 / 3, 1 / 2, 2 / 3, 2 / 3))
-    assert (tumour.dice, tumour.iou, tumour.sensitivity, tumour.precision) == pytest.approx((2 / 3, 1 / 2, 1 / 2, 1))
-    assert (liver.truth_voxels, liver.prediction_voxels) == (3, 3)
-    assert (tumour.truth_voxels, tumour.prediction_voxels) == (2, 1)
-    assert (tumour.truth_ml, tumour.prediction_ml) == pytest.approx((0.04, 0.02))
-
-
-def test_pictures_have_voxels_but_no_volume() -> None:
-    grid = Geometry(shape=(1, 2, 4), spacing_mm=(NO_DEPTH_MM, 1.0, 1.0))
-    liver, _ = score_case("a", np.array(TRUTH), np.array(PREDICTION), ORGANS, grid)
-    assert liver.truth_voxels == 3
-    assert math.isnan(liver.truth_ml)
-    assert math.isnan(liver.prediction_ml)
+    numbers = dict.fromkeys(MEASURES, dice) | {"truth_ml": 0.5, "prediction_ml": 0.5}
+    return LabelScore(case=case, label=label, truth_voxels=voxels, prediction_voxels=voxels, **numbers)
 
 
 def test_mean_dice_is_the_mean_over_labels_of_the_mean_over_cases_that_have_the_label() -> None:
@@ -78,6 +51,7 @@ def test_summary_gives_mean_and_median_of_each_label() -> None:
     assert summary.labels["x"].cases == 3
     assert (summary.labels["x"].dice.mean, summary.labels["x"].dice.median) == pytest.approx((0.5, 0.6))
     assert summary.foreground["iou"] == pytest.approx(0.5)
+    assert summary.labels["x"].hd95_mm.cases == 3
 
 
 def test_a_label_that_no_case_has_drops_out() -> None:
@@ -104,7 +78,9 @@ def test_files_hold_what_was_scored(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "new" / "scores.json").read_text(), parse_constant=pytest.fail)
     assert content["format_version"] == 1
     assert content["foreground"]["dice"] == pytest.approx(2 / 3)
-    assert content["labels"]["y"]["dice"] == {"mean": None, "median": None}
+    assert content["labels"]["y"]["dice"] == {"mean": None, "median": None, "cases": 0}
+    assert content["tolerance_mm"] == 2
+    assert content["foreground"].keys() == set(MEASURES) - {"truth_ml", "prediction_ml", "volume_error_ml"}
 
 
 def test_folders_are_scored_case_by_case_with_the_names_of_the_table(tmp_path: Path) -> None:
@@ -138,6 +114,59 @@ def test_without_a_table_the_values_found_anywhere_are_the_labels(tmp_path: Path
     ]
     assert [score.dice for score in scores.rows] == pytest.approx([math.nan, 2 / 3, 1, math.nan], nan_ok=True)
     assert math.isnan(scores.rows[1].truth_ml)
+
+
+def test_a_label_of_other_cases_only_scores_what_empty_masks_do(tmp_path: Path) -> None:
+    for case, value in (("a", 1), ("b", 2)):
+        write(tmp_path / "truth" / f"{case}.nii.gz", np.array(TRUTH) * value // 2)
+        write(tmp_path / "prediction" / f"{case}.nii.gz", np.array(TRUTH) * value // 2)
+    # a holds the values 0 and 1, b holds 0, 1 and 2
+    scores = evaluate_folders(tmp_path / "truth", tmp_path / "prediction")
+    absent = scores.rows[1]
+    assert (absent.case, absent.label, absent.truth_voxels) == ("a", "label 2", 0)
+    assert (absent.truth_ml, absent.volume_error_ml, absent.specificity) == (0, 0, 1)
+    assert np.isnan([absent.dice, absent.hd_mm, absent.nsd, absent.lesion_f1]).all()
+
+
+def test_the_tolerance_is_the_callers(tmp_path: Path) -> None:
+    write(tmp_path / "truth.nii.gz", [[[0, 1, 1, 1, 0]]])
+    write(tmp_path / "mine.nii.gz", [[[0, 0, 1, 1, 1]]])
+    wide, narrow = (
+        evaluate_folders(tmp_path / "truth.nii.gz", tmp_path / "mine.nii.gz", tolerance_mm=tolerance)
+        for tolerance in (2, 1.9)
+    )
+    assert wide.rows[0].nsd == 1  # one pixel of 2 mm off
+    assert narrow.rows[0].nsd < 1
+    assert narrow.summary().tolerance_mm == 1.9
+
+
+def count(label: str, truth: int, prediction: int) -> LabelScore:
+    return replace(row("a", label, 0.5), truth_voxels=truth, prediction_voxels=prediction)
+
+
+def test_labels_without_a_meaningful_mean_are_pointed_out() -> None:
+    rows = (count("fine", 3, 2), count("absent", 0, 0), count("missed", 4, 0), count("made up", 0, 5))
+    absent, missed, made_up = Scores(rows=rows).remarks()
+    assert absent.startswith("absent: in no truth and in no prediction")
+    assert missed.startswith("missed: in the truth of 1 case but in no prediction")
+    assert made_up.startswith("made up: in no truth but in the prediction of 1 case")
+
+
+def test_predictions_that_are_all_empty_score_zero_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for case in ("a", "b"):
+        write(tmp_path / "truth" / f"{case}.nii.gz", TRUTH)
+        write(tmp_path / "prediction" / f"{case}.nii.gz", np.zeros_like(TRUTH))
+    rare = Labels(names=(*ORGANS.names, "cyst"), values=(0, 1, 2, 3))
+    scores = evaluate_folders(tmp_path / "truth", tmp_path / "prediction", labels=rare)
+    assert scores.mean_dice == 0
+    summary = scores.summary()
+    assert summary.labels["liver"].hd95_mm.mean is None
+    assert summary.foreground["hd95_mm"] is None
+    assert summary.foreground["nsd"] == 0
+    told = [record.getMessage() for record in caplog.records]
+    assert [message.split(":")[0] for message in told] == ["liver", "tumour", "cyst"]
+    assert "in the truth of 2 cases but in no prediction; its Dice is 0" in told[0]
+    assert "counts in no mean" in told[2]
 
 
 def test_two_files_are_scored_as_one_case(tmp_path: Path) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
+from skimage.transform import resize
 from torch import Tensor, nn
 
 from nnlite.data.image import Geometry, Image, StoredGrid, read_image, read_label, write_image, write_mask
 from nnlite.data.labels import Labels
 from nnlite.errors import CheckpointError, ImageError
-from nnlite.inference.predict import Model, predict_image, predict_preprocessed
+from nnlite.inference.predict import Model, logit_slabs, predict_case, predict_image
+from nnlite.inference.sliding_window import window_starts
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
-from nnlite.preprocessing.preprocess import PreprocessedCase, preprocess
+from nnlite.preprocessing import resample as resampling
+from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration, preprocess
 
 CPU = torch.device("cpu")
 
@@ -141,7 +145,83 @@ def test_every_voxel_gets_its_own_answer_whatever_the_axis_order_of_the_plan(tra
     prediction = predict_image(model(transpose=transpose, spacing_mm=planned), "a", in_memory(array, spacing))
     assert np.array_equal(prediction.indices, array > 0.5)
     assert prediction.case_id == "a"
-    assert prediction.probabilities is None
+
+
+def reference_scores(model: Model, image: Image) -> np.ndarray:
+    """Logits (labels, z, y, x) on the image's box, by the book: whole volumes, window by window, doubles."""
+    configuration = model.configuration
+    case = preprocess("a", image.array, image.geometry.spacing_mm, model.plan, configuration)
+    window = (1,) * (3 - len(configuration.patch_size)) + configuration.patch_size
+    volume = case.image.astype(np.float64)
+    curves = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in window]
+    weight = curves[0][:, None, None] * curves[1][:, None] * curves[2]
+    total = np.zeros((model.plan.labels.count, *volume.shape[1:]))
+    weights = np.zeros(volume.shape[1:])
+    starts = [window_starts(n, w, model.step) for n, w in zip(volume.shape[1:], window, strict=True)]
+    for corner in product(*starts):
+        region = tuple(slice(start, start + n) for start, n in zip(corner, window, strict=True))
+        batch = torch.from_numpy(volume[(slice(None), *region)][None]).float()
+        if len(configuration.patch_size) == 2:
+            batch = batch[:, :, 0]
+        logits = torch.stack([network(batch) for network in model.networks]).double().mean(dim=0)[0].numpy()
+        total[(slice(None), *region)] += logits.reshape(-1, *window) * weight
+        weights[region] += weight
+    return restored_by_the_book(total / weights, case.restoration)
+
+
+def restored_by_the_book(logits: np.ndarray, restoration: Restoration) -> np.ndarray:
+    """Each label's logits interpolated by scikit-image, in the image's axis order; thick slices are taken apart."""
+    shape, apart = list(restoration.cropped_shape), restoration.separate_axis
+    if apart is not None:
+        old, new = logits.shape[apart + 1], shape[apart]
+        centres = (np.arange(new) + 0.5) * old / new - 0.5
+        nearest = map_coordinates(np.arange(old), [centres], order=0, mode="nearest")
+        logits = logits.take(nearest, axis=apart + 1)
+    scores = [resize(label, shape, order=1, mode="edge", anti_aliasing=False, clip=False) for label in logits]
+    return np.stack(scores).transpose(0, *(axis + 1 for axis in np.argsort(restoration.transpose)))
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 2, 0)])
+@pytest.mark.parametrize(
+    ("spacing_mm", "patch_size", "folds"),
+    [
+        ((2.0, 1.0, 1.0), (8, 8, 8), 1),  # the image's own grid
+        ((1.3, 1.6, 0.8), (8, 6, 10), 2),  # finer and coarser
+        ((3.1, 0.7, 1.2), (4, 12, 8), 1),
+        ((5.0, 1.2, 0.7), (4, 8, 8), 1),  # thick slices, which are taken one by one
+        ((1.3, 0.8), (8, 8), 2),  # 2D
+    ],
+)
+def test_slab_by_slab_gives_what_whole_volumes_give(
+    monkeypatch: pytest.MonkeyPatch,
+    transpose: tuple[int, int, int],
+    spacing_mm: tuple[float, ...],
+    patch_size: tuple[int, ...],
+    folds: int,
+) -> None:
+    monkeypatch.setattr(resampling, "SLAB_VOXELS", 1500)  # a few slices at a time
+    torch.manual_seed(3)
+    convolution = nn.Conv3d if len(patch_size) == 3 else nn.Conv2d
+    networks = [convolution(1, 5, 3, padding=1) for _ in range(folds)]
+    chosen = configuration(f"{len(patch_size)}d", spacing_mm=spacing_mm, patch_size=patch_size)
+    answering = Model(
+        plan=replace(
+            plan(chosen, transpose=transpose),
+            labels=Labels(names=("background", "a", "b", "c", "d"), values=(0, 1, 2, 3, 4)),
+        ),
+        configuration=chosen,
+        networks=tuple(networks),
+        device=CPU,
+    )
+    image = in_memory(noise(25, 30, 22))
+    with torch.inference_mode():
+        scores = reference_scores(answering, image)
+    best, second = np.sort(scores, axis=0)[[-1, -2]]
+    clear = best - second > 1e-4
+    predicted = predict_image(answering, "a", image).indices
+    assert clear.mean() > 0.99
+    assert len(np.unique(predicted)) > 2
+    assert np.array_equal(predicted[clear], scores.argmax(axis=0)[clear])
 
 
 def test_a_2d_configuration_predicts_a_volume_slice_by_slice() -> None:
@@ -193,7 +273,7 @@ def test_the_logits_of_the_folds_are_averaged() -> None:
     assert not predict_image(both, "a", in_memory(array)).indices.any()
     case = preprocess("a", array[None], (2.0, 1.0, 1.0), both.plan, both.configuration)
     expected = torch.tensor([0.0, -1.0]).view(2, 1, 1, 1).expand(2, 8, 8, 8)
-    torch.testing.assert_close(predict_preprocessed(both, case), expected)
+    torch.testing.assert_close(torch.cat(list(logit_slabs(both, case)), dim=1), expected)
 
 
 def test_networks_are_set_to_evaluation_mode() -> None:
@@ -213,14 +293,17 @@ def test_mirroring_and_step_reach_the_windows() -> None:
 
 def test_probabilities_add_up_to_one_and_agree_with_the_mask() -> None:
     array = noise(9, 10, 11)
-    array[np.abs(array - 0.5) < 0.01] = 0.6  # half precision cannot tell a voxel on the fence
-    prediction = predict_image(model(), "a", in_memory(array), probabilities=True)
-    assert prediction.probabilities is not None
-    assert prediction.probabilities.shape == (2, 9, 10, 11)
-    assert prediction.probabilities.astype(np.float32).sum(axis=0) == pytest.approx(1, abs=2e-3)
-    assert np.array_equal(prediction.probabilities.argmax(axis=0), prediction.indices)
+    array[np.abs(array - 0.5) < 0.01] = 0.6  # no voxel on the fence
+    probabilities = np.zeros((2, 9, 10, 11), dtype=np.float32)
+
+    def keep(region: tuple[slice, slice, slice], part: np.ndarray) -> None:
+        probabilities[(slice(None), *region)] = part
+
+    prediction = predict_image(model(), "a", in_memory(array), keep_probabilities=keep)
+    assert probabilities.sum(axis=0) == pytest.approx(1, abs=1e-6)
+    assert np.array_equal(probabilities.argmax(axis=0), prediction.indices)
     # logits -0.1 and 0.1 where the image is 0.6: 1 / (1 + exp(-0.2)) = 0.5498
-    assert prediction.probabilities[1][array == np.float32(0.6)] == pytest.approx(0.5498, abs=1e-3)
+    assert probabilities[1][array == np.float32(0.6)] == pytest.approx(0.5498, abs=1e-4)
 
 
 def cascade(second_stage: nn.Module) -> Model:
@@ -248,7 +331,7 @@ def test_a_cascade_refuses_cases_that_lack_the_previous_prediction() -> None:
     stages = cascade(Threshold(channel=1))
     case = preprocess("a", noise(1, 8, 8, 8), (2.0, 1.0, 1.0), stages.plan, stages.configuration)
     with pytest.raises(ValueError, match="3d-cascade needs the previous stage's prediction"):
-        predict_preprocessed(stages, case)
+        predict_case(stages, case)
 
 
 def test_a_case_that_cannot_be_written_to_is_predicted_without_a_murmur(recwarn: pytest.WarningsRecorder) -> None:
@@ -257,7 +340,7 @@ def test_a_case_that_cannot_be_written_to_is_predicted_without_a_murmur(recwarn:
     frozen = case.image.copy()
     frozen.flags.writeable = False
     stored: PreprocessedCase = replace(case, image=frozen)
-    assert torch.equal(predict_preprocessed(threshold, stored), predict_preprocessed(threshold, case))
+    assert np.array_equal(predict_case(threshold, stored), predict_case(threshold, case))
     assert not recwarn
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import conv3d
 
+from nnlite.inference import sliding_window
 from nnlite.inference.sliding_window import (
     blending_device,
     blending_weights,
     gaussian_weight,
     mirrored_mean,
     predict_logits,
+    predict_slabs,
     window_starts,
 )
 
@@ -212,6 +214,77 @@ def test_autocast_reaches_the_network() -> None:
         network, image(1, 4, 4, 4), patch_size=(4, 4, 4), labels=1, autocast_dtype=torch.bfloat16, device="cpu"
     )
     assert dtypes == [torch.bfloat16]
+
+
+def test_slices_are_handed_on_as_soon_as_no_window_touches_them_any_more() -> None:
+    seen = []
+
+    def network(batch: Tensor) -> Tensor:
+        seen.append(len(batch))
+        return batch
+
+    case = image(1, 20, 8, 8)
+    # windows at 0, 4, 8, 12 along z, one at each depth: slices 0 to 3 are finished when the first window is
+    slabs = predict_slabs(network, case, patch_size=(8, 8, 8), labels=1, device="cpu")
+    begin, depths = 0, []
+    for count, slab in enumerate(slabs, start=1):
+        torch.testing.assert_close(slab, case[:, begin : begin + slab.shape[1]])
+        begin += slab.shape[1]
+        depths.append(slab.shape[1])
+        assert sum(seen) == count
+    assert depths == [4, 4, 4, 8]
+
+
+@pytest.mark.parametrize("window_batch", [1, 2, 5])
+@pytest.mark.parametrize("step", [0.25, 0.5, 1.0])
+def test_a_band_moved_along_gives_what_all_windows_at_once_give(step: float, window_batch: int) -> None:
+    kernel, case = image(2, 1, 3, 3, 3), image(1, 21, 13, 10)
+
+    def network(batch: Tensor) -> Tensor:
+        return conv3d(batch, kernel, padding=1)
+
+    starts = [window_starts(n, w, step) for n, w in zip((21, 13, 10), (8, 8, 10), strict=True)]
+    total, weights = torch.zeros(2, 21, 13, 10), torch.zeros(21, 13, 10)
+    z, y, x = (gaussian_weight(n).float() for n in (8, 8, 10))
+    weight = z[:, None, None] * y[:, None] * x
+    for z0, y0, x0 in product(*starts):
+        region = (slice(z0, z0 + 8), slice(y0, y0 + 8), slice(x0, x0 + 10))
+        total[(slice(None), *region)] += weight * network(case[None, :, *region])[0]
+        weights[region] += weight
+    logits = predict_logits(
+        network, case, patch_size=(8, 8, 10), labels=2, step=step, window_batch=window_batch, device="cpu"
+    )
+    torch.testing.assert_close(logits, total / weights, atol=1e-4, rtol=0)
+
+
+def test_memory_does_not_grow_with_the_length_of_the_case() -> None:
+    views = predict_slabs(identity, image(1, 200, 8, 8), patch_size=(8, 8, 8), labels=1, device="cpu")
+    assert {view.untyped_storage().nbytes() for view in views} == {8 * 8 * 8 * 4}  # one window deep
+
+
+def test_a_batch_whose_answer_would_be_too_large_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sliding_window, "BATCH_LOGITS", 2 * 8 * 8 * 8)
+    seen = []
+    predict_logits(
+        lambda batch: seen.append(len(batch)) or batch,
+        image(1, 8, 8, 20),
+        patch_size=(8, 8, 8),
+        labels=1,
+        window_batch=4,
+        device="cpu",
+    )
+    assert seen == [2, 2]
+
+
+@pytest.mark.parametrize("part", [1, 50, 10**6])
+def test_flips_are_added_a_few_labels_at_a_time(monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    expected = mirrored_mean(lambda batch: batch * 2, image(2, 5, 3, 4, 5), (0, 2))
+    monkeypatch.setattr(sliding_window, "PART_LOGITS", part)
+    case = image(2, 5, 3, 4, 5)
+    given = case.clone()
+    torch.testing.assert_close(mirrored_mean(lambda batch: batch * 2, case, (0, 2)), expected)
+    torch.testing.assert_close(mirrored_mean(lambda batch: batch, case, (0, 2)), given)
+    assert torch.equal(case, given)  # a network that answers with its input does not see it changed
 
 
 def test_progress_counts_the_windows() -> None:

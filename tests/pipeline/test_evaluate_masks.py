@@ -32,3 +32,11 @@ def test_a_file_is_no_folder_for_scores(balls: Path):
     mask = balls / "labels" / "ball_0.nii.gz"
     with pytest.raises(UsageError, match="is a file; give the folder for the scores"):
         pipeline.evaluate(mask, mask, output=mask)
+
+
+def test_a_tolerance_that_is_no_length_is_refused(balls: Path):
+    mask = balls / "labels" / "ball_0.nii.gz"
+    assert pipeline.evaluate(mask, mask, tolerance_mm=0.5).tolerance_mm == 0.5
+    for tolerance_mm in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="makes no sense; give a positive number of millimetres"):
+            pipeline.evaluate(mask, mask, tolerance_mm=tolerance_mm)

@@ -15,6 +15,8 @@ from nnlite.data.image import read_image, read_label
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
+from nnlite.pipeline import predict_images
+from nnlite.pipeline.predict_images import _overlapped
 from nnlite.workspace import RunFolder, Workspace
 
 
@@ -70,13 +72,14 @@ def test_probabilities_lie_on_the_image_s_grid_and_the_mask_is_where_they_are_hi
     balls: Path, workspace: Workspace
 ):
     [mask_path] = predict(balls, balls, workspace, probabilities=True).masks
-    probabilities = read_image(mask_path.parent / "ball_0.probabilities.nii.gz")
+    probabilities = read_image(mask_path.parent / "ball_0.probabilities.nii")
     image, mask = read_image(balls / "images" / "ball_0.nii.gz"), read_label(mask_path)
     assert probabilities.geometry.differences(image.geometry) == []
+    assert probabilities.stored.geometry.differences(image.stored.geometry) == []
     assert probabilities.array.shape == (3, *image.geometry.shape)
-    np.testing.assert_allclose(probabilities.array.sum(axis=0), 1, atol=2e-3)  # rounded to float16
+    np.testing.assert_allclose(probabilities.array.sum(axis=0), 1, atol=1e-5)
     highest = np.take_along_axis(probabilities.array, np.searchsorted([0, 1, 7], mask.array), axis=0)
-    assert (highest >= probabilities.array.max(axis=0) - 1e-3).all()
+    assert (highest >= probabilities.array.max(axis=0) - 1e-5).all()
 
 
 @pytest.mark.parametrize(("dice", "chosen"), [(1.0, "2d"), (0.0, "3d"), (None, "3d")])
@@ -152,6 +155,32 @@ def test_a_broken_image_is_told_of_when_all_others_are_predicted(balls: Path, wo
     with pytest.raises(ImageError, match=r"1 of 5 cases could not be predicted.*\n  ball_0: .*ball_0\.nii\.gz"):
         pipeline.predict(balls, [images], tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
     assert sorted(mask.name for mask in (tmp_path / "out").iterdir()) == [f"ball_{n}.nii.gz" for n in (1, 2, 3, 4)]
+
+
+def test_of_the_cases_to_come_one_is_read_ahead_and_no_more():
+    begun: list[int] = []
+    for number, future in enumerate(_overlapped(lambda item: begun.append(item) or item, range(5))):
+        assert future.result() == number
+        assert len(begun) <= number + 2
+    assert begun == [0, 1, 2, 3, 4]
+
+
+def test_a_fault_of_the_network_stops_the_prediction_and_the_mask_before_it_is_written(
+    balls: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    predict_case, calls = predict_images.predict_case, []
+
+    def fails_the_second_time(*arguments: object, **options: object) -> np.ndarray:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError("no room for the logits")
+        return predict_case(*arguments, **options)
+
+    monkeypatch.setattr(predict_images, "predict_case", fails_the_second_time)
+    images = [balls / "images" / f"ball_{number}.nii.gz" for number in (0, 1, 2)]
+    with pytest.raises(MemoryError, match="no room for the logits"):
+        pipeline.predict(balls, images, tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
+    assert [mask.name for mask in (tmp_path / "out").iterdir()] == ["ball_0.nii.gz"]
 
 
 def test_an_image_is_never_overwritten_by_its_mask(balls: Path, workspace: Workspace, tmp_path: Path):

@@ -16,7 +16,8 @@ from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import plan_topology
 from nnlite.preprocessing import resample as resampling
-from nnlite.preprocessing.preprocess import Restoration, preprocess, restore_labels, restore_probabilities
+from nnlite.preprocessing.preprocess import Restoration, preprocess
+from nnlite.preprocessing.restore import restore_labels
 
 TRANSPOSES = list(itertools.permutations(range(3)))
 ISO = (1.0, 1.0, 1.0)
@@ -164,6 +165,15 @@ def test_an_image_of_zeros_goes_through_whole():
     assert not case.image.any()
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.uint32, np.float64])
+def test_voxels_of_every_type_give_the_same(kind):
+    image, _ = blob()
+    image = image.round()
+    expected = preprocess("blob", image, ISO, make_plan(), make_configuration((0.8, 1.0, 1.3))).image
+    case = preprocess("blob", image.astype(kind), ISO, make_plan(), make_configuration((0.8, 1.0, 1.3)))
+    np.testing.assert_array_equal(case.image, expected)
+
+
 def test_zscore_within_the_nonzero_mask_counts_enclosed_zeros_and_leaves_the_outside_at_zero():
     image = np.full((1, 7, 7, 7), 4.0, np.float32)
     image[0, 3, 3, 3] = 0  # enclosed: belongs to the mask
@@ -184,71 +194,6 @@ def test_the_image_given_is_not_changed():
     np.testing.assert_array_equal(image, before)
 
 
-def test_probabilities_are_a_softmax_inside_the_box_and_background_outside():
-    image, label = blob()
-    plan, configuration = make_plan((2, 0, 1)), make_configuration((0.8, 1.0, 1.3))
-    case = preprocess("blob", image, ISO, plan, configuration, label=label)
-    logits = torch.randn(3, *case.image.shape[1:], generator=torch.Generator().manual_seed(0))
-    probabilities = restore_probabilities(logits, case.restoration)
-    assert probabilities.shape == (3, *label.shape)
-    np.testing.assert_allclose(probabilities.sum(axis=0, dtype=np.float32), 1, atol=2e-3)
-    assert (probabilities[0][image[0] == 0] == 1).all()
-    first, second = np.sort(probabilities, axis=0)[[-1, -2]]
-    clear = first - second > 2e-3  # twice what float16 resolves near 1
-    restored = restore_labels(logits, case.restoration)
-    np.testing.assert_array_equal(probabilities.argmax(axis=0)[clear], restored[clear])
-
-
-def test_logits_in_half_precision_are_restored_in_single():
-    image, label = blob()
-    case = preprocess("blob", image, ISO, make_plan(), make_configuration((0.8, 1.0, 1.3)), label=label)
-    logits = logits_of(case.label, 3)
-    whole = restore_labels(logits, case.restoration)
-    np.testing.assert_array_equal(restore_labels(logits.half(), case.restoration), whole)
-
-
-def test_restoring_slab_by_slab_changes_nothing(monkeypatch):
-    image, label = blob()
-    case = preprocess("blob", image, ISO, make_plan((1, 2, 0)), make_configuration((0.8, 1.0, 1.3)), label=label)
-    logits = logits_of(case.label, 3) + torch.arange(3).view(3, 1, 1, 1) * 0.1  # no ties
-    whole = restore_labels(logits, case.restoration)
-    monkeypatch.setattr(resampling, "SLAB_VOXELS", 1)
-    np.testing.assert_array_equal(restore_labels(logits, case.restoration), whole)
-
-
-def test_restoring_leaves_the_logits_as_they_were():
-    image, label = blob()
-    case = preprocess("blob", image, ISO, make_plan(), make_configuration(ISO), label=label)
-    logits = logits_of(case.label, 3)
-    before = logits.clone()
-    restore_labels(logits, case.restoration)
-    restore_probabilities(logits, case.restoration)
-    assert torch.equal(logits, before)
-
-
-def test_more_than_256_labels_are_restored_as_int16():
-    restoration = Restoration(
-        case_id="many",
-        shape=(1, 1, 3),
-        box=((0, 1), (0, 1), (0, 3)),
-        transpose=(0, 1, 2),
-        cropped_shape=(1, 1, 3),
-        spacing_mm=ISO,
-        resampled_shape=(1, 1, 3),
-        resampled_spacing_mm=ISO,
-    )
-    restored = restore_labels(logits_of(np.array([[[0, 299, 256]]]), 300), restoration)
-    assert restored.dtype == np.int16
-    assert restored.tolist() == [[[0, 299, 256]]]
-
-
-def test_logits_of_another_grid_are_refused():
-    image, _ = blob()
-    case = preprocess("blob", image, ISO, make_plan(), make_configuration(ISO))
-    with pytest.raises(ValueError, match="logits of blob"):
-        restore_labels(torch.zeros(3, 4, 4, 4), case.restoration)
-
-
 def test_a_wrong_number_of_channels_is_told_with_those_of_the_plan():
     with pytest.raises(ImageError, match=r"extra: 2 instead of 1 channels \(channel 0\)"):
         preprocess("extra", np.ones((2, 4, 4, 4)), ISO, make_plan(), make_configuration(ISO))
@@ -267,13 +212,10 @@ def test_a_restoration_survives_the_disk():
 
 
 @pytest.mark.gpu
-def test_a_gpu_preprocesses_and_restores_alike():
+def test_a_gpu_preprocesses_alike():
     image, label = blob()
     plan, configuration = make_plan((2, 0, 1)), make_configuration((0.8, 1.0, 1.3))
     here, there = (
         preprocess("blob", image, ISO, plan, configuration, label=label, device=device) for device in ("cpu", "cuda")
     )
     np.testing.assert_allclose(there.image, here.image, atol=1e-4)
-    logits = logits_of(here.label, 3) + torch.arange(3).view(3, 1, 1, 1) * 0.1
-    same = restore_labels(logits.cuda(), there.restoration) == restore_labels(logits, here.restoration)
-    assert same.mean() > 0.999

@@ -12,6 +12,7 @@ from skimage.transform import resize
 
 from nnlite.preprocessing import resample as module
 from nnlite.preprocessing.resample import (
+    axis_blocks,
     axis_operator,
     resample,
     resample_labels,
@@ -27,6 +28,7 @@ SHAPES = [
     ((1, 5, 6), (4, 6, 6)),  # from a single slice
     ((7, 8, 2), (1, 3, 5)),  # to a single slice
     ((16, 16, 16), (32, 8, 24)),
+    ((5, 150, 70), (4, 100, 120)),  # several blocks of rows per axis
 ]
 
 
@@ -118,6 +120,17 @@ def test_a_constant_image_stays_constant(order):
 def test_halving_an_axis_linearly_averages_pairs():
     expected = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
     torch.testing.assert_close(axis_operator(4, 2, 1), expected)
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize(("old", "new"), [(300, 200), (200, 300), (40, 40), (100, 1), (1, 100)])
+def test_blocks_are_the_operator_without_most_of_its_zeros(old, new, order):
+    blocks = axis_blocks(old, new, order, torch.device("cpu"))
+    together = torch.zeros(new, old)
+    for block in blocks:
+        together[block.rows, block.columns] = block.weights
+    assert torch.equal(together, axis_operator(old, new, order))
+    assert sum(block.weights.numel() for block in blocks) <= max(0.4 * old * new, 40 * 40, old + new)
 
 
 def test_an_unknown_order_is_refused():

@@ -17,7 +17,7 @@ from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import plan_topology
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
-from nnlite.preprocessing.store import LOCATIONS_PER_LABEL, CaseStore, signature
+from nnlite.preprocessing.store import CaseStore, signature
 
 INTENSITIES = IntensityProperties(
     mean=0.0, median=0.0, std=1.0, min=0.0, max=1.0, percentile_00_5=0.0, percentile_99_5=1.0
@@ -117,37 +117,28 @@ def test_what_a_case_has_not_is_none(store):
     stored = store.open("a")
     assert stored.label is None
     assert stored.previous is None
-    assert stored.locations == {}
+    assert stored.locations is None
 
 
-def test_locations_are_all_voxels_of_each_foreground_label_where_these_are_few(store):
+def test_locations_come_back_mapped(store):
     case = make_case()
     store.write(case)
     locations = store.open("a").locations
-    assert list(locations) == [1, 2]
-    for label, voxels in locations.items():
-        np.testing.assert_array_equal(voxels, np.argwhere(case.label == label))
-
-
-def test_locations_of_a_large_label_are_distinct_voxels_drawn_by_the_case_id(store):
-    label = np.ones((30, 30, 30), np.uint8)
-    label[0, 0, 0] = 2
-    draws = []
-    for case_id in ("a", "a", "b"):
-        store.write(make_case(case_id, (30, 30, 30), label=label))
-        draws.append({index: np.array(voxels) for index, voxels in store.open(case_id).locations.items()})
-    assert draws[0][1].shape == (LOCATIONS_PER_LABEL, 3)
-    assert len(np.unique(draws[0][1], axis=0)) == LOCATIONS_PER_LABEL
-    assert draws[0][2].tolist() == [[0, 0, 0]]
-    np.testing.assert_array_equal(draws[0][1], draws[1][1])
-    assert (draws[0][1] != draws[2][1]).any()
-    # an even draw: the mean of 10,000 coordinates 0 .. 29 has a standard error of 8.66 / 100
-    np.testing.assert_allclose(draws[0][1].mean(axis=0), 14.5, atol=0.5)
+    assert isinstance(locations.voxels, np.memmap)
+    assert locations.labels == (1, 2)
+    for label in locations.labels:
+        np.testing.assert_array_equal(locations.of(label), np.argwhere(case.label == label))
 
 
 def test_a_case_without_foreground_has_no_locations(store):
     store.write(make_case(label=np.zeros((4, 5, 6), np.uint8)))
-    assert store.open("a").locations == {}
+    assert store.open("a").locations.labels == ()
+
+
+def test_the_size_of_a_case_is_that_of_its_arrays(store):
+    store.write(make_case())
+    arrays = 4 * 5 * 6 * (2 * 4 + 1)  # two channels of float32, one label map of uint8
+    assert arrays < store.open("a").size_bytes < arrays + 4 * 4 * 5 * 6 + 5 * 200
 
 
 def test_ids_are_the_finished_cases_in_order(store):
@@ -184,7 +175,7 @@ def test_a_truncated_array_is_told_with_its_file(store):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device on which every write is refused")
-@pytest.mark.parametrize("full_for", ["image", "label", "locations", "case"])
+@pytest.mark.parametrize("full_for", ["image", "label", "locations", "location_ends", "case"])
 def test_a_full_disk_is_told_and_the_cases_before_it_stay(store, monkeypatch, full_for):
     store.write(make_case("a"))
     make_temporary = tempfile.mkstemp

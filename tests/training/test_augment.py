@@ -1,4 +1,4 @@
-"""Turned patches equal the turned volume, and each transform keeps what it promises."""
+"""Each transform befalls as many samples as it should and keeps what it promises."""
 
 from __future__ import annotations
 
@@ -13,130 +13,15 @@ from scipy import ndimage
 from torch import Tensor
 
 from nnlite.training.augment import (
-    Augmentation,
-    Batch,
     add_noise,
-    assemble,
+    augment,
     blur,
     gamma,
     gaussian_blur,
     lower_resolution,
-    mirror,
     scale_brightness,
     scale_contrast,
 )
-from nnlite.training.patches import Patch, draw_pose, read_region, region_size
-
-CPU = torch.device("cpu")
-
-
-# poses
-
-
-def posed_patch(volume: np.ndarray, label: np.ndarray, centre: np.ndarray, size: tuple, pose: np.ndarray) -> Batch:
-    """Read the region of a patch around ``centre`` (in voxels, halves for even sizes) and pose it."""
-    region = region_size(size, pose)
-    start = tuple(int(c - (r - 1) / 2) for c, r in zip(centre, region, strict=True))
-    patch = Patch(
-        case_id="case",
-        image=read_region(volume[None], start, region),
-        label=read_region(label, start, region),
-        pose=pose,
-    )
-    return assemble([patch], size, CPU)
-
-
-def some_pose(size: tuple[int, ...], seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    while (pose := draw_pose(rng, size)) is None or np.count_nonzero(pose) == len(size) or np.linalg.det(pose) == 1:
-        pass
-    return pose
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    ("shape", "size"), [((50, 50), (16, 21)), ((40, 41, 42), (12, 9, 14)), ((20, 60, 60), (5, 16, 16))]
-)
-def test_a_posed_patch_equals_the_patch_of_the_turned_volume(shape: tuple, size: tuple, seed: int) -> None:
-    volume = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    centre = np.array([n // 2 + (s - 1) / 2 % 1 for n, s in zip(shape, size, strict=True)])
-    pose = some_pose(size, seed)
-    turned = ndimage.affine_transform(volume, pose, offset=centre - pose @ centre, order=1)
-    start = [int(c - (s - 1) / 2) for c, s in zip(centre, size, strict=True)]
-    batch = posed_patch(volume, np.zeros(shape, np.uint8), centre, size, pose)
-    assert batch.images.shape == (1, 1, *size)
-    assert np.abs(batch.images[0, 0].numpy() - read_region(turned, start, size)).max() < 1e-4
-
-
-def test_a_posed_patch_reads_an_analytic_volume_where_the_pose_points() -> None:
-    z, y, x = np.indices((40, 40, 40), dtype=np.float32)
-    volume = np.sin(z / 6) + np.cos(y / 5) - np.sin((x + z) / 7)
-    size, centre, pose = (9, 9, 9), np.array([20, 18, 21]), some_pose((9, 9, 9), 7)
-    offsets = np.moveaxis(np.indices(size) - 4, 0, -1)
-    z, y, x = np.moveaxis(centre + offsets @ pose.T, -1, 0)
-    wanted = np.sin(z / 6) + np.cos(y / 5) - np.sin((x + z) / 7)
-    got = posed_patch(volume, np.zeros(volume.shape, np.uint8), centre, size, pose).images[0, 0].numpy()
-    assert np.abs(got - wanted).max() < 0.02  # linear interpolation: second derivative / 8 per axis
-
-
-@pytest.mark.parametrize("size", [(16, 15), (8, 9, 10), (2, 8, 8)])
-def test_the_identity_pose_is_a_plain_read(size: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(0)
-    image, label = rng.normal(size=(2, *size)).astype(np.float32), rng.integers(0, 5, size).astype(np.uint8)
-    posed, plain = (
-        assemble([Patch(case_id="case", image=image, label=label, pose=pose)], size, CPU)
-        for pose in (np.eye(len(size)), None)
-    )
-    assert torch.allclose(posed.images, plain.images, atol=1e-5)
-    assert torch.equal(posed.labels, plain.labels)
-
-
-def test_a_flat_patch_keeps_its_slices() -> None:
-    volume = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], (20, 60, 60))
-    batch = posed_patch(
-        volume, volume.astype(np.uint8), np.array([10, 29.5, 29.5]), (5, 16, 16), some_pose((5, 16, 16), 1)
-    )
-    for depth in range(5):
-        assert torch.allclose(batch.images[0, 0, depth], torch.tensor(8.0 + depth), atol=1e-4)
-        assert (batch.labels[0, depth] == 8 + depth).all()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_labels_and_the_previous_stage_move_with_the_image(seed: int) -> None:
-    shape = (24, 24, 24)
-    mask = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2) > 0
-    pose = some_pose((10, 10, 10), seed)
-    region = region_size((10, 10, 10), pose)
-    cut = tuple(slice(0, size) for size in region)
-    patch = Patch(
-        case_id="case",
-        image=mask[cut][None].astype(np.float32),
-        label=(mask[cut] * 7).astype(np.uint8),
-        previous=(~mask[cut] * 3).astype(np.int16),
-        pose=pose,
-    )
-    batch = assemble([patch], (10, 10, 10), CPU)
-    clear = (batch.images[0, 0] - 0.5).abs() > 1e-3  # elsewhere either label may win
-    wanted = batch.images[0, 0] > 0.5
-    assert batch.previous is not None
-    assert wanted.any()
-    assert torch.equal(batch.labels[0][clear], (wanted * 7)[clear])
-    assert torch.equal(batch.previous[0][clear], (~wanted * 3)[clear])
-    assert batch.labels.dtype == batch.previous.dtype == torch.int64
-
-
-def test_patches_with_and_without_a_pose_make_one_batch() -> None:
-    image, label = np.ones((2, 8, 8), np.float32), np.ones((8, 8), np.uint8)
-    large = Patch(
-        case_id="a", image=np.ones((2, 12, 12), np.float32), label=np.ones((12, 12), np.uint8), pose=np.eye(2)
-    )
-    batch = assemble([large, Patch(case_id="b", image=image, label=label)], (8, 8), CPU)
-    assert batch.images.shape == (2, 2, 8, 8)
-    assert batch.labels.shape == (2, 8, 8)
-    assert batch.previous is None
-
-
-# intensities
 
 SAMPLES = 400
 
@@ -259,41 +144,23 @@ def test_a_constant_image_stays_as_it_is(transform: Callable) -> None:
     assert torch.allclose(transform(constant.clone(), rng()), constant, atol=1e-5)
 
 
-# mirroring and the whole
-
-
-def test_mirroring_flips_image_label_and_previous_alike_on_each_axis_half_of_the_time() -> None:
-    labels = torch.arange(24).view(2, 3, 4).repeat(600, 1, 1, 1)
-    batch = Batch(images=labels[:, None].float().clone(), labels=labels.clone(), previous=labels.clone())
-    after = mirror(batch, rng(), (0, 2))
-    assert after.previous is not None
-    assert torch.equal(after.images[:, 0].long(), after.labels)
-    assert torch.equal(after.previous, after.labels)
-    first = after.labels[:, 0, 0, 0]  # tells the flips: 0 none, 3 along x, 12 along z, 15 both
-    assert set(first.tolist()) == {0, 3, 12, 15}
-    assert_share(first % 12 == 3, 0.5)
-    assert_share(first >= 12, 0.5)
-
-
-def test_no_axes_no_mirroring() -> None:
-    labels = torch.arange(8).view(1, 2, 4).repeat(20, 1, 1)
-    after = mirror(Batch(images=labels[:, None].float(), labels=labels.clone()), rng(), ())
-    assert torch.equal(after.labels, labels)
-
-
 @pytest.mark.parametrize("size", [(12, 10), (6, 8, 10)])
-def test_augmentation_keeps_sizes_and_label_values_and_is_a_function_of_its_seed(size: tuple[int, ...]) -> None:
-    images, labels = torch.randn(16, 2, *size), torch.randint(0, 3, (16, *size))
-    augmentation = Augmentation(mirror_axes=range(len(size)), device=CPU)
+def test_augmentation_keeps_sizes_and_is_a_function_of_its_random_numbers(size: tuple[int, ...]) -> None:
+    images = torch.randn(16, 2, *size)
+    first, again, other = (augment(images.clone(), np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == images.shape
+    assert first.isfinite().all()
 
-    def augmented(*seed: int) -> Batch:
-        augmentation.reseed(*seed)
-        return augmentation(Batch(images=images.clone(), labels=labels.clone()))
 
-    first, again, other = augmented(5, 1), augmented(5, 1), augmented(5, 2)
-    assert torch.equal(first.images, again.images)
-    assert torch.equal(first.labels, again.labels)
-    assert not torch.equal(first.images, other.images)
-    assert first.images.shape == images.shape
-    assert first.images.isfinite().all()
-    assert torch.equal(first.labels.flatten(1).sort(1).values, labels.flatten(1).sort(1).values)
+def test_gamma_by_the_formula() -> None:
+    images = torch.randn(3, 2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    exponents = rng()
+    exponents.random(3)  # the draw of the samples comes first
+    got = gamma(images.clone(), rng(), probability=1, inverted=False)
+    for old, new, exponent in zip(images, got, exponents.uniform(0.7, 1.5, size=3), strict=True):
+        for channel, bent in zip(old.double(), new.double(), strict=True):
+            wanted = ((channel - channel.min()) / (channel.max() - channel.min())) ** exponent
+            wanted = (wanted - wanted.mean()) / wanted.std() * channel.std() + channel.mean()
+            assert torch.allclose(bent, wanted, atol=1e-5)

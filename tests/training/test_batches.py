@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tiny import plan, store_cases
 
 from nnlite.planning.configurations import ConfigurationName
 from nnlite.preprocessing.store import StoredCase
-from nnlite.training.augment import Batch
+from nnlite.training.assemble import Batch
 from nnlite.training.batches import BatchSource
 
 
@@ -22,10 +23,18 @@ def source(
     *,
     seed: int = 0,
     transforms: Sequence[Callable[..., dict]] = (),
+    threads: int = 2,
 ) -> BatchSource:
     made = plan(name)
     return BatchSource(
-        made, made.configuration(name), cases, cases, seed=seed, device=torch.device("cpu"), transforms=transforms
+        made,
+        made.configuration(name),
+        cases,
+        cases,
+        seed=seed,
+        device=torch.device("cpu"),
+        transforms=transforms,
+        threads=threads,
     )
 
 
@@ -55,6 +64,36 @@ def test_training_batches_are_a_function_of_seed_and_epoch(tmp_path: Path) -> No
     assert same(first, list(source(cases, seed=1).training_batches(5, 3)))
     assert not same(first, list(source(cases, seed=2).training_batches(5, 3)))
     assert not same(first, list(source(cases, seed=1).training_batches(6, 3)))
+
+
+@pytest.mark.parametrize("name", ["2d", "3d-cascade"])
+def test_batches_do_not_depend_on_the_number_of_threads(name: ConfigurationName, tmp_path: Path) -> None:
+    cases = store_cases(tmp_path, cascade=name == "3d-cascade")
+    transforms = (BrightnessTransform(mu=0, sigma=1),)  # draws from numpy's global random numbers
+    alone, together = (source(cases, name, transforms=transforms, threads=threads) for threads in (1, 4))
+    assert same(list(alone.training_batches(0, 12)), list(together.training_batches(0, 12)))
+    assert same(list(alone.validation_batches(0, 12)), list(together.validation_batches(0, 12)))
+
+
+def test_a_batch_is_the_same_however_many_follow(tmp_path: Path) -> None:
+    batches = source(store_cases(tmp_path))
+    assert same(list(batches.training_batches(0, 2)), list(batches.training_batches(0, 5))[:2])
+
+
+def test_no_two_batches_of_a_training_are_alike(tmp_path: Path) -> None:
+    batches = source(store_cases(tmp_path))
+    listed = [batch for epoch in range(2) for batch in batches.training_batches(epoch, 3)]
+    assert not any(same([a], [b]) for a, b in itertools.combinations(listed, 2))
+
+
+def test_batches_are_the_same_from_memory_and_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = store_cases(tmp_path)
+    held = source(cases)
+    assert held.training.in_memory
+    monkeypatch.setattr("nnlite.preprocessing.open_cases.MEMORY_SHARE", 0)
+    mapped = source(cases)
+    assert not mapped.training.in_memory
+    assert same(list(held.training_batches(0, 4)), list(mapped.training_batches(0, 4)))
 
 
 def test_validation_patches_are_voxels_of_the_cases_as_they_are(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
-from nnlite.training.augment import Batch
+from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer, overlap_counts, pseudo_dice
 from nnlite.training.loss import segmentation_loss
@@ -91,11 +92,59 @@ def test_a_restored_learner_goes_on_as_the_first_would_have(optimizer: str) -> N
         assert torch.equal(p, q)
 
 
+def test_trying_to_compile_changes_no_weight_and_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning, plain = learner(), learner()
+    before = copy.deepcopy(learning.network.state_dict())
+    tried: list[float] = []
+
+    def always(network: nn.Module, try_out: Callable[[nn.Module], float]) -> nn.Module:
+        tried.append(try_out(network))
+        return torch.compile(network, backend="eager")
+
+    monkeypatch.setattr("nnlite.training.learner.compiled_if_faster", always)
+    learning.compile_if_faster(batch())
+    assert all(torch.equal(before[name], value) for name, value in learning.network.state_dict().items())
+    assert all(p.grad is None for p in learning.network.parameters())
+    assert learning.state()["network"].keys() == plain.state()["network"].keys()  # no traces of the compiler
+    losses = [[one.step(batch(), 0.1).item() for _ in range(3)] for one in (learning, plain)]
+    assert losses[0] == pytest.approx(losses[1])
+    assert tried == pytest.approx(losses[0][:1])
+
+
 def test_the_optimiser_is_the_one_asked_for() -> None:
     sgd = build_optimizer(OneLevel(), TrainConfig(optimizer="sgd", momentum=0.8))
     assert isinstance(sgd, torch.optim.SGD)
     assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.8, True)
     assert isinstance(build_optimizer(OneLevel(), TrainConfig(optimizer="adamw")), torch.optim.AdamW)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_optimiser_follows_its_formula(optimizer: str) -> None:
+    """Against torch's own optimisers that go from tensor to tensor."""
+    config = TrainConfig(optimizer=optimizer, learning_rate=0.05, weight_decay=0.1)
+    ours, plain = (torch.nn.Linear(6, 5) for _ in range(2))
+    plain.load_state_dict(ours.state_dict())
+    settings = {"lr": 0.05, "weight_decay": 0.1, "foreach": False, "fused": False}
+    reference = (
+        torch.optim.SGD(plain.parameters(), momentum=0.99, nesterov=True, **settings)
+        if optimizer == "sgd"
+        else torch.optim.AdamW(plain.parameters(), **settings)
+    )
+    for network, stepper in ((ours, build_optimizer(ours, config)), (plain, reference)):
+        for number in range(5):
+            stepper.zero_grad()
+            (network(torch.full((2, 6), number / 5)) ** 2).sum().backward()
+            stepper.step()
+    for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+
+
+def test_overlaps_are_those_of_counting_voxel_by_voxel() -> None:
+    predicted, target = torch.randint(0, 5, (2, 2, 3, 4, 5)).unbind()
+    counts = overlap_counts(predicted, target, labels=6)
+    for label in range(6):
+        hits, said, wanted = (predicted == label) & (target == label), predicted == label, target == label
+        assert counts[:, label].tolist() == [int(mask.sum()) for mask in (hits, said, wanted)]
 
 
 def test_overlaps_are_counted_per_label() -> None:

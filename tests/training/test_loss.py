@@ -60,6 +60,22 @@ def test_a_label_that_is_nowhere_costs_nothing() -> None:
     assert soft_dice_loss(certain(target, 3), target, batch_dice=False).item() == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_value_and_gradient_are_those_of_the_formula(batch_dice: bool) -> None:
+    logits, target = torch.randn(2, 4, 5, 6, 7), torch.randint(0, 4, (2, 5, 6, 7))
+    ours, plain = (logits.double().clone().requires_grad_() for _ in range(2))
+    p = torch.exp(plain) / torch.exp(plain).sum(dim=1, keepdim=True)
+    t = torch.nn.functional.one_hot(target, 4).movedim(-1, 1).double()
+    axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
+    dice = (2 * (p * t).sum(axes) + 1e-5) / (p.sum(axes) + t.sum(axes) + 1e-5)
+    wanted = -(t * torch.log(p)).sum(dim=1).mean() + 1 - dice[..., 1:].mean()  # label 0 is the background
+    got = segmentation_loss(ours, target, batch_dice=batch_dice)
+    assert got.item() == pytest.approx(wanted.item(), abs=1e-5)  # ours is in float32
+    got.backward()
+    wanted.backward()
+    assert torch.allclose(ours.grad, plain.grad, atol=1e-6)
+
+
 def test_levels_are_halved_and_the_lowest_is_left_out() -> None:
     assert level_weights(3) == pytest.approx([2 / 3, 1 / 3, 0])
     assert level_weights(2) == [1, 0]

@@ -237,6 +237,31 @@ def test_batches_are_a_function_of_the_seed(tmp_path: Path) -> None:
     assert not same(runs[0][0], runs[2][0])
 
 
+def test_a_draw_is_a_function_of_its_random_numbers_whatever_came_before(tmp_path: Path) -> None:
+    one = loader(stored(tmp_path, blobs(20, 20, 20)), (8, 8, 8), posed=True)
+    first = one.draw(np.random.default_rng(3))
+    next(one)
+    assert same(first, one.draw(np.random.default_rng(3)))
+    assert not same(first, one.draw(np.random.default_rng(4)))
+
+
+def test_patches_are_flipped_along_each_axis_half_of_the_time(tmp_path: Path) -> None:
+    cases = stored(tmp_path, blobs(6, 6, 6))
+    batch = next(loader(cases, (4, 4, 4), batch_size=400, mirror_axes=(0, 2)))
+    for axis, probability in ((0, 0.5), (1, 0), (2, 0.5)):
+        share = sum(axis in patch.flips for patch in batch) / 400
+        assert share == pytest.approx(probability, abs=4 * 0.5 / math.sqrt(400) if probability else 0)
+    both = sum(patch.flips == (0, 2) for patch in batch) / 400
+    assert both == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 400))
+    assert not any(patch.flips for patch in next(loader(cases, (4, 4, 4))))
+
+
+def test_what_lies_inside_is_not_copied(tmp_path: Path) -> None:
+    volume = np.zeros((2, 8, 8, 8), np.float32)
+    assert np.shares_memory(read_region(volume, (0, 1, 4), (4, 4, 4)), volume)
+    assert not np.shares_memory(read_region(volume, (0, 1, 5), (4, 4, 4)), volume)
+
+
 # transforms of a user's own
 
 

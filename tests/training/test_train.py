@@ -55,7 +55,7 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 
 
 def prefetching() -> bool:
-    return any(thread.name == "prefetch" for thread in threading.enumerate())
+    return any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 class PowerCutError(Exception):
@@ -141,6 +141,28 @@ def test_the_seed_decides_the_result(tmp_path: Path) -> None:
     )
     assert equal(first, again)
     assert not equal(first, other)
+
+
+def test_the_number_of_loader_threads_does_not_change_the_result(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, iterations=4)
+    one, three = (run(tmp_path / str(threads), config, threads=threads) for threads in (1, 3))
+    assert equal(one, three)
+
+
+def test_trying_to_compile_leaves_no_trace_where_it_does_not_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = []
+
+    def never(network: torch.nn.Module, try_out: Callable[[torch.nn.Module], float]) -> torch.nn.Module:
+        losses.append(try_out(network))
+        return network
+
+    monkeypatch.setattr("nnlite.training.learner.compiled_if_faster", never)
+    config = replace(CONFIG, epochs=1)
+    plain, tried = run(tmp_path / "off", config), run(tmp_path / "auto", replace(config, compile="auto"))
+    assert len(losses) == 1
+    assert equal(plain, tried)
 
 
 def test_a_time_budget_ends_the_training_in_the_middle_of_an_epoch(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""The table of voxels to centre patches on: all labels, evenly, and each as likely as the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnlite.preprocessing.locations import LOCATIONS_PER_LABEL, Locations, locate
+
+
+def test_all_voxels_of_each_label_are_there_where_they_are_few() -> None:
+    label = np.random.default_rng(0).integers(0, 4, (4, 5, 6)).astype(np.uint8)
+    table = locate(label, "a")
+    assert table.labels == (1, 2, 3)
+    for index in table.labels:
+        np.testing.assert_array_equal(table.of(index), np.argwhere(label == index))
+
+
+def test_a_voxel_takes_four_bytes() -> None:
+    table = locate(np.ones((5, 5, 5), np.uint8), "a")
+    assert table.voxels.nbytes == 4 * 125
+
+
+def test_locations_of_a_large_label_are_distinct_voxels_drawn_by_the_case_id() -> None:
+    label = np.ones((30, 30, 30), np.uint8)
+    label[0, 0, 0] = 2
+    first, again, other = (locate(label, case_id) for case_id in ("a", "a", "b"))
+    assert first.of(1).shape == (LOCATIONS_PER_LABEL, 3)
+    assert len(np.unique(first.of(1), axis=0)) == LOCATIONS_PER_LABEL
+    assert first.of(2).tolist() == [[0, 0, 0]]
+    np.testing.assert_array_equal(first.voxels, again.voxels)
+    assert (first.voxels != other.voxels).any()
+    # an even draw: the mean of 10,000 coordinates 0 .. 29 has a standard error of 8.66 / 100
+    np.testing.assert_allclose(first.of(1).mean(axis=0), 14.5, atol=0.5)
+
+
+def test_a_draw_takes_labels_evenly_and_voxels_of_the_label() -> None:
+    label = np.ones((6, 7, 8), np.int16)
+    label[5, 6, 7], label[0, 0, 1] = 300, 300
+    table, rng = locate(label, "a"), np.random.default_rng(0)
+    drawn = [table.draw(rng) for _ in range(1000)]
+    values = [int(label[voxel]) for voxel in drawn if voxel is not None]
+    assert values.count(300) / 1000 == pytest.approx(0.5, abs=4 * 0.5 / 1000**0.5)
+    assert {voxel for voxel, value in zip(drawn, values, strict=True) if value == 300} == {(5, 6, 7), (0, 0, 1)}
+    assert len(set(drawn)) > 200  # of 336 voxels
+
+
+def test_nothing_labelled_nothing_drawn() -> None:
+    table = locate(np.zeros((2, 3, 4), np.uint8), "a")
+    assert table.labels == ()
+    assert table.draw(np.random.default_rng(0)) is None
+
+
+def test_voxels_of_a_huge_volume_are_found() -> None:
+    """More voxels than 32 bits can count: only the table, the volume itself would take gigabytes."""
+    shape, voxel = (2000, 2000, 2000), (1999, 1998, 1997)
+    number = np.array([np.ravel_multi_index(voxel, shape)], dtype=np.int64)
+    table = Locations(shape=shape, voxels=number, ends=np.array([[1, 1]], dtype=np.int32))
+    assert table.draw(np.random.default_rng(0)) == voxel
+    assert table.of(1).tolist() == [list(voxel)]
