@@ -45,6 +45,7 @@ SHORTER = (
 GOES_ON = (
     "predict",
     "evaluate",
+    "cross-validate",
     "move-a-model",
     "own-transforms",
     "python",

@@ -5,7 +5,7 @@ The pipeline, and torch with it, is imported inside each command, so that ``nnli
 
 from __future__ import annotations
 
-from nnlite.cli import dataset, demo, plan, predict, train
+from nnlite.cli import dataset, demo, plan, predict, status, train
 from nnlite.cli.application import app
 
 for command in (  # in the order in which they are used, which is the order of the help page
@@ -13,6 +13,7 @@ for command in (  # in the order in which they are used, which is the order of t
     plan.plan,
     dataset.preprocess,
     train.train,
+    status.status,
     predict.predict,
     predict.evaluate,
     demo.demo,

@@ -1,4 +1,4 @@
-"""The recipes: check, plan, preprocess, train, predict, evaluate. The same verbs as on the command line.
+"""The recipes: check, plan, preprocess, train, status, predict, evaluate. The same verbs as on the command line.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -16,18 +16,23 @@ if TYPE_CHECKING:
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
     from nnlite.pipeline.predict_images import PredictResult, predict
     from nnlite.pipeline.prepare_cases import preprocess
-    from nnlite.pipeline.train_folds import TrainResult, train
+    from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
+    from nnlite.pipeline.train_folds import TrainResult, fold_names, train
 
 __all__ = [
+    "DatasetStatus",
+    "FoldStatus",
     "PlanResult",
     "PredictResult",
     "TrainResult",
     "check",
     "evaluate",
+    "fold_names",
     "plan",
     "plan_fingerprint",
     "predict",
     "preprocess",
+    "status",
     "train",
 ]
 
@@ -40,7 +45,11 @@ _HOMES = {
     "PredictResult": "predict_images",
     "predict": "predict_images",
     "preprocess": "prepare_cases",
+    "DatasetStatus": "run_status",
+    "FoldStatus": "run_status",
+    "status": "run_status",
     "TrainResult": "train_folds",
+    "fold_names": "train_folds",
     "train": "train_folds",
 }
 

@@ -26,9 +26,10 @@ from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError
 from nnlite.evaluation.scores import Summary
 from nnlite.inference.predict import Model, predict_case, ready_case
 from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.pipeline.dataset_source import refuse_another_source
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.machine import device_name
-from nnlite.pipeline.plan_dataset import DEFAULT_WORK, refuse_another_source
+from nnlite.pipeline.plan_dataset import DEFAULT_WORK
 from nnlite.preprocessing.preprocess import PreprocessedCase
 from nnlite.workspace import RunFolder, Workspace, locate_run
 

@@ -154,6 +154,10 @@ class CaseStore:
         # [!.]: a file that is being written begins with a dot
         return tuple(sorted(path.name.removesuffix(FINISHED) for path in self.folder.glob(f"[!.]*{FINISHED}")))
 
+    def discard(self, case_id: str) -> None:
+        """Forget a case, so that it is made again; nothing happens if it is not there."""
+        (self.folder / f"{case_id}{FINISHED}").unlink(missing_ok=True)
+
     def write(self, case: PreprocessedCase) -> None:
         """Store a case in place of an earlier one of its id. A full disk is a ``WorkspaceError``; other cases stay."""
         finished = self.folder / f"{case.case_id}{FINISHED}"
