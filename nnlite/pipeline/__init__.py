@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
     from nnlite.pipeline.predict_images import PredictResult, predict
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from nnlite.pipeline.train_folds import TrainResult, train
 
 __all__ = [
+    "ImportResult",
     "PlanResult",
     "PredictResult",
     "TrainResult",
     "check",
     "evaluate",
+    "import_nnunet",
     "plan",
     "plan_fingerprint",
     "predict",
@@ -33,6 +36,8 @@ __all__ = [
 
 _HOMES = {
     "evaluate": "evaluate_masks",
+    "ImportResult": "import_model",
+    "import_nnunet": "import_model",
     "PlanResult": "plan_dataset",
     "check": "plan_dataset",
     "plan": "plan_dataset",
