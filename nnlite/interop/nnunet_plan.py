@@ -163,8 +163,7 @@ def _require_same_preprocessing(settings: Mapping[str, Any], name: str) -> None:
         needed = {**RESAMPLING_DEFAULTS, **different}
         given = {**RESAMPLING_DEFAULTS, **settings.get(f"resampling_fn_{what}_kwargs", different)}
         if given != needed:
-            faults = [f"{key} {value}" for key, value in given.items() if needed.get(key, value) != value]
-            faults += sorted(given.keys() - needed.keys())
+            faults = [f"{key} {value}" for key, value in given.items() if key not in needed or needed[key] != value]
             raise PlanError(f"{name}: nnlite cannot resample {what} with {', '.join(faults)}; it does so with {needed}")
 
 

@@ -25,7 +25,6 @@ LOGGED_KINDS = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_
 # nnU-Net logs losses and Dice as numpy numbers; what makes them has one name in numpy 1 and another in numpy 2
 HARMLESS_TYPES: list[Any] = [
     np.dtype,
-    np.ndarray,
     *(type(np.dtype(kind)) for kind in LOGGED_KINDS),
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
@@ -62,7 +61,7 @@ def read_checkpoint(path: Path) -> NnunetCheckpoint:
     """Read ``checkpoint_final.pth`` or ``checkpoint_best.pth``; CheckpointError when it cannot be opened safely."""
     try:
         with safe_globals(HARMLESS_TYPES):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # the optimiser is not read
     except Exception as error:  # a damaged file fails in many ways, each with an error of its own
         raise CheckpointError(_refusal(path, error)) from error
     if not isinstance(content, dict) or (missing := [key for key in NEEDED if key not in content]):
