@@ -66,7 +66,7 @@ def train(trainer: nnUNetTrainer, cases: list[tuple[np.ndarray, np.ndarray]], se
 def make_model(model: dict, plans: dict, dataset: dict) -> None:
     configuration = model["configuration"]
     previous = plans["configurations"][configuration].get("previous_stage")
-    patch = None
+    patch = torch.empty(0)
     for fold in range(model["folds"]):
         torch.manual_seed(fold)
         trainer = nnUNetTrainer(
