@@ -48,7 +48,7 @@ NAMES = (  # nnU-Net's, and nnlite's without what follows from "conv" or "norm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NnunetCheckpoint:
-    """What prediction needs of a checkpoint; ``weights`` and ``configuration`` carry nnU-Net's names."""
+    """What prediction needs of a checkpoint: float32 ``weights`` and the ``configuration``, under nnU-Net's names."""
 
     weights: dict[str, Tensor]
     configuration: str
@@ -67,13 +67,16 @@ def read_checkpoint(path: Path) -> NnunetCheckpoint:
     if not isinstance(content, dict) or (missing := [key for key in NEEDED if key not in content]):
         what = f"it has no {', '.join(missing)}" if isinstance(content, dict) else "it holds no table"
         raise CheckpointError(f"{path} is no checkpoint of nnU-Net v2: {what}")
-    return NnunetCheckpoint(
-        weights=content["network_weights"],
-        configuration=str(content["init_args"]["configuration"]),
-        trainer=str(content["trainer_name"]),
-        epoch=int(content.get("current_epoch", 0)),
-        mirror_axes=tuple(int(axis) for axis in content.get("inference_allowed_mirroring_axes") or ()),
-    )
+    try:
+        return NnunetCheckpoint(
+            weights={str(name): tensor.float() for name, tensor in content["network_weights"].items()},
+            configuration=str(content["init_args"]["configuration"]),
+            trainer=str(content["trainer_name"]),
+            epoch=int(content.get("current_epoch", 0)),
+            mirror_axes=tuple(int(axis) for axis in content.get("inference_allowed_mirroring_axes") or ()),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise CheckpointError(f"{path} is no checkpoint of nnU-Net v2: {problem!r}") from problem
 
 
 def nnlite_weights(
@@ -92,7 +95,7 @@ def nnlite_weights(
         if (ours := nnlite_name(name)) is None:
             unexpected.append(name)
         else:
-            renamed[ours] = tensor.float()
+            renamed[ours] = tensor
     with torch.device("meta"):  # shapes without memory
         needed = {name: tuple(t.shape) for name, t in build_network(plan, configuration).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in renamed.items()}

@@ -52,10 +52,10 @@ def test_what_parallel_training_and_compilation_put_before_a_name_is_taken_off()
     assert all(torch.equal(plain[name], unwrapped[name]) for name in plain)
 
 
-def test_half_precision_weights_become_float32():
-    plan, configuration = planned("plain", "3d")
+def test_half_precision_weights_become_float32(tmp_path: Path):
     state = {name: tensor.half() for name, tensor in weights(settings()).items()}
-    assert {t.dtype for t in nnlite_weights(holding(state), plan, configuration, PATH).values()} == {torch.float32}
+    torch.save(checkpoint("3d_fullres", state), tmp_path / "a.pth")
+    assert {tensor.dtype for tensor in read_checkpoint(tmp_path / "a.pth").weights.values()} == {torch.float32}
 
 
 def test_a_name_that_nnlite_has_no_place_for_has_no_counterpart():
@@ -127,6 +127,9 @@ def test_a_damaged_or_foreign_file_is_no_checkpoint(tmp_path: Path):
     torch.save({"network_weights": {}}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="it has no init_args, trainer_name"):
         read_checkpoint(tmp_path / "other.pth")
+    torch.save(checkpoint("2d", {}) | {"init_args": 3}, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=r"odd\.pth is no checkpoint"):
+        read_checkpoint(tmp_path / "odd.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="holds no table"):
         read_checkpoint(tmp_path / "list.pth")
