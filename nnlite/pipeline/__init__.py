@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
     from nnlite.pipeline.predict_images import PredictResult, predict
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DatasetStatus",
     "FoldStatus",
+    "ImportResult",
     "PlanResult",
     "PredictResult",
     "TrainResult",
     "check",
     "evaluate",
     "fold_names",
+    "import_nnunet",
     "plan",
     "plan_fingerprint",
     "predict",
@@ -38,6 +41,8 @@ __all__ = [
 
 _HOMES = {
     "evaluate": "evaluate_masks",
+    "ImportResult": "import_model",
+    "import_nnunet": "import_model",
     "PlanResult": "plan_dataset",
     "check": "plan_dataset",
     "plan": "plan_dataset",
