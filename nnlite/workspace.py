@@ -2,9 +2,9 @@
 
 Reads nothing and makes nothing; whoever writes a file asks here for its place, so that one page tells the whole layout:
 
-    WORK/<dataset>/   nnlite.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
+    WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
-                                                     validation/  scores.csv  scores.json
+                                                     training.lock  validation/  scores.csv  scores.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
                       selection.json
 """
@@ -38,6 +38,11 @@ class RunFolder:
     def config(self) -> Path:
         """What the training was asked for: length, seed, device, versions."""
         return self.folder / "config.json"
+
+    @property
+    def lock(self) -> Path:
+        """Which process trains here; there only as long as one does."""
+        return self.folder / "training.lock"
 
     @property
     def log(self) -> Path:
@@ -135,6 +140,11 @@ class Workspace:
     def description(self) -> Path:
         """An nnlite.json for datasets that lie where their user cannot write."""
         return self.folder / "nnlite.json"
+
+    @property
+    def source(self) -> Path:
+        """Which dataset all this was made from, and the state of its files."""
+        return self.folder / "dataset.json"
 
     @property
     def fingerprint(self) -> Path:

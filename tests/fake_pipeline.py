@@ -15,7 +15,7 @@ from nnlite.cli import app
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 
-VERBS = ("check", "plan", "preprocess", "train", "select", "predict", "evaluate")
+VERBS = ("check", "plan", "preprocess", "train", "status", "select", "predict", "evaluate")
 
 
 class FakePipeline(ModuleType):
@@ -27,6 +27,10 @@ class FakePipeline(ModuleType):
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         for verb in (*VERBS, "plan_fingerprint"):
             setattr(self, verb, self._verb(verb))
+
+    def fold_names(self, dataset: Path, folds: list[str], *, work: Path) -> tuple[str, ...]:
+        """The folds of a dataset that has two."""
+        return tuple(name for fold in folds for name in (("fold0", "fold1") if fold == "folds" else (fold,)))
 
     def _verb(self, verb: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -47,11 +51,13 @@ def nn(*arguments: str, **options: Any) -> Any:
     return result
 
 
-def trained(fold: str = "fold0", mean_dice: float | None = 0.871, skipped: bool = False) -> SimpleNamespace:
+def trained(
+    fold: str = "fold0", mean_dice: float | None = 0.871, skipped: bool = False, resumed: int = 0
+) -> SimpleNamespace:
     folder = Path("work/brain/runs/3d") / fold
     scores = None if mean_dice is None else folder / "scores.csv"
     result = {"configuration": "3d", "fold": fold, "folder": folder, "mean_dice": mean_dice, "scores": scores}
-    return SimpleNamespace(**result, training_s=200.0, skipped=skipped)
+    return SimpleNamespace(**result, training_s=200.0, skipped=skipped, resumed_epochs=resumed)
 
 
 def predicted() -> SimpleNamespace:

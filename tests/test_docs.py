@@ -49,6 +49,7 @@ SHORTER = (
 GOES_ON = (
     "predict",
     "evaluate",
+    "cross-validate",
     "move-a-model",
     "own-transforms",
     "python",
@@ -140,7 +141,7 @@ def test_a_how_to_page_that_goes_on_from_the_tutorial_runs(name: str, tutorial: 
 
 def command_sections() -> dict[str, str]:
     text = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
-    _, *sections = re.split(r"^## nnlite (\w+)\n", text, flags=re.MULTILINE)
+    _, *sections = re.split(r"^## nnlite ([\w-]+)\n", text, flags=re.MULTILINE)
     return dict(zip(sections[::2], sections[1::2], strict=True))
 
 

@@ -105,7 +105,7 @@ def test_a_finished_fold_is_left_as_it_was(balls: Path, work: Path):
     assert contents(work) == before
 
 
-def test_an_interrupted_training_is_refused_then_resumed_and_ends_as_if_never_interrupted(
+def test_an_interrupted_training_goes_on_by_itself_and_ends_as_if_never_interrupted(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     weights = []
@@ -117,13 +117,12 @@ def test_an_interrupted_training_is_refused_then_resumed_and_ends_as_if_never_in
             with monkeypatch.context() as patch:
                 patch.setattr("nnlite.cli.screen.ProgressBars.epoch", _interrupt)
                 assert "interrupted; finished work is kept" in nn(*command, status=130)
-            run = work / "balls" / "runs" / "3d" / "fold2"
-            before = contents(run)
-            refused = complaint(*command)
-            assert "3d fold2 was begun and is not finished: add --resume to go on with it, or delete" in refused
-            assert contents(run) == before
-            command.append("--resume")
-        nn(*command)
+            assert "3d      fold2  unfinished  1 of 2" in nn("status", balls, "--work", work)
+            before = contents(work)
+            refused = complaint(*command, "--epochs", "3")
+            assert "3d fold2 was begun for 2 epochs of 2 iterations, not 3 epochs of 2 iterations" in refused
+            assert contents(work) == before
+        assert ("resumed after epoch 1" in nn(*command)) == interrupted
         run = work / "balls" / "runs" / "3d" / "fold2"
         assert len((run / "log.jsonl").read_text().splitlines()) == 2
         weights.append((run / "checkpoint_final.safetensors").read_bytes())
@@ -412,9 +411,9 @@ def test_a_training_that_meets_a_full_disk_goes_on_afterwards(
     with full_disk(monkeypatch, suffix, fitting=fitting):
         said = complaint(*command)
     assert FULL in said
-    assert said.endswith("3d fold2 was begun, so add --resume to go on")
+    assert "run the same command again" in said
     assert still_there(before, work)
-    assert "3d fold2: mean Dice" in nn(*command, "--resume")
+    assert "3d fold2: mean Dice" in nn(*command)
     assert still_there(before, work)
     log = (work / "balls" / "runs" / "3d" / "fold2" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [0, 1]
@@ -431,7 +430,7 @@ def test_a_checkpoint_survives_a_disk_that_fills_up_later(balls: Path, work: Pat
     monkeypatch.setattr(
         training, "_run_epoch", lambda *arguments: epochs.append(arguments[-1].epoch) or run_epoch(*arguments)
     )
-    nn(*command, "--resume")
+    nn(*command)
     assert epochs == [1]
 
 

@@ -36,7 +36,8 @@ class CalmGroup(TyperGroup):
         except NnliteError as error:
             _give_up(str(error))
         except KeyboardInterrupt:
-            screen.warn(f"\ninterrupted; finished work is kept. To go on: {_continuation(ctx.meta[ARGUMENTS])}")
+            again = shlex.join(["nnlite", *ctx.meta[ARGUMENTS]])
+            screen.warn(f"\ninterrupted; finished work is kept. To go on: {again}")
             raise typer.Exit(INTERRUPTED) from None
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
@@ -62,11 +63,6 @@ def _out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
     )
-
-
-def _continuation(arguments: tuple[str, ...]) -> str:
-    resume = ["--resume"] if arguments[:1] == ("train",) and "--resume" not in arguments else []
-    return shlex.join(["nnlite", *arguments, *resume])
 
 
 def _print_version(wanted: bool) -> None:

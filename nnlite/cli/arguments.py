@@ -13,7 +13,6 @@ import typer
 from nnlite.errors import UsageError
 
 CONFIGURATIONS = ("2d", "3d", "3d-lowres", "3d-cascade")
-FOLDS = ("fold0", "fold1", "fold2", "fold3", "fold4", "all")
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -45,8 +44,23 @@ def one_of(names: Sequence[str], *, what: str, where: str) -> Callable[[str], st
     return parse
 
 
+def parse_fold(name: str) -> str:
+    """A fold's name as it is: fold0, fold1, .. or all. How many there are, the dataset tells.
+
+    >>> parse_fold("fold3")
+    'fold3'
+    """
+    if not re.fullmatch(r"fold\d+|all", name):
+        raise UsageError(f'there is no fold "{name}"; FOLD is one of fold0, fold1, fold2, .. or all')
+    return name
+
+
+def parse_folds(name: str) -> str:
+    """A fold's name, or "folds" for all that have a number."""
+    return name if name == "folds" else parse_fold(name)
+
+
 parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG")
-parse_fold = one_of(FOLDS, what="fold", where="FOLD")
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")

@@ -41,6 +41,10 @@ def plan(
         list[str] | None,
         typer.Option("--set", metavar="CONFIG.KEY=VALUE", help="Decide by hand, as 3d.patch_size=96,96,96."),
     ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option("--splits", metavar="FILE", help="Your own folds, as in nnU-Net's splits_final.json."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -67,6 +71,8 @@ def plan(
         raise UsageError("plan a DATASET, or a finished fingerprint with --fingerprint FILE: one of the two")
     if fingerprint is None and (labels, channels, name) != (None, None, None):
         raise UsageError("--labels, --channels and --name belong to --fingerprint; a DATASET names its own")
+    if fingerprint is not None and splits is not None:
+        raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
     if fingerprint is not None and (labels is None or channels is None):
         raise UsageError(
             "--fingerprint needs --labels N (background included) and --channels NAME,NAME: it names neither"
@@ -88,7 +94,7 @@ def plan(
     else:
         assert dataset is not None
         with screen.progress_bars() as progress:
-            result = pipeline.plan(dataset, probe=probe, progress=progress, **options)
+            result = pipeline.plan(dataset, splits=splits, probe=probe, progress=progress, **options)
     _show_plan(result)
     if explain:
         _show_reasons(result.plan)

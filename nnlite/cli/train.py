@@ -17,7 +17,7 @@ from nnlite.cli.arguments import (
     Verbose,
     Work,
     parse_duration,
-    parse_fold,
+    parse_folds,
 )
 from nnlite.errors import UsageError
 
@@ -28,25 +28,35 @@ if TYPE_CHECKING:
 def train(
     dataset: DatasetPath,
     configuration: ConfigurationName,
-    folds: Annotated[list[str], typer.Argument(metavar="FOLD", parser=parse_fold, help="fold0 .. fold4, or all.")],
+    folds: Annotated[
+        list[str],
+        typer.Argument(metavar="FOLD", parser=parse_folds, help="fold0, fold1, .., folds for each of them, or all."),
+    ],
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of the training.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Training steps per epoch.")] = None,
     time_budget: Annotated[
         float | None,
         typer.Option(metavar="TIME", parser=parse_duration, help="Fit the training to 90s, 15m, 2h ... per fold."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same random numbers.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed draws the same random numbers. [default: 0]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished training even if given another length.")
+    ] = False,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
 ) -> None:
-    """Train one configuration on one or more folds; predict and score the held-out cases of each."""
+    """Train one configuration on one or more folds; predict and score the held-out cases of each.
+
+    A finished fold is left as it is, an unfinished one goes on where it stopped.
+    """
     if epochs is not None and time_budget is not None:
         raise UsageError("--epochs and --time-budget both set the length of the training; give one of them")
     from nnlite import pipeline
 
-    for fold in folds:
+    for fold in pipeline.fold_names(dataset, folds, work=work):
         with screen.progress_bars() as progress:
             results = pipeline.train(
                 dataset,
@@ -75,4 +85,5 @@ def _show_training(results: Sequence[TrainResult]) -> None:
         )
         lasted = f"trained for {screen.words_for_seconds(result.training_s)}"
         before = ", finished before and left as it was" if result.skipped else ""
-        screen.line(f"{result.configuration} {result.fold}: {score}, {lasted}{before} -> {result.folder}")
+        resumed = f", resumed after epoch {result.resumed_epochs}" if result.resumed_epochs else ""
+        screen.line(f"{result.configuration} {result.fold}: {score}, {lasted}{before}{resumed} -> {result.folder}")

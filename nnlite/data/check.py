@@ -39,13 +39,26 @@ Visit = Callable[[Case, Image, np.ndarray | None], T]
 class CheckReport(Generic[T]):
     """The dataset with channels and labels filled in, all its faults, and what ``visit`` found by case id.
 
-    ``findings`` holds the faultless cases only, in the order of the dataset.
+    ``findings`` holds the faultless cases only, in the order of the dataset. ``label_values`` are the values in each
+    label map that could be read.
     """
 
     dataset: Dataset
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     findings: dict[str, T]
+    label_values: dict[str, tuple[int, ...]]
+
+    def foreground_labels(self) -> dict[str, tuple[str, ...]]:
+        """Names of the foreground labels that occur in each case of a faultless dataset."""
+        labels = self.dataset.labels
+        if labels is None:
+            return {}
+        names = dict(zip(labels.values[1:], labels.foreground, strict=True))
+        return {
+            case: tuple(names[value] for value in values if value in names)
+            for case, values in self.label_values.items()
+        }
 
     def raise_if_faulty(self) -> None:
         """Raise one ``DatasetError`` that tells all faults, or do nothing."""
@@ -93,6 +106,7 @@ def check_dataset(
         findings={
             name: look.finding for name, look in looks.items() if name not in faulty and look.finding is not None
         },
+        label_values={name: look.values for name, look in looks.items() if look.values is not None},
     )
 
 

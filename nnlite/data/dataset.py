@@ -8,7 +8,7 @@ collect faults instead of stopping at the first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ class Dataset:
     description: Path | None = None
 
     @property
+    def groups(self) -> dict[str, str]:
+        """The group of each case that has one: scans of one patient, say, which are held out together."""
+        return {case.id: case.group for case in self.cases if case.group is not None}
+
+    @property
     def size(self) -> int:
         """Number of cases, those included that are too faulty to be listed in ``cases``."""
         return len({case.id for case in self.cases} | {fault.case for fault in self.faults if fault.case is not None})
@@ -69,6 +74,7 @@ class Description:
     labels: Mapping[str, Any] | None = None
     channels: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_dataset(path: Path, description: Path | None = None) -> Dataset:
@@ -89,9 +95,14 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
             source = file if described.labels else root / "dataset.json"
             faults.append(Fault(case=None, what=str(error), remedy=f"correct {source}"))
     known = {case.id for case in found.cases} | {fault.case for fault in faults}
-    for name in sorted(set(described.exclude) - known):
-        faults.append(Fault(case=None, what=f'"exclude" names {name!r}, which is no case', remedy=f"correct {file}"))
-    cases = tuple(case for case in found.cases if case.id not in described.exclude)
+    for key, names in (("exclude", described.exclude), ("groups", described.groups)):
+        for name in sorted(set(names) - known):
+            faults.append(Fault(case=None, what=f'"{key}" names {name!r}, which is no case', remedy=f"correct {file}"))
+    cases = tuple(
+        replace(case, group=described.groups.get(case.id, case.group))
+        for case in found.cases
+        if case.id not in described.exclude
+    )
     faults = [fault for fault in faults if fault.case is None or fault.case not in described.exclude]
     if not cases and not faults:
         why = "all its cases are excluded" if described.exclude else f"no case was found in it; {SUPPORTED}"
@@ -160,6 +171,7 @@ def read_description(file: Path) -> Description:
         "labels": ('an object like {"background": 0, "tumour": 1}', lambda v: isinstance(v, dict) and len(v) > 0),
         "channels": ('a list of names like ["CT"]', _is_texts),
         "exclude": ("a list of case ids", _is_texts),
+        "groups": ('an object like {"case_1": "patient A", "case_2": "patient A"}', _is_text_by_text),
     }
     for key, value in content.items():
         if key not in expected:
@@ -172,11 +184,16 @@ def read_description(file: Path) -> Description:
         labels=content.get("labels"),
         channels=tuple(content.get("channels", ())),
         exclude=tuple(content.get("exclude", ())),
+        groups=content.get("groups", {}),
     )
 
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_text_by_text(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) and item for item in value.values())
 
 
 def _look(path: Path) -> tuple[Path, Found]:

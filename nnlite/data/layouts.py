@@ -21,7 +21,8 @@ from nnlite.data.image import IMAGE_SUFFIXES, image_suffix
 from nnlite.errors import DatasetError
 
 SUPPORTED = f"nnlite reads {' '.join(IMAGE_SUFFIXES)}"
-IGNORED_COLUMNS = ("group", "fold", "site")  # kept in many tables for other tools
+IGNORED_COLUMNS = ("fold", "site")  # kept in many tables for other tools
+RESERVED_COLUMNS = ("id", "label", "group")
 UNNAMED_COLUMNS = ("image", "images")  # say where the image is, not what it shows
 CHANNEL_NUMBER = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 ILLEGAL_IN_ID = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|^$')  # an id becomes part of file names on every system
@@ -29,11 +30,15 @@ ILLEGAL_IN_ID = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|^$')  # an id becomes par
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One image, in one file or in one file per channel, and its label map where there is one."""
+    """One image, in one file or in one file per channel, and its label map where there is one.
+
+    Cases of the same ``group`` (scans of one patient, say) are held out together; None is a group of its own.
+    """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None
+    group: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,10 +102,13 @@ def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) 
 
 
 def case_list(file: Path) -> Found:
-    """Cases in a CSV or JSON table: columns ``id`` (optional), ``label``, and one per channel; paths relative to it."""
+    """Cases in a CSV or JSON table: columns ``label``, one per channel, and if need be ``id`` and ``group``.
+
+    Paths are relative to the table.
+    """
     rows = _json_rows(file) if file.suffix.lower() == ".json" else _csv_rows(file)
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
-    channels = [c for c in columns if c not in ("id", "label", *IGNORED_COLUMNS)]
+    channels = [c for c in columns if c not in (*RESERVED_COLUMNS, *IGNORED_COLUMNS)]
     if rows and ("label" not in columns or not channels):
         raise DatasetError(
             f'{file}: a list of cases needs a column "label" and one column per channel with paths (relative to the '
@@ -121,7 +129,8 @@ def case_list(file: Path) -> Found:
             found.faults.append(Fault(case=name, what=what, remedy=remedy, file=f"{file.name}, {place}"))
         if missing in ([], ["label"]):
             label = file.parent / paths["label"] if "label" in paths else None
-            found.cases.append(Case(id=name, images=tuple(file.parent / paths[c] for c in channels), label=label))
+            images = tuple(file.parent / paths[channel] for channel in channels)
+            found.cases.append(Case(id=name, images=images, label=label, group=row.get("group") or None))
     _drop_duplicates(found)
     return found
 
@@ -245,7 +254,7 @@ def _json_rows(file: Path) -> list[tuple[str, dict[str, str]]]:
 
 def _clean_row(row: Mapping[Any, Any]) -> dict[str, str]:
     """Cells as stripped text; the reserved column names in lower case. Cells beyond the header are dropped."""
-    reserved = ("id", "label", *IGNORED_COLUMNS, *UNNAMED_COLUMNS)
+    reserved = (*RESERVED_COLUMNS, *IGNORED_COLUMNS, *UNNAMED_COLUMNS)
     clean = {}
     for column, value in row.items():
         if name := str(column).strip():

@@ -14,13 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 from nnlite.errors import NnliteError, WorkspaceError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FORMAT_VERSION = 1  # raised whenever a record changes in a way an older nnlite cannot read
 
 T = TypeVar("T")
+
+_adapters: dict[Any, TypeAdapter[Any]] = {}  # by kind of record: to make one takes milliseconds
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -73,9 +78,7 @@ def write_record(path: Path, record: Any) -> None:
 
 def to_json(record: Any) -> str:
     """A dataclass as indented JSON text, ``format_version`` first."""
-    from pydantic import TypeAdapter
-
-    content = TypeAdapter(type(record)).dump_python(record, mode="json")
+    content = _adapter(type(record)).dump_python(record, mode="json")
     return json.dumps({"format_version": FORMAT_VERSION, **content}, indent=2) + "\n"
 
 
@@ -90,7 +93,7 @@ def read_record(path: Path, kind: type[T], *, error: type[NnliteError] = Workspa
 
 def from_json(text: str, kind: type[T], *, source: str, error: type[NnliteError] = WorkspaceError) -> T:
     """Read a record from JSON text; ``source`` is how error messages call it."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         content = json.loads(text)
@@ -102,10 +105,19 @@ def from_json(text: str, kind: type[T], *, source: str, error: type[NnliteError]
     if version != FORMAT_VERSION:
         raise error(f"{source} has format_version {version}, this nnlite reads {FORMAT_VERSION}; make the file again")
     try:
-        return TypeAdapter(kind).validate_python(content)
+        return _adapter(kind).validate_python(content)
     except ValidationError as problem:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in problem.errors())
         raise error(f"{source}: {faults}") from problem
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """What checks and dumps a kind of record."""
+    from pydantic import TypeAdapter
+
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def _disk_error(path: Path, error: OSError) -> WorkspaceError:

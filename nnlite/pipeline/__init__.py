@@ -1,4 +1,4 @@
-"""The recipes: check, plan, preprocess, train, select, predict, evaluate. The same verbs as on the command line.
+"""The recipes: check, plan, preprocess, train, status, select, predict, evaluate. The verbs of the command line.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -12,30 +12,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
     from nnlite.pipeline.predict_images import PredictResult, predict
     from nnlite.pipeline.prepare_cases import preprocess
+    from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
     from nnlite.pipeline.select_model import SelectResult, select
-    from nnlite.pipeline.train_folds import TrainResult, train
+    from nnlite.pipeline.train_folds import TrainResult, fold_names, train
 
 __all__ = [
+    "DatasetStatus",
+    "FoldStatus",
+    "ImportResult",
     "PlanResult",
     "PredictResult",
     "SelectResult",
     "TrainResult",
     "check",
     "evaluate",
+    "fold_names",
+    "import_nnunet",
     "plan",
     "plan_fingerprint",
     "predict",
     "preprocess",
     "select",
+    "status",
     "train",
 ]
 
 _HOMES = {
     "evaluate": "evaluate_masks",
+    "ImportResult": "import_model",
+    "import_nnunet": "import_model",
     "PlanResult": "plan_dataset",
     "check": "plan_dataset",
     "plan": "plan_dataset",
@@ -45,7 +55,11 @@ _HOMES = {
     "preprocess": "prepare_cases",
     "SelectResult": "select_model",
     "select": "select_model",
+    "DatasetStatus": "run_status",
+    "FoldStatus": "run_status",
+    "status": "run_status",
     "TrainResult": "train_folds",
+    "fold_names": "train_folds",
     "train": "train_folds",
 }
 

@@ -14,8 +14,8 @@ from nnlite.errors import CheckpointError, DatasetError, UsageError
 from nnlite.evaluation.scores import Summary
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.predict import Model
+from nnlite.pipeline.dataset_source import refuse_another_source
 from nnlite.pipeline.load_model import load
-from nnlite.pipeline.plan_dataset import refuse_another_source
 from nnlite.pipeline.selection import Selection, read_selection
 from nnlite.workspace import RunFolder, Workspace, locate_run
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nnlite.data.faults import LISTED_CASES
 from nnlite.data.records import read_record
 from nnlite.data.split import Split, Splits
 from nnlite.errors import WorkspaceError
 from nnlite.evaluation.scores import Scores, read_scores
+from nnlite.pipeline.dataset_source import in_words, listed
 from nnlite.pipeline.prepare_cases import is_scored
 from nnlite.pipeline.train_folds import RunConfig
 from nnlite.planning.planner import Plan
@@ -35,10 +35,10 @@ def held_out_by_fold(workspace: Workspace) -> dict[str, Split]:
     count = Counter(case for split in splits.folds for case in split.validation)
     if twice := sorted(case for case, times in count.items() if times > 1):
         raise WorkspaceError(
-            f"{_listed(twice)} held out by more than one fold of {workspace.splits}; "
+            f"{in_words(twice)} held out by more than one fold of {workspace.splits} ({listed(twice)}); "
             "selecting needs folds that hold out each case once"
         )
-    return {f"fold{number}": split for number, split in enumerate(splits.folds)}
+    return dict(zip(splits.names, splits.folds, strict=True))
 
 
 def cross_validated(
@@ -90,8 +90,3 @@ def _other_cases(scores: Mapping[str, Scores], folds: Mapping[str, Split]) -> st
     """In words, the folds that were scored on other cases than they now hold out; empty if there are none."""
     other = [fold for fold, split in folds.items() if set(scores[fold].cases) != set(split.validation)]
     return f"{', '.join(other)} scored on other cases than splits.json holds out" if other else ""
-
-
-def _listed(cases: Sequence[str]) -> str:
-    names = ", ".join(cases[:LISTED_CASES]) + ", .." * (len(cases) > LISTED_CASES)
-    return f"{names} is" if len(cases) == 1 else f"{names} are"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,40 +11,20 @@ import numpy as np
 
 from nnlite.data.check import CheckReport, check_dataset
 from nnlite.data.dataset import Case, Dataset, default_name, find_dataset
-from nnlite.data.digest import digest
-from nnlite.data.faults import LISTED_CASES
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import read_record, record, write_record
-from nnlite.data.split import make_splits
-from nnlite.errors import DatasetError, PlanError, WorkspaceError
+from nnlite.data.records import write_record
+from nnlite.errors import PlanError
+from nnlite.pipeline.dataset_source import refuse_another_source, source_of
 from nnlite.pipeline.machine import cores, has_gpu
 from nnlite.pipeline.plan_request import PlanRequest, Residual, plan_request, read_plan_file
+from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
 from nnlite.planning.planner import Plan, Preset
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
-
-
-@record
-class DatasetSource:
-    """Which dataset a folder of the workspace was made from.
-
-    ``digests`` tells by case id what its files held (SHA-256): a dataset that has changed is noticed.
-    """
-
-    root: str
-    digests: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Finding:
-    """What planning takes from one case."""
-
-    fingerprint: CaseFingerprint
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +61,7 @@ def plan(
     residual: Residual | None = None,
     from_plan: Path | None = None,
     overrides: Sequence[str] = (),
+    splits: Path | None = None,
     probe: bool = True,
     progress: Progress = silent,
 ) -> PlanResult:
@@ -90,7 +70,8 @@ def plan(
     ``device`` "auto" plans for the GPU of this machine, where there is none for one of ``memory_gib`` (default: what
     the network was made for, 8 GiB for the plain one). ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
     ``residual`` chooses one of nnU-Net's residual encoders. ``from_plan`` is another plan to take all this from.
-    ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``probe`` measures a training step of each
+    ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
+    nnU-Net's splits_final.json, or a splits.json. ``probe`` measures a training step of each
     configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
     ``DatasetError`` with all faults if any case cannot be used.
     """
@@ -104,27 +85,27 @@ def plan(
         from_plan=from_plan,
         overrides=overrides,
     )
+    fixed = fixed_splits(found, workspace, splits)
     report = check_dataset(
         found,
-        partial(_look, samples=samples_per_case(len(found.cases))),
+        partial(_fingerprint, samples=samples_per_case(len(found.cases))),
         workers=cores(),
         description_home=workspace.folder,
         progress=progress,
     )
     report.raise_if_faulty()
-    fingerprint = merge(finding.fingerprint for finding in report.findings.values())
+    fingerprint = merge(report.findings.values())
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
+    folds, about_folds = decide_splits(report, workspace, fixed)
     notes = (*_no_gpu(device, decided), *slow_steps(decided), *remarks, *_runs_of_other_plans(workspace, decided))
-    digests = {case_id: finding.digest for case_id, finding in report.findings.items()}
-    source = DatasetSource(root=str(found.root.resolve()), digests=digests)
-    write_record(workspace.folder / "dataset.json", source)
+    write_record(workspace.source, source_of(found))
     write_record(workspace.fingerprint, fingerprint)
-    write_record(workspace.splits, make_splits([case.id for case in found.cases]))
+    write_record(workspace.splits, folds)
     write_record(workspace.plan, decided)
-    return PlanResult(plan=decided, path=workspace.plan, notes=notes)
+    return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds))
 
 
 def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:
@@ -151,35 +132,10 @@ def read_plan(workspace: Workspace) -> Plan:
     return plan
 
 
-def require_unchanged(dataset: Dataset, workspace: Workspace) -> None:
-    """Raise ``DatasetError`` naming the cases whose files hold something else than when the dataset was planned.
-
-    Reads every file once. Cases that are new are none of the plan's, and a workspace without digests tells nothing.
-    """
-    source = workspace.folder / "dataset.json"
-    planned = read_record(source, DatasetSource).digests if source.exists() else {}
-    known = [case for case in dataset.cases if case.id in planned]
-    with ThreadPoolExecutor(cores()) as pool:
-        found = pool.map(lambda case: digest(_files(case)), known)
-        changed = [case.id for case, now in zip(known, found, strict=True) if now != planned[case.id]]
-    if changed:
-        names = ", ".join(changed[:LISTED_CASES]) + ", .." * (len(changed) > LISTED_CASES)
-        raise DatasetError(
-            f"{len(changed)} of {len(dataset.cases)} cases have changed since {dataset.name} was planned ({names}), so "
-            "earlier predictions and scores no longer hold; put the files back, or run nnlite plan and nnlite train "
-            "again"
-        )
-
-
-def _look(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> _Finding:
+def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> CaseFingerprint:
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
-    taken = case_fingerprint(case.id, image.array, label, spacing, samples=samples)
-    return _Finding(fingerprint=taken, digest=digest(_files(case)))
-
-
-def _files(case: Case) -> list[Path]:
-    return [*case.images, *([] if case.label is None else [case.label])]
+    return case_fingerprint(case.id, image.array, label, spacing, samples=samples)
 
 
 def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
@@ -190,20 +146,6 @@ def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
         f"there is no GPU here: planned for one of {decided.memory_gib:g} GiB (another with --gpu-memory); "
         "to train on this machine, plan with --device cpu",
     )
-
-
-def refuse_another_source(root: Path, workspace: Workspace) -> None:
-    """Raise ``WorkspaceError`` if the workspace was made from a dataset in another folder than ``root``."""
-    source = workspace.folder / "dataset.json"
-    if not source.exists():
-        return
-    made_from = read_record(source, DatasetSource).root
-    if made_from != str(root.resolve()):
-        raise WorkspaceError(
-            f"{workspace.folder} was made from {made_from}, not from {root.resolve()}; choose another workspace "
-            'with --work, or give one dataset another "name" in its nnlite.json; '
-            f"if the dataset has moved, delete {source}"
-        )
 
 
 def _runs_of_other_plans(workspace: Workspace, decided: Plan) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def plan_fingerprint(
     if labels < 2:
         raise UsageError(f"--labels {labels}: at least 2, the background and one structure")
     workspace = Workspace(root=work, dataset=name or file.resolve().parent.name)
-    if (workspace.folder / "dataset.json").exists():
+    if workspace.source.exists():
         raise WorkspaceError(
             f"{workspace.folder} was made from a dataset, whose plan would be lost; give another name with --name, or "
             "choose another workspace with --work"

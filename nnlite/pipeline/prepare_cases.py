@@ -1,14 +1,15 @@
 """Preprocess the cases of a dataset: each is read once for all configurations, several at a time, and kept on disk.
 
 What is finished stays: an interrupted run goes on where it stopped, and a new plan that preprocesses alike keeps the
-cases.
+cases. A case whose files were written since is made again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -17,17 +18,27 @@ import numpy as np
 from nnlite.data.dataset import Case, Dataset
 from nnlite.data.image import image_suffix, read_channels, read_label
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import read_record
+from nnlite.data.records import read_record, record, write_record
 from nnlite.errors import DatasetError, WorkspaceError
+from nnlite.pipeline.dataset_source import case_signatures, edited_cases, in_words, listed, refuse_other_cases
 from nnlite.pipeline.machine import workers_within_memory
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Configuration, Plan
-from nnlite.preprocessing.preprocess import preprocess as preprocess_case
-from nnlite.preprocessing.store import CaseStore, signature
+from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan_restoration, resample_case
+from nnlite.preprocessing.store import CaseStore, StoredCase, signature
 from nnlite.workspace import RunFolder, Workspace
 
 COPIES_PER_CASE = 6  # float32 volumes alive at the same time while one case is read, normalised and resampled
+
+logger = logging.getLogger(__name__)
+
+
+@record
+class CaseSources:
+    """The signatures of the files that the cases of a store were made from, by case id."""
+
+    cases: dict[str, str]
 
 
 def preprocess(
@@ -56,7 +67,19 @@ def prepare(
     *,
     progress: Progress = silent,
 ) -> dict[str, Path]:
-    """Preprocess what is missing for these configurations of a plan; returns the folder of each."""
+    """Preprocess what is missing or edited for these configurations of a plan; returns the folder of each.
+
+    Raises ``WorkspaceError`` if the dataset has other cases than the plan.
+    """
+    refuse_other_cases(dataset, workspace)
+    if edited := edited_cases(dataset, workspace):
+        logger.warning(
+            "%s: %s of another size or date than when it was planned (%s), and taken as found now; "
+            "run nnlite plan again if spacings, intensities or labels have changed",
+            dataset.name,
+            in_words(edited),
+            listed(edited),
+        )
     previous = {
         c.name: _held_out_masks(workspace, dataset, c.previous_stage) for c in configurations if c.previous_stage
     }
@@ -64,24 +87,31 @@ def prepare(
     for configuration in configurations:
         masks = previous.get(configuration.name, {})
         stores[configuration.name].prepare(signature(plan, configuration) + _digest(masks))
+        _discard_outdated(stores[configuration.name], case_signatures(dataset))
 
     def make(case: Case, missing: Sequence[Configuration]) -> None:
         """Read one case and store it for every configuration that lacks it."""
         image = read_channels(case.images)
         label = None if case.label is None else _label_indices(case.label, plan)
+        normalized: dict[tuple[object, ...], NormalizedCase] = {}
+        stored: dict[tuple[object, ...], StoredCase] = {}
         for configuration in missing:
+            scheme = (configuration.normalization, configuration.use_nonzero_mask)
+            if scheme not in normalized:
+                spacing = image.geometry.spacing_mm
+                normalized[scheme] = normalize_case(case.id, image.array, spacing, plan, configuration, label=label)
+            ready, store = normalized[scheme], stores[configuration.name]
+            restoration = plan_restoration(ready, plan, configuration)
             mask = previous.get(configuration.name, {}).get(case.id)
-            stores[configuration.name].write(
-                preprocess_case(
-                    case.id,
-                    image.array,
-                    image.geometry.spacing_mm,
-                    plan,
-                    configuration,
-                    label=label,
-                    previous=None if mask is None else _label_indices(mask, plan),
-                )
-            )
+            # configurations of one spacing, as 2d and 3d often are, have the same voxels
+            twin = stored.get((scheme, restoration)) if mask is None else None
+            if twin is not None:
+                store.share(twin, restoration)
+                continue
+            first_stage = None if mask is None else _label_indices(mask, plan)
+            store.write(resample_case(ready, plan, configuration, previous=first_stage))
+            if mask is None:
+                stored[scheme, restoration] = store.open(case.id)
 
     todo = []
     for case in dataset.cases:
@@ -100,6 +130,17 @@ def prepare(
     return {name: store.folder for name, store in stores.items()}
 
 
+def _discard_outdated(store: CaseStore, signatures: Mapping[str, str]) -> None:
+    """Forget cases that were made from other files than those that are there now, then note what is made from these."""
+    notes = store.folder / "sources.json"
+    made_from = read_record(notes, CaseSources).cases if notes.exists() else {}
+    for case_id, now in signatures.items():
+        if made_from.get(case_id, now) != now:
+            store.discard(case_id)
+    if made_from != signatures:
+        write_record(notes, CaseSources(cases=dict(signatures)))
+
+
 def _held_out_masks(workspace: Workspace, dataset: Dataset, stage: str) -> dict[str, Path]:
     """For every case, the mask that the first stage of a cascade predicted when the case was held out."""
     masks = {
@@ -113,7 +154,7 @@ def _held_out_masks(workspace: Workspace, dataset: Dataset, stage: str) -> dict[
         raise WorkspaceError(
             f"a cascade starts from the {stage} predictions of held-out cases, and {len(missing)} of "
             f"{len(dataset.cases)} cases have none; train all folds of the first stage: "
-            f"nnlite train {dataset.root} {stage} fold0 fold1 fold2 fold3 fold4"
+            f"nnlite train {dataset.root} {stage} folds"
         )
     return masks
 

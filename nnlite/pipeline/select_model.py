@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from nnlite.data.dataset import Case, Dataset
-from nnlite.data.faults import LISTED_CASES
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.data.split import Split
@@ -23,9 +22,10 @@ from nnlite.evaluation.cross_validation import TIE, Candidate, CandidateScore, c
 from nnlite.evaluation.scores import Scores
 from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing
 from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
+from nnlite.pipeline.dataset_source import edited_cases, in_words, listed
 from nnlite.pipeline.ensemble_held_out import Members, score_ensembles
 from nnlite.pipeline.machine import device_name
-from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan, require_unchanged
+from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.selection import Selection, trained_run
 from nnlite.planning.cost import parameters
 from nnlite.workspace import Workspace
@@ -63,7 +63,7 @@ def select(
     folds = held_out_by_fold(workspace)
     held_out = _held_out_cases(found, folds)
     finished, left_out = cross_validated(workspace, plan, folds)
-    require_unchanged(found, workspace)
+    _refuse_edited_cases(found, workspace)
     by_name = {one.name: one for one in finished}
     sizes = range(2, most + 1)
     ensembles = [members for size in sizes for members in combinations(by_name, size)]
@@ -101,13 +101,21 @@ def _held_out_cases(dataset: Dataset, folds: Mapping[str, Split]) -> list[Case]:
     """The cases that the folds hold out, in the order of the dataset."""
     ids = {case_id for split in folds.values() for case_id in split.validation}
     cases = [case for case in dataset.cases if case.id in ids]
-    if gone := sorted(ids - {case.id for case in cases}):
-        names = ", ".join(gone[:LISTED_CASES]) + ", .." * (len(gone) > LISTED_CASES)
+    if gone := ids - {case.id for case in cases}:
         raise WorkspaceError(
-            f"{len(gone)} held-out cases are no longer in the dataset ({names}); put them back, or run nnlite plan and "
-            "nnlite train again"
+            f"{in_words(gone)} held out by a fold, but no longer in the dataset ({listed(gone)}); put back what is "
+            "missing, or run nnlite plan and nnlite train again"
         )
     return cases
+
+
+def _refuse_edited_cases(dataset: Dataset, workspace: Workspace) -> None:
+    if edited := edited_cases(dataset, workspace):
+        raise WorkspaceError(
+            f"{in_words(edited)} newer than the plan of {dataset.name} ({listed(edited)}), so earlier "
+            "predictions and scores may no longer hold; put back what was there, or run nnlite plan again, and nnlite "
+            "train where they hold something else"
+        )
 
 
 def _candidate(members: Members, scores: Scores, finished: Mapping[str, CrossValidated]) -> Candidate:

@@ -19,11 +19,15 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split, Splits
 from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
+from nnlite.pipeline.dataset_source import refuse_other_cases
 from nnlite.pipeline.held_out import score_held_out
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
-from nnlite.planning.planner import Plan
+from nnlite.pipeline.resume import require_as_begun
+from nnlite.pipeline.run_status import ALL, is_finished
+from nnlite.pipeline.training_lock import locked
+from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.checkpoint import Checkpoint
 from nnlite.training.config import TrainConfig, default_config, with_length
@@ -32,7 +36,7 @@ from nnlite.training.train import TrainFiles
 from nnlite.training.train import train as train_network
 from nnlite.workspace import RunFolder, Workspace
 
-ALL = "all"  # the fold that holds nothing out
+EVERY_FOLD = "folds"  # a whole round of cross-validation
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ class TrainResult:
     """A finished fold. ``scores`` and ``mean_dice`` are None where nothing was held out.
 
     ``mean_dice`` is the mean over foreground labels of the mean over held-out cases. ``skipped`` says that the fold had
-    been finished before and was left as it was.
+    been finished before and was left as it was; ``resumed_epochs`` is how many of its epochs an earlier sitting ran.
     """
 
     configuration: str
@@ -65,6 +69,14 @@ class TrainResult:
     training_s: float
     epochs: int
     skipped: bool
+    resumed_epochs: int = 0
+
+
+def fold_names(dataset: Path, folds: Sequence[str], *, work: Path = DEFAULT_WORK) -> tuple[str, ...]:
+    """The folds that these words mean, each once: "folds" is a whole round; ``UsageError`` if one does not exist."""
+    found, workspace = locate_dataset(dataset, work)
+    read_plan(workspace)  # where there is none, its message tells more than that of the splits
+    return _named(folds, read_record(workspace.splits, Splits), found)
 
 
 def train(
@@ -76,82 +88,72 @@ def train(
     epochs: int | None = None,
     iterations: int | None = None,
     time_budget_s: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     device: str = "auto",
     transforms: Sequence[Callable[..., dict]] = (),
     progress: Progress = silent,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
 ) -> tuple[TrainResult, ...]:
-    """Train ``configuration`` on these folds, one after the other, and score the cases that each holds out.
+    """Train ``configuration`` on these folds ("folds": all of them), one after the other; score what each holds out.
 
-    Cases are preprocessed first where that is missing. A finished fold is left as it is. An unfinished one is an error
-    unless ``resume`` is set, which goes on after its last finished epoch. ``time_budget_s`` is the time that each
-    fold's training takes; predicting the held-out cases comes on top. ``transforms`` are batchgenerators transforms of
-    the caller's own, run on every training patch before nnlite's augmentation.
+    Cases are preprocessed first where that is missing. A finished fold is left as it is. An unfinished one goes on
+    after its last finished epoch, with what it was begun with; another length or seed is an error, but for a length
+    with ``resume``, which takes the place of the old one. ``time_budget_s`` is the time that each fold's training
+    takes; predicting the held-out cases comes on top. ``seed`` is 0 by default. ``transforms`` are batchgenerators
+    transforms of the caller's own, run on every training patch before nnlite's augmentation.
     """
     found, workspace = locate_dataset(dataset, work)
     plan = read_plan(workspace)
     planned = plan.configuration(configuration)  # a misspelt name is refused before hours of training
     splits = read_record(workspace.splits, Splits)
-    split_of = {fold: _split(splits, fold, found) for fold in folds}
+    names = _named(folds, splits, found)
+    if not all(is_finished(workspace.run(configuration, fold)) for fold in names):
+        refuse_other_cases(found, workspace)
+    split_of = {fold: _split(splits, fold, found) for fold in names}
     target = torch.device(device_name(device))
-    asked = default_config(target, seed=seed)
-    if plan.device == target.type:
-        asked = with_length(asked, planned.epochs, planned.iterations, None)
-    else:
-        logger.warning(
-            "%s was planned for %s and is trained on %s: expect slow steps or a small network; "
-            "plan again with --device %s",
-            plan.dataset,
-            plan.device,
-            target.type,
-            target.type,
-        )
-    asked = with_length(asked, epochs, iterations, time_budget_s)
+    defaults = _defaults(plan, planned, target)
     learn = partial(train_network, device=target, transforms=transforms, on_epoch=on_epoch)
+
+    def as_asked(config: TrainConfig) -> TrainConfig:
+        config = with_length(config, epochs, iterations, time_budget_s)
+        return config if seed is None else replace(config, seed=seed)
+
     results = []
-    for fold in folds:
+    for fold in names:
         run = workspace.run(configuration, fold)
-        if not is_finished(run):
-            job = _job(run, plan, configuration, fold, asked, target, resume=resume)
-            if resume:  # a training can be made longer or shorter on the way
-                job = replace(job, train=with_length(job.train, epochs, iterations, time_budget_s))
-            try:
-                _train_fold(found, workspace, run, job, split_of[fold], learn, target, progress)
-            except WorkspaceError as error:  # a full disk, say
-                if resume or not run.config.exists():
-                    raise
-                raise WorkspaceError(f"{error}; {configuration} {fold} was begun, so add --resume to go on") from error
-            results.append(_result(run, skipped=False))
-        else:
+        if is_finished(run):
             results.append(_result(run, skipped=True))
+            continue
+        with locked(run):
+            before = len(read_log(run.log))
+            if run.config.exists():
+                job = read_record(run.config, RunConfig)
+                require_as_begun(run, job.train, as_asked(job.train), resume=resume)
+                job = replace(job, train=as_asked(job.train))
+            else:
+                job = _new_job(plan, configuration, fold, as_asked(defaults), target)
+            _train_fold(found, workspace, run, job, split_of[fold], learn, target, progress)
+        results.append(_result(run, skipped=False, resumed_epochs=before))
     return tuple(results)
 
 
-def is_finished(run: RunFolder) -> bool:
-    """Whether a training has come to its end and its held-out cases, if there are any, are scored."""
-    return run.checkpoint_final.exists() and (run.summary.exists() or run.fold == ALL)
+def _defaults(plan: Plan, configuration: Configuration, device: torch.device) -> TrainConfig:
+    """How a configuration is trained where nothing else is asked for."""
+    if plan.device == device.type:
+        return with_length(default_config(device), configuration.epochs, configuration.iterations, None)
+    logger.warning(
+        "%s was planned for %s and is trained on %s: expect slow steps or a small network; plan again with --device %s",
+        plan.dataset,
+        plan.device,
+        device.type,
+        device.type,
+    )
+    return default_config(device)
 
 
-def _job(
-    run: RunFolder,
-    plan: Plan,
-    configuration: str,
-    fold: str,
-    asked: TrainConfig,
-    device: torch.device,
-    *,
-    resume: bool,
-) -> RunConfig:
-    """What to do in a run's folder: what it was begun for, if it was begun, else what is asked for."""
-    if run.config.exists():
-        if not resume:
-            raise WorkspaceError(
-                f"{configuration} {fold} was begun and is not finished: add --resume to go on with it, "
-                f"or delete {run.folder} to begin anew"
-            )
-        return read_record(run.config, RunConfig)
+def _new_job(plan: Plan, configuration: str, fold: str, asked: TrainConfig, device: torch.device) -> RunConfig:
+    """What is asked for, and what it runs on."""
     packages = ("nnlite", "torch", "numpy")
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     return RunConfig(
@@ -197,14 +199,23 @@ def _train_fold(
         score_held_out(run, cases, held_out, device=device, progress=progress)
 
 
+def _named(folds: Sequence[str], splits: Splits, dataset: Dataset) -> tuple[str, ...]:
+    """These folds, each once, with the whole round in place of its name; ``UsageError`` names those there are."""
+    every = (*splits.names, ALL)
+    if EVERY_FOLD in folds and not splits.folds:
+        raise UsageError(f"{dataset.name} has no folds: {splits.reason or 'train it with the fold all'}")
+    names = [name for fold in folds for name in (splits.names if fold == EVERY_FOLD else (fold,))]
+    for name in names:
+        if name not in every:
+            raise UsageError(f'{dataset.name} has no fold "{name}"; its folds are {", ".join(every)}')
+    return tuple(dict.fromkeys(names))
+
+
 def _split(splits: Splits, fold: str, dataset: Dataset) -> Split:
-    """The cases of a fold; ``UsageError`` names the folds there are."""
+    """The cases of a fold."""
     ids = {case.id for case in dataset.cases}
-    by_name = {f"fold{number}": split for number, split in enumerate(splits.folds)}
-    by_name[ALL] = Split(train=tuple(sorted(ids)), validation=())
-    if fold not in by_name:
-        raise UsageError(f'{dataset.name} has no fold "{fold}"; its folds are {", ".join(by_name)}')
-    split = by_name[fold]
+    everything = Split(train=tuple(sorted(ids)), validation=())
+    split = everything if fold == ALL else splits.folds[splits.names.index(fold)]
     if missing := sorted({*split.train, *split.validation} - ids):
         raise WorkspaceError(
             f"{fold} needs cases that are no longer in the dataset "
@@ -214,7 +225,7 @@ def _split(splits: Splits, fold: str, dataset: Dataset) -> Split:
     return split
 
 
-def _result(run: RunFolder, *, skipped: bool) -> TrainResult:
+def _result(run: RunFolder, *, skipped: bool, resumed_epochs: int = 0) -> TrainResult:
     epochs = read_log(run.log)
     scored = run.summary.exists()
     return TrainResult(
@@ -226,4 +237,5 @@ def _result(run: RunFolder, *, skipped: bool) -> TrainResult:
         training_s=epochs[-1].elapsed_s if epochs else 0.0,
         epochs=len(epochs),
         skipped=skipped,
+        resumed_epochs=resumed_epochs,
     )

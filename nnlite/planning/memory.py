@@ -257,8 +257,8 @@ def _block(
     size = sizes.map(stage, outputs)
     yield _convolution(sizes, above, stage, inputs, outputs, weights, first=first)
     yield _norm(sizes, stage, outputs)
-    # The activation overwrites a view of what the normalisation returned: its backward copies the gradient three times.
-    yield _Operation(keeps=size, frees=size, passing_back=3 * size, alone=size)
+    # The activation overwrites what the normalisation returned.
+    yield _Operation(keeps=size, frees=size, passing_back=size, alone=size)
 
 
 def _residual_block(sizes: _Sizes, above: int, stage: int, inputs: int, outputs: int) -> Iterator[_Operation]:

@@ -54,10 +54,7 @@ class Restoration:
 
     def inside(self, volume: np.ndarray) -> np.ndarray:
         """The box of ``volume`` (..., z, y, x) in the axis order of the plan: a view, to read from or write into."""
-        z, y, x = (slice(*ends) for ends in self.box)
-        box = volume[..., z, y, x]
-        leading = volume.ndim - 3
-        return box.transpose(*range(leading), *(leading + axis for axis in self.transpose))
+        return inside(volume, self.box, self.transpose)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +70,22 @@ class PreprocessedCase:
     label: np.ndarray | None
     previous: np.ndarray | None
     restoration: Restoration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormalizedCase:
+    """One case cropped and normalised, not yet resampled: what configurations that normalise alike share.
+
+    ``image`` is (channels, z, y, x) float32 and ``label`` (z, y, x), both of the box alone and in the axis order of the
+    plan, as is ``spacing_mm``. ``shape`` is that of the whole image.
+    """
+
+    case_id: str
+    shape: tuple[int, int, int]
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    spacing_mm: tuple[float, float, float]
+    image: Tensor
+    label: Tensor | None
 
 
 def preprocess(
@@ -91,68 +104,101 @@ def preprocess(
     ``label`` and ``previous`` are label indices (z, y, x) on the image's grid. A 2D configuration resamples within its
     slices alone. Raises ``ImageError`` when the image has not the channels the plan was made for.
     """
+    case = normalize_case(case_id, image, spacing_mm, plan, configuration, label=label, device=device)
+    return resample_case(case, plan, configuration, previous=previous)
+
+
+def normalize_case(
+    case_id: str,
+    image: np.ndarray,
+    spacing_mm: Sequence[float],
+    plan: Plan,
+    configuration: Configuration,
+    *,
+    label: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> NormalizedCase:
+    """Transpose, crop and normalise: the part of ``preprocess`` that does not depend on the target spacing."""
     if image.shape[0] != len(plan.channels):
         raise ImageError(
             f"{case_id}: {image.shape[0]} instead of {len(plan.channels)} channels ({', '.join(plan.channels)}); "
             "give the channels that were trained on, in the same order"
         )
-    restoration = _restoration(case_id, image, spacing_mm, plan, configuration)
+    box, use_mask = nonzero_box(image), configuration.use_nonzero_mask
+
+    def cropped(volume: np.ndarray) -> Tensor:
+        return _tensor(inside(volume, box, plan.transpose), device)
+
+    mask = cropped(nonzero_mask(image)) if any(use_mask) else None
+    try:
+        # of the file's type: normalize makes float32 of it
+        normalized = normalize(
+            cropped(image), configuration.normalization, plan.intensities, mask=mask, use_mask=use_mask
+        )
+    except ImageError as error:
+        raise ImageError(f"{case_id}: {error}") from error
+    return NormalizedCase(
+        case_id=case_id,
+        shape=_per_axis(image.shape[1:]),
+        box=box,
+        spacing_mm=_per_axis([float(spacing_mm[axis]) for axis in plan.transpose]),
+        image=normalized,
+        label=None if label is None else cropped(label),
+    )
+
+
+def resample_case(
+    case: NormalizedCase, plan: Plan, configuration: Configuration, *, previous: np.ndarray | None = None
+) -> PreprocessedCase:
+    """Bring a normalised case to the spacing of ``configuration``; ``previous`` lies on the grid of the whole image."""
+    restoration = plan_restoration(case, plan, configuration)
     new_shape = restoration.resampled_shape
     separate = separate_axis(restoration.spacing_mm, restoration.resampled_spacing_mm)
-    # normalise before resampling: afterwards the non-zero mask no longer fits the image
-    normalized = _normalized(image, restoration, plan, configuration, device)
-    resampled = resample(normalized, new_shape, order=3, separate_axis=separate, clip=True)
+    # normalised before it is resampled: afterwards the non-zero mask would no longer fit the image
+    resampled = resample(case.image, new_shape, order=3, separate_axis=separate, clip=True)
 
-    def labels_on_grid(volume: np.ndarray | None) -> np.ndarray | None:
-        if volume is None:
+    def labels_on_grid(indices: Tensor | None) -> np.ndarray | None:
+        if indices is None:
             return None
-        indices = _tensor(restoration.inside(volume), device)
         return resample_labels(indices, new_shape, count=plan.labels.count, separate_axis=separate).cpu().numpy()
 
+    first_stage = None if previous is None else _tensor(restoration.inside(previous), case.image.device)
     return PreprocessedCase(
-        case_id=case_id,
+        case_id=case.case_id,
         image=resampled.cpu().numpy(),
-        label=labels_on_grid(label),
-        previous=labels_on_grid(previous),
+        label=labels_on_grid(case.label),
+        previous=labels_on_grid(first_stage),
         restoration=restoration,
     )
 
 
-def _restoration(
-    case_id: str, image: np.ndarray, spacing_mm: Sequence[float], plan: Plan, configuration: Configuration
-) -> Restoration:
-    box = nonzero_box(image)
-    cropped_shape = [box[axis][1] - box[axis][0] for axis in plan.transpose]
-    spacing = [float(spacing_mm[axis]) for axis in plan.transpose]
+def plan_restoration(case: NormalizedCase, plan: Plan, configuration: Configuration) -> Restoration:
+    """The grid that a configuration brings the case to, and the way back."""
+    cropped_shape = _per_axis(case.image.shape[1:])
     # a 2D configuration says nothing about the first axis: slices stay at their own distance
-    target = [*spacing[: 3 - len(configuration.spacing_mm)], *configuration.spacing_mm]
+    target = [*case.spacing_mm[: 3 - len(configuration.spacing_mm)], *configuration.spacing_mm]
     return Restoration(
-        case_id=case_id,
-        shape=_per_axis(image.shape[1:]),
-        box=box,
+        case_id=case.case_id,
+        shape=case.shape,
+        box=case.box,
         transpose=plan.transpose,
-        cropped_shape=_per_axis(cropped_shape),
-        spacing_mm=_per_axis(spacing),
-        resampled_shape=_per_axis(resampled_shape(cropped_shape, spacing, target)),
+        cropped_shape=cropped_shape,
+        spacing_mm=case.spacing_mm,
+        resampled_shape=_per_axis(resampled_shape(cropped_shape, case.spacing_mm, target)),
         resampled_spacing_mm=_per_axis(target),
     )
+
+
+def inside(volume: np.ndarray, box: Sequence[tuple[int, int]], transpose: Sequence[int]) -> np.ndarray:
+    """The box of ``volume`` (..., z, y, x) in the axis order of a plan: a view, to read from or write into."""
+    z, y, x = (slice(*ends) for ends in box)
+    leading = volume.ndim - 3
+    return volume[..., z, y, x].transpose(*range(leading), *(leading + axis for axis in transpose))
 
 
 def _per_axis(values: Sequence[T]) -> tuple[T, T, T]:
     z, y, x = values
     return z, y, x
-
-
-def _normalized(
-    image: np.ndarray, restoration: Restoration, plan: Plan, configuration: Configuration, device: torch.device | str
-) -> Tensor:
-    use_mask = configuration.use_nonzero_mask
-    mask = _tensor(restoration.inside(nonzero_mask(image)), device) if any(use_mask) else None
-    cropped = _tensor(restoration.inside(image), device)  # of the file's type: normalize makes float32 of it
-    try:
-        return normalize(cropped, configuration.normalization, plan.intensities, mask=mask, use_mask=use_mask)
-    except ImageError as error:
-        raise ImageError(f"{restoration.case_id}: {error}") from error
 
 
 def _tensor(array: np.ndarray, device: torch.device | str) -> Tensor:

@@ -9,6 +9,7 @@ one's.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,6 +154,10 @@ class CaseStore:
         # [!.]: a file that is being written begins with a dot
         return tuple(sorted(path.name.removesuffix(FINISHED) for path in self.folder.glob(f"[!.]*{FINISHED}")))
 
+    def discard(self, case_id: str) -> None:
+        """Forget a case, so that it is made again; nothing happens if it is not there."""
+        (self.folder / f"{case_id}{FINISHED}").unlink(missing_ok=True)
+
     def write(self, case: PreprocessedCase) -> None:
         """Store a case in place of an earlier one of its id. A full disk is a ``WorkspaceError``; other cases stay."""
         finished = self.folder / f"{case.case_id}{FINISHED}"
@@ -167,11 +172,30 @@ class CaseStore:
                 _write_array(path, array)
         write_record(finished, case.restoration)
 
+    def share(self, case: StoredCase, restoration: Restoration) -> None:
+        """Store the very arrays of another store's case: no second copy where the file system has hard links."""
+        finished = self.folder / f"{case.case_id}{FINISHED}"
+        finished.unlink(missing_ok=True)
+        for name in ARRAYS:
+            path, source = self.folder / f"{case.case_id}.{name}.npy", case.folder / f"{case.case_id}.{name}.npy"
+            path.unlink(missing_ok=True)
+            if source.exists():
+                _link(source, path)
+        write_record(finished, restoration)
+
     def open(self, case_id: str) -> StoredCase:
         """A finished case; ``WorkspaceError`` when it is not there."""
         if not self.has(case_id):
             raise WorkspaceError(f"{self.folder} has no preprocessed case {case_id}; run nnlite preprocess")
         return StoredCase(folder=self.folder, case_id=case_id)
+
+
+def _link(source: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(source)
+    except OSError:  # another kind of file system, or too many links
+        with written_whole(path) as beside:
+            shutil.copyfile(source, beside)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

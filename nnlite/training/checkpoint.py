@@ -91,5 +91,5 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, each with an error of its own
         raise CheckpointError(
-            f"{path} cannot be read as a training state ({error}); start again without --resume"
+            f"{path} cannot be read as a training state ({error}); delete its folder to begin anew"
         ) from error

@@ -139,7 +139,7 @@ def _restored(path: Path, learner: Learner) -> Course:
         return Course(**state["course"])
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} belongs to another plan or version ({error}); start again without --resume"
+            f"{path} belongs to another plan or version ({error}); delete its folder to begin anew"
         ) from error
 
 

@@ -56,7 +56,18 @@ def test_verbose_shows_what_nnlite_logs_and_not_what_its_libraries_log(
     [
         (["train", "d", "4d", "fold0"], 'error: there is no configuration "4d"; CONFIG is one of 2d, 3d, 3d-lowres, '),
         (["preprocess", "d", "2d", "x"], 'error: there is no configuration "x"; CONFIG is one of 2d, 3d, 3d-lowres, '),
-        (["train", "d", "3d", "fold5"], 'error: there is no fold "fold5"; FOLD is one of fold0, fold1, fold2, fold3, '),
+        (
+            ["train", "d", "3d", "foldx"],
+            'error: there is no fold "foldx"; FOLD is one of fold0, fold1, fold2, .. or all',
+        ),
+        (
+            ["predict", "d", "i", "-o", "o", "--folds", "folds"],
+            'error: there is no fold "folds"; FOLD is one of fold0, ',
+        ),
+        (
+            ["plan", "--fingerprint", "f", "--splits", "s"],
+            "error: --splits belongs to a DATASET; a fingerprint has no ",
+        ),
         (["predict", "d", "i", "-o", "o", "--folds", "fold0,1"], 'error: there is no fold "1"; FOLD is one of fold0, '),
         (["train", "d", "3d", "fold0", "--time-budget", "9"], 'error: "9" is not a duration; write for example 90s'),
         (

@@ -66,3 +66,11 @@ def test_a_fold_that_was_finished_before_is_said_to_be_left_alone(pipeline: Fake
     pipeline.answers["train"] = (trained(skipped=True),)
     shown = nn("train", "brain", "3d", "fold0")
     assert "finished before and left as it was -> work/brain/runs/3d/fold0" in shown.stdout
+
+
+def test_a_whole_round_is_trained_fold_by_fold_and_resumed_folds_are_said_to_be(pipeline: FakePipeline):
+    pipeline.answers["train"] = lambda dataset, configuration, folds, **options: (trained(folds[0], resumed=4),)
+    shown = nn("train", "brain", "3d", "folds")
+    assert [call[1][2] for call in pipeline.calls] == [("fold0",), ("fold1",)]
+    assert all(call[2]["seed"] is None for call in pipeline.calls)
+    assert shown.stdout.count("resumed after epoch 4 -> work/brain/runs/3d/fold") == 2

@@ -51,6 +51,7 @@ def test_a_good_dataset_has_names_for_channels_and_labels_and_no_faults(tmp_path
     assert (report.faults, report.warnings) == ((), ())
     assert report.dataset.channels == ("image",)
     assert report.dataset.labels == Labels(names=("background", "label 1", "label 2"), values=(0, 1, 2))
+    assert report.foreground_labels() == {"a": ("label 1", "label 2"), "b": ("label 1",)}
     report.raise_if_faulty()
 
 

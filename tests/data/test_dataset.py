@@ -81,6 +81,19 @@ def test_excluding_a_case_that_is_not_there_is_a_fault(plain):
     assert fault.what == "\"exclude\" names 'z', which is no case"
 
 
+def test_groups_come_from_nnlite_json_where_the_list_has_none_or_others(plain, tmp_path):
+    assert find_dataset(plain).groups == {}
+    (plain / "nnlite.json").write_text('{"groups": {"a": "anna", "b": "anna"}}')
+    assert find_dataset(plain).groups == {"a": "anna", "b": "anna"}
+    table = "id,CT,label,Group\na,a.nii,a.nii,bob\nb,b.nii,b.nii,bob\nc,c.nii,c.nii,\n"
+    (plain / "cases.csv").write_text(table)
+    assert find_dataset(plain).groups == {"a": "anna", "b": "anna"}
+    (plain / "nnlite.json").write_text('{"groups": {"a": "anna"}}')
+    assert find_dataset(plain).groups == {"a": "anna", "b": "bob"}
+    (plain / "nnlite.json").write_text('{"groups": {"z": "anna"}}')
+    assert [fault.what for fault in find_dataset(plain).faults] == ["\"groups\" names 'z', which is no case"]
+
+
 def test_a_label_table_that_cannot_be_used_is_one_of_the_faults(plain):
     (plain / "labels/b.nii.gz").unlink()
     (plain / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1, 2]}}')
@@ -93,10 +106,12 @@ def test_a_label_table_that_cannot_be_used_is_one_of_the_faults(plain):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"label": {}}', "unknown key 'label'; the keys are name, labels, channels, exclude"),
+        ('{"label": {}}', "unknown key 'label'; the keys are name, labels, channels, exclude, groups"),
         ('{"labels": []}', "'labels' should be an object like"),
         ('{"channels": "CT"}', r"'channels' should be a list of names like \[\"CT\"\]"),
         ('{"exclude": [1]}', "'exclude' should be a list of case ids"),
+        ('{"groups": {"a": 1}}', "'groups' should be an object like"),
+        ('{"groups": ["a"]}', "'groups' should be an object like"),
         ('{"name": "a/b"}', "'name' should be a name that can be a folder's"),
         ("[]", "write one JSON object"),
         ("{", "is not valid JSON"),

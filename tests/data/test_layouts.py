@@ -105,13 +105,16 @@ def test_without_metadata_the_other_cases_tell_which_channels_there_should_be(tm
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_table_has_one_row_per_case_and_one_column_per_channel(tmp_path, delimiter):
-    rows = [["ID", "T1", "FLAIR", "label", "site"], ["p1", "x/t1.nii", "x/fl.nii", "x/seg.nii", "Rome"]]
+    rows = [
+        ["ID", "T1", "FLAIR", "label", "site", "group"],
+        ["p1", "x/t1.nii", "x/fl.nii", "x/seg.nii", "Rome", "anna"],
+    ]
     (tmp_path / "cases.csv").write_text("\ufeff" + "\n".join(delimiter.join(row) for row in rows) + "\n\n")
     found = case_list(tmp_path / "cases.csv")
     [case] = found.cases
     assert (case.id, found.channels) == ("p1", ("T1", "FLAIR"))
     assert case.images == (tmp_path / "x/t1.nii", tmp_path / "x/fl.nii")
-    assert case.label == tmp_path / "x/seg.nii"
+    assert (case.label, case.group) == (tmp_path / "x/seg.nii", "anna")
 
 
 def test_a_table_without_ids_takes_the_name_of_the_first_file(tmp_path):

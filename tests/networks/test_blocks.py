@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnlite.networks.blocks import ConvolutionBlock, ResidualBlock, convolution, initialize
+from nnlite.networks.blocks import ConvolutionBlock, InstanceNorm, ResidualBlock, convolution, initialize
 
 
 @pytest.mark.parametrize(("kernel", "size"), [((1, 3), (5, 6)), ((3, 3, 3), (4, 5, 6)), ((1, 3, 3), (1, 7, 4))])
@@ -63,3 +63,26 @@ def test_weights_are_drawn_for_leaky_relu_and_biases_are_zero() -> None:
     assert layer.weight.std().item() == pytest.approx(wanted, rel=0.02)
     assert layer.bias is not None
     assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("ndim", "theirs"), [(2, nn.InstanceNorm2d), (3, nn.InstanceNorm3d)])
+def test_the_normalisation_is_torch_s_own_to_the_bit_forward_and_backward(ndim: int, theirs, dtype) -> None:
+    torch.manual_seed(0)
+    ours, reference = InstanceNorm(6), theirs(6, affine=True)
+    for module in (ours, reference):
+        nn.init.uniform_(module.weight, generator=torch.Generator().manual_seed(1))
+        nn.init.uniform_(module.bias, generator=torch.Generator().manual_seed(2))
+    image, gradient = torch.randn(2, 3, 6, *(8,) * ndim).to(dtype)
+    inputs = [image.clone().requires_grad_() for _ in range(2)]
+    outputs = [module(one) for module, one in zip((ours, reference), inputs, strict=True)]
+    for out in outputs:
+        out.backward(gradient)
+    assert torch.equal(*outputs)
+    assert torch.equal(inputs[0].grad, inputs[1].grad)
+    assert torch.equal(ours.weight.grad, reference.weight.grad)
+
+
+def test_an_activation_may_overwrite_the_normalised_maps_without_copies_in_its_backward() -> None:
+    out = ConvolutionBlock(1, 4, (3, 3))(torch.randn(2, 1, 16, 16))
+    assert out.grad_fn.name() == "LeakyReluBackward1"  # what overwrites a view ends in AsStridedBackward0

@@ -15,7 +15,7 @@ from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, PlanError, UsageError, WorkspaceError
 from nnlite.pipeline import machine, plan_dataset, plan_request
-from nnlite.pipeline.plan_dataset import locate_dataset, read_plan, require_unchanged
+from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
@@ -196,6 +196,35 @@ def test_a_plan_that_can_no_longer_be_read_is_replaced(balls: Path, trained_work
     assert read_record(path, Plan).dataset == "balls"
 
 
+def test_folds_of_the_user_s_own_are_refused_before_a_case_is_read_and_kept_with_the_plan(balls: Path, tmp_path: Path):
+    def nothing_is_read(what: str, done: int, total: int) -> None:
+        raise AssertionError
+
+    def plan_with(folds: list[dict[str, list[str]]], **options: object) -> pipeline.PlanResult:
+        file = tmp_path / "splits_final.json"
+        file.write_text(json.dumps(folds))
+        return pipeline.plan(balls, work=tmp_path, device="cpu", probe=False, splits=file, **options)  # type: ignore[arg-type]
+
+    cases = [f"ball_{number}" for number in range(5)]
+    with pytest.raises(DatasetError, match="do not fit balls"):
+        plan_with([{"train": cases[1:], "val": ["ball_7"]}], progress=nothing_is_read)
+    assert plan_with([{"train": cases[1:], "val": cases[:1]}]).notes == ("folds: 1, as in splits_final.json",)
+    [fold] = read_record(tmp_path / "balls" / "splits.json", Splits).folds
+    assert fold.validation == ("ball_0",)
+
+
+def test_patients_and_rare_labels_decide_the_folds_of_a_plan(balls: Path, tmp_path: Path):
+    data = copied(balls, tmp_path / "balls")
+    names = '"labels": {"background": 0, "ball": 1, "core": 7}'
+    (data / "nnlite.json").write_text(f'{{{names}, "groups": {{"ball_0": "anna", "ball_3": "anna"}}}}')
+    result = pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    assert result.notes == (
+        "folds: there are only 4 groups: 4 folds, each holds one out; 5 cases in 4 groups, which stay whole",
+    )
+    folds = read_record(tmp_path / "work" / "balls" / "splits.json", Splits).folds
+    assert ("ball_0", "ball_3") in [fold.validation for fold in folds]
+
+
 def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
     label = np.zeros((1, 16, 20, 18), np.uint8)
     label[:, 4:9, 4:9, 4:9] = 1
@@ -205,18 +234,3 @@ def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
     write_image(tmp_path / "one" / "labels" / "a.nii.gz", label, geometry)
     pipeline.plan(tmp_path / "one", work=tmp_path / "work", device="cpu", probe=False)
     assert read_record(tmp_path / "work" / "one" / "splits.json", Splits).folds == ()
-
-
-def test_cases_whose_files_hold_something_else_than_when_they_were_planned_are_named(balls: Path, tmp_path: Path):
-    data = copied(balls, tmp_path / "balls")
-    pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
-    found, workspace = locate_dataset(data, tmp_path / "work")
-    for path in (data / "images" / "ball_1.nii.gz", data / "labels" / "ball_2.nii.gz"):
-        path.touch()  # only a newer date
-    require_unchanged(found, workspace)
-    (data / "images" / "ball_1.nii.gz").write_bytes((data / "images" / "ball_0.nii.gz").read_bytes())
-    (data / "labels" / "ball_2.nii.gz").write_bytes((data / "labels" / "ball_0.nii.gz").read_bytes())
-    with pytest.raises(DatasetError, match=r"2 of 5 cases have changed since balls was planned \(ball_1, ball_2\)"):
-        require_unchanged(found, workspace)
-    (workspace.folder / "dataset.json").unlink()
-    require_unchanged(found, workspace)  # nothing is known of how it was

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from dataclasses import replace
@@ -50,6 +51,56 @@ def test_every_configuration_gets_every_case_and_each_case_is_read_once(
     assert all(CaseStore(folder).ids() == CASES for folder in folders.values())
     assert len(read) == len(set(read)) == 5
     assert reported == [(done, 5) for done in range(1, 6)]
+
+
+def test_a_case_that_was_edited_is_made_again_and_told(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
+    store = CaseStore(tmp_path / "work" / "balls" / "cases" / "3d")
+    label = read_label(data / "labels" / "ball_2.nii.gz")
+    write_mask(data / "labels" / "ball_2.nii.gz", np.where(label.array == 7, 1, label.array)[0], like=label)
+    made = []
+    write = CaseStore.write
+    monkeypatch.setattr(CaseStore, "write", lambda store, case: made.append(case.case_id) or write(store, case))
+    with caplog.at_level(logging.WARNING):
+        pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
+    assert made == ["ball_2"]
+    stored = store.open("ball_2").label
+    assert stored is not None
+    assert stored.max() == 1  # the core was painted over
+    assert "balls: 1 case is of another size or date than when it was planned (ball_2)" in caplog.text
+    pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    caplog.clear()
+    pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
+    assert (made, caplog.text) == (["ball_2"], "")
+
+
+def test_a_case_that_was_edited_before_the_next_plan_is_made_again_all_the_same(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
+    (data / "images" / "ball_4.nii.gz").touch()
+    pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    made = []
+    write = CaseStore.write
+    monkeypatch.setattr(CaseStore, "write", lambda store, case: made.append(case.case_id) or write(store, case))
+    pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
+    assert made == ["ball_4"]
+
+
+def test_other_cases_than_planned_are_refused(balls: Path, tmp_path: Path):
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    (data / "nnlite.json").write_text(
+        '{"labels": {"background": 0, "ball": 1, "core": 7}, "exclude": ["ball_0"]}', encoding="utf-8"
+    )
+    with pytest.raises(WorkspaceError, match=r"1 case is no longer in the dataset \(ball_0\)"):
+        pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
 
 
 def test_what_is_finished_is_not_made_again(balls: Path, planned: Workspace, monkeypatch: pytest.MonkeyPatch):

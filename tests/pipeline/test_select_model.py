@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nnlite import pipeline
+from nnlite.data.dataset import find_dataset
 from nnlite.data.image import read_label, write_mask
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import DatasetError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import evaluate_folders, read_scores
-from nnlite.pipeline.plan_dataset import DatasetSource
+from nnlite.pipeline.dataset_source import source_of
 from nnlite.pipeline.selection import Selection
 from nnlite.workspace import Workspace
 
@@ -88,12 +88,11 @@ def test_a_configuration_with_missing_folds_is_left_out_and_named(balls: Path, w
 
 def test_a_label_drawn_anew_since_the_plan_is_noticed(balls: Path, workspace: Workspace, tmp_path: Path):
     data = Path(shutil.copytree(balls, tmp_path / "balls"))
-    source = workspace.folder / "dataset.json"
-    write_record(source, replace(read_record(source, DatasetSource), root=str(data)))
+    write_record(workspace.source, source_of(find_dataset(data)))
     label = data / "labels" / "ball_3.nii.gz"
     truth = read_label(label)
     write_mask(label, np.zeros_like(truth.array[0]), truth)
-    with pytest.raises(DatasetError, match=r"1 of 5 cases have changed since balls was planned \(ball_3\)"):
+    with pytest.raises(WorkspaceError, match=r"1 case is newer than the plan of balls \(ball_3\)"):
         select(data, workspace)
 
 
@@ -112,8 +111,8 @@ def test_a_case_that_is_gone_is_named(balls: Path, workspace: Workspace, tmp_pat
     data = Path(shutil.copytree(balls, tmp_path / "balls"))
     for kind in ("images", "labels"):
         (data / kind / "ball_4.nii.gz").unlink()
-    (workspace.folder / "dataset.json").unlink()
-    with pytest.raises(WorkspaceError, match=r"1 held-out cases are no longer in the dataset \(ball_4\)"):
+    workspace.source.unlink()
+    with pytest.raises(WorkspaceError, match=r"1 case is held out by a fold, but no longer in the dataset \(ball_4\)"):
         select(data, workspace)
 
 
@@ -141,7 +140,7 @@ def test_predictions_without_any_foreground_cannot_be_chosen(balls: Path, worksp
 
 def test_a_label_in_no_truth_decides_nothing_and_leaves_no_nan(balls: Path, workspace: Workspace, tmp_path: Path):
     data = Path(shutil.copytree(balls, tmp_path / "balls"))
-    (workspace.folder / "dataset.json").unlink()
+    workspace.source.unlink()
     for path in (data / "labels").iterdir():
         truth = read_label(path)
         write_mask(path, np.minimum(truth.array[0], 1), truth)

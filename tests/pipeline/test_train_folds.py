@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 
 from nnlite import pipeline
 from nnlite.data.records import read_record, write_record
+from nnlite.data.split import make_splits
 from nnlite.errors import PlanError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
-from nnlite.pipeline.train_folds import RunConfig, is_finished
+from nnlite.pipeline.dataset_source import DatasetSource
+from nnlite.pipeline.run_status import is_finished
+from nnlite.pipeline.train_folds import RunConfig
+from nnlite.pipeline.training_lock import locked
 from nnlite.planning.planner import Plan
 from nnlite.training.curves import EpochRecord
 from nnlite.workspace import Workspace
@@ -69,11 +74,29 @@ def test_what_was_asked_for_is_kept_with_the_run(balls: Path, workspace: Workspa
     assert set(config.versions) == {"python", "nnlite", "torch", "numpy"}
 
 
-def test_an_unfinished_fold_is_refused_and_a_resumed_one_may_be_given_another_length(balls: Path, workspace: Workspace):
+def test_an_unfinished_fold_goes_on_with_the_settings_it_was_begun_with(balls: Path, workspace: Workspace):
     with pytest.raises(PowerCutError):
         train(balls, workspace, "fold3", on_epoch=cut_power, seed=4)
-    with pytest.raises(WorkspaceError, match="3d fold3 was begun and is not finished: add --resume"):
-        train(balls, workspace, "fold3")
+    run = workspace.run("3d", "fold3")
+    assert not run.lock.exists()
+    seen: list[EpochRecord] = []
+    [result] = train(balls, workspace, "fold3", epochs=None, iterations=None, on_epoch=seen.append)
+    assert ([epoch.epoch for epoch in seen], result.epochs, result.resumed_epochs) == ([1], 2, 1)
+    config = read_record(run.config, RunConfig)
+    assert (config.train.epochs, config.train.iterations, config.train.seed) == (2, 2, 4)
+
+
+def test_an_unfinished_fold_is_given_another_length_only_on_purpose_and_another_seed_never(
+    balls: Path, workspace: Workspace
+):
+    with pytest.raises(PowerCutError):
+        train(balls, workspace, "fold3", on_epoch=cut_power, seed=4)
+    before = workspace.run("3d", "fold3").config.read_text()
+    with pytest.raises(UsageError, match="3d fold3 was begun for 2 epochs of 2 iterations, not 3 epochs of 2"):
+        train(balls, workspace, "fold3", epochs=3)
+    with pytest.raises(UsageError, match="3d fold3 was begun with seed 4, not 5"):
+        train(balls, workspace, "fold3", seed=5, resume=True)
+    assert workspace.run("3d", "fold3").config.read_text() == before
     seen: list[EpochRecord] = []
     [result] = train(balls, workspace, "fold3", resume=True, epochs=3, on_epoch=seen.append)
     assert [epoch.epoch for epoch in seen] == [1, 2]
@@ -88,7 +111,7 @@ def test_a_resumed_fold_keeps_the_plan_it_was_begun_with(balls: Path, workspace:
     plan = read_record(workspace.plan, Plan)
     wider = replace(plan.configuration("3d"), batch_size=3)
     write_record(workspace.plan, replace(plan, configurations={**plan.configurations, "3d": wider}))
-    train(balls, workspace, "fold3", resume=True)
+    train(balls, workspace, "fold3")
     assert read_record(workspace.run("3d", "fold3").config, RunConfig).plan == plan
 
 
@@ -97,7 +120,7 @@ def test_a_training_that_was_stopped_while_scoring_is_only_scored(balls: Path, w
     weights, scores = run.checkpoint_final.read_bytes(), run.summary.read_text()
     run.summary.unlink()
     seen: list[EpochRecord] = []
-    [result] = train(balls, workspace, "fold0", resume=True, on_epoch=seen.append)
+    [result] = train(balls, workspace, "fold0", epochs=None, iterations=None, on_epoch=seen.append)
     assert (seen, result.skipped) == ([], False)
     assert (run.checkpoint_final.read_bytes(), run.summary.read_text()) == (weights, scores)
 
@@ -121,9 +144,49 @@ def test_a_case_that_is_gone_is_named(balls: Path, tmp_path: Path):
     workspace = Workspace(root=tmp_path / "work", dataset="balls")
     with pytest.raises(
         WorkspaceError,
-        match=r"no longer in the dataset \(ball_1\); put them back, or run nnlite plan again",
+        match=r"1 case is no longer in the dataset \(ball_1\): put back what is missing; or run nnlite plan again",
     ):
         train(data, workspace, "fold0")
+
+
+def test_a_case_that_is_new_is_named_and_finished_folds_still_tell_their_scores(
+    balls: Path, workspace: Workspace, tmp_path: Path
+):
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    write_record(workspace.source, DatasetSource(root=str(data), cases={f"ball_{n}": "" for n in range(4)}))
+    with pytest.raises(WorkspaceError, match=r'1 case is new \(ball_4\): list what is new under "exclude"'):
+        train(data, workspace, "fold0", "fold2")
+    assert train(data, workspace, "fold0")[0].skipped
+
+
+def test_all_folds_have_one_name_and_none_is_trained_twice(balls: Path, workspace: Workspace):
+    def names(*folds: str) -> tuple[str, ...]:
+        return pipeline.fold_names(balls, folds, work=workspace.root)
+
+    assert names("folds") == ("fold0", "fold1", "fold2", "fold3", "fold4")
+    assert names("fold3", "folds", "all", "fold3") == ("fold3", "fold0", "fold1", "fold2", "fold4", "all")
+    with pytest.raises(UsageError, match='no fold "fold5"'):
+        names("fold0", "fold5")
+    write_record(workspace.splits, make_splits(["ball_0"]))
+    with pytest.raises(UsageError, match="balls has no folds: there is only one case, so none can be held out"):
+        names("folds")
+
+
+def test_folds_means_every_fold_that_is_missing(balls: Path, workspace: Workspace):
+    write_record(workspace.splits, make_splits([f"ball_{n}" for n in range(5)], folds=3))
+    results = train(balls, workspace, "folds")
+    assert [(result.fold, result.skipped) for result in results] == [
+        ("fold0", True),
+        ("fold1", True),
+        ("fold2", False),
+    ]
+
+
+def test_a_fold_that_another_process_trains_is_left_to_it(balls: Path, workspace: Workspace):
+    run = workspace.run("3d", "fold3")
+    with locked(run), pytest.raises(WorkspaceError, match=f"3d fold3 is being trained by process {os.getpid()} on "):
+        train(balls, workspace, "fold3")
+    assert not run.folder.exists()
 
 
 def test_training_needs_a_plan(balls: Path, tmp_path: Path):

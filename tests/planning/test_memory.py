@@ -86,15 +86,16 @@ def test_windows_and_their_mirror_images_allocate_within_a_tenth_of_what_was_pre
     assert needed == pytest.approx(allocated(predict, tmp_path), rel=0.1)
 
 
-def test_a_large_batch_is_fullest_where_the_last_activation_is_differentiated() -> None:
+def test_a_large_batch_is_fullest_where_the_head_is_differentiated() -> None:
     # 32 samples of 8 x 8 with 16 features: a map is 16 x 2048 x 4 bytes, one of the bottleneck half of that.
     topology, patch = plan_topology((1.0, 1.0), (8, 8), base_features=16)
     memory = memory_of(topology, patch, 32, labels=2)
     one = 16 * 2048 * 4
     # Two per convolution (its output and the activation's), 2 + 2 at full resolution and 2 below; the cat takes two.
     assert memory.activations == 2 * (2 + 2) * one + 2 * 2 * (one // 2) + 2 * one + 2 * 2048 * 4  # and the logits
-    assert memory.passing == 4 * one  # the gradient that came in, and three copies of it
-    assert memory.gradients == 2 * (16 + 1) * 4  # of the head alone
+    # The gradient of the logits, that of the head's input, copies of both (two labels padded to 16), twice the weights.
+    assert memory.passing == 2 * 2048 * 4 + one + 2 * one + 2 * 2 * (16 + 1) * 4
+    assert memory.gradients == 0  # the head is the first on the way back
     assert memory.batch == 2048 * (4 + 8)
 
 

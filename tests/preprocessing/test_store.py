@@ -235,3 +235,14 @@ def test_the_signature_changes_with_what_changes_voxels_alone():
     assert signature(plan, replace(configuration, use_nonzero_mask=(True,))) != original
     assert signature(replace(plan, transpose=(1, 0, 2)), configuration) != original
     assert signature(replace(plan, intensities=(replace(INTENSITIES, mean=1.0),)), configuration) != original
+
+
+def test_a_case_that_is_discarded_is_made_again_and_the_others_stay(tmp_path):
+    store = CaseStore(tmp_path)
+    for name in "ab":
+        store.write(make_case(name))
+    store.discard("a")
+    store.discard("not there")
+    assert store.ids() == ("b",)
+    store.write(make_case("a"))
+    assert store.ids() == ("a", "b")

@@ -83,7 +83,7 @@ def test_other_errors_are_raised_here_and_are_plan_errors_apart() -> None:
     strides = ((1, 1, 1), (2, 2, 2), (4, 4, 4))  # a bottleneck of one voxel has no deviation to normalise by
     topology = replace(tiny_plan().configuration("3d").topology, strides=strides)
     unfit = {"patch_size": (8, 8, 8), "topology": topology}
-    with pytest.raises(ValueError, match="Expected more than 1 spatial element"):
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
         probe(*planned(**unfit), CONFIG, CPU)
     with pytest.raises(
         PlanError, match=r"3d: a training step on patch 8 x 8 x 8 with batch 3 on cpu failed: ValueError"

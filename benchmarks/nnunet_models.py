@@ -1,0 +1,130 @@
+"""Make small models with nnU-Net itself, and let nnU-Net predict with them; run by nnU-Net's Python, not by nnlite's.
+
+    PYTHON_OF_NNUNET benchmarks/nnunet_models.py WORK
+
+Reads WORK/models.json and the images that benchmarks/same_masks.py put into WORK; writes nnU-Net's result folders to
+WORK/results, its masks and probabilities to WORK/expected/MODEL, and the logits of one patch to WORK/expected/MODEL.
+The networks come from nnU-Net's trainer and are stored by it; a few steps of training leave the noise behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+WORK = Path(sys.argv[1]).resolve()
+for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+    os.environ[variable] = str(WORK / variable.removeprefix("nnUNet_"))
+os.environ["nnUNet_compile"] = "f"  # noqa: SIM112 (this is its name)
+
+import numpy as np  # noqa: E402 (nnU-Net reads the variables above when it is imported)
+import torch  # noqa: E402
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor  # noqa: E402
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
+
+STEPS = 60
+LEARNING_RATE = 3e-3
+
+
+def draw(
+    image: np.ndarray, label: np.ndarray, size: list[int], rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random patch (1, channels, *size) and its labels; 2D patches are slices."""
+    window = (1,) * (3 - len(size)) + tuple(size)
+    missing = [max(0, w - n) for n, w in zip(image.shape[1:], window, strict=True)]
+    image = np.pad(image, [(0, 0), *((0, m) for m in missing)])
+    label = np.pad(label, [(0, m) for m in missing])
+    starts = [int(rng.integers(0, n - w + 1)) for n, w in zip(label.shape, window, strict=True)]
+    region = tuple(slice(start, start + w) for start, w in zip(starts, window, strict=True))
+    x, y = torch.from_numpy(image[:, *region])[None], torch.from_numpy(label[region].astype(np.int64))[None]
+    return (x[:, :, 0], y[:, 0]) if len(size) == 2 else (x, y)
+
+
+def train(trainer: nnUNetTrainer, cases: list[tuple[np.ndarray, np.ndarray]], seed: int) -> torch.Tensor:
+    """A few steps of cross entropy on random patches; returns the last patch."""
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(trainer.network.parameters(), LEARNING_RATE)
+    trainer.network.train()
+    for step in range(STEPS):
+        x, y = draw(*cases[step % len(cases)], trainer.configuration_manager.patch_size, rng)
+        loss = torch.nn.functional.cross_entropy(trainer.network(x)[0], y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(f"  {trainer.configuration_name} fold {trainer.fold}: loss {loss.item():.3f}", flush=True)
+    # what nnU-Net logs at the end of an epoch, in the types in which it logs it
+    trainer.logger.log("train_losses", np.float32(loss.item()), 0)
+    trainer.logger.log("val_losses", np.float32(loss.item()), 0)
+    trainer.logger.log("dice_per_class_or_region", [np.float64(0.5)] * 5, 0)
+    trainer.logger.log("mean_fg_dice", np.float64(0.5), 0)
+    return x
+
+
+def make_model(model: dict, plans: dict, dataset: dict) -> None:
+    configuration = model["configuration"]
+    previous = plans["configurations"][configuration].get("previous_stage")
+    patch = torch.empty(0)
+    for fold in range(model["folds"]):
+        torch.manual_seed(fold)
+        trainer = nnUNetTrainer(
+            {**json.loads(json.dumps(plans)), "continue_training": False},
+            configuration,
+            fold,
+            dataset,
+            torch.device("cpu"),
+        )
+        Path(trainer.preprocessed_dataset_folder).mkdir(parents=True, exist_ok=True)
+        (Path(trainer.preprocessed_dataset_folder) / "some.b2nd").touch()  # nnU-Net asks how its cases are stored
+        trainer.initialize()
+        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        cases = []
+        for name in model["training"]:
+            image, label, _ = DefaultPreprocessor(verbose=False).run_case(
+                [str(WORK / "images" / f"{name}_0000.nii.gz")],
+                str(WORK / "labels" / f"{name}.nii.gz"),
+                trainer.plans_manager,
+                trainer.configuration_manager,
+                dataset,
+            )
+            label = np.maximum(label[0], 0)
+            if previous is not None:  # the first stage's answer, for training: the truth
+                image = np.concatenate([image, *((label == value)[None].astype(np.float32) for value in range(1, 6))])
+            cases.append((image, label))
+        patch = train(trainer, cases, seed=fold)
+        trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    base = Path(trainer.output_folder_base)
+    (base / "plans.json").write_text(json.dumps(plans))
+    (base / "dataset.json").write_text(json.dumps(dataset))
+    predict(model["name"], base, patch, previous, model["images"])
+
+
+def predict(name: str, base: Path, patch: torch.Tensor, previous: str | None, images: list[str]) -> None:
+    predictor = nnUNetPredictor(
+        perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False, use_mirroring=True
+    )
+    predictor.initialize_from_trained_model_folder(str(base), None, "checkpoint_final.pth")
+    expected = WORK / "expected" / name
+    expected.mkdir(parents=True, exist_ok=True)
+    with torch.inference_mode():
+        predictor.network.eval()
+        logits = predictor.network(patch)
+    np.savez(expected / "patch.npz", patch=patch.numpy(), logits=logits.numpy())
+    predictor.predict_from_files_sequential(
+        [[str(WORK / "images" / f"{image}_0000.nii.gz")] for image in images],
+        [str(expected / image) for image in images],
+        save_probabilities=True,
+        folder_with_segs_from_prev_stage=str(WORK / "expected" / "low") if previous else None,
+    )
+
+
+def main() -> None:
+    described = json.loads((WORK / "models.json").read_text())
+    for model in described["models"]:
+        make_model(model, described["plans"][model["plans"]], described["dataset"])
+
+
+if __name__ == "__main__":
+    main()

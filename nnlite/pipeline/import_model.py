@@ -1,0 +1,82 @@
+"""Take over models that nnU-Net v2 has trained: written as nnlite's own runs, so that ``predict`` finds them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from nnlite.data.progress import Progress, silent
+from nnlite.data.records import write_record
+from nnlite.errors import UsageError
+from nnlite.interop.nnunet import TrainedFolder, find_trained, joint_plan, read_model
+from nnlite.pipeline.train_folds import RunConfig
+from nnlite.planning.planner import Plan
+from nnlite.training.checkpoint import save_model
+from nnlite.training.config import TrainConfig
+from nnlite.workspace import RunFolder, Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """A model that was taken over. ``folds`` are by configuration; ``notes`` are what its user should know."""
+
+    folder: Path
+    plan: Plan
+    folds: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def import_nnunet(folders: Sequence[Path], output: Path, *, progress: Progress = silent) -> ImportResult:
+    """Write the networks in nnU-Net's result folders to the new folder ``output``, which ``predict`` takes as a model.
+
+    Each folder is one configuration with one or more folds; a cascade needs the folder of its first stage as well. The
+    folder appears whole, or not at all.
+    """
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise UsageError(f"{output} exists already; give a new folder for the model with -o, or delete it")
+    trained = [find_trained(folder) for folder in folders]
+    plan = joint_plan(trained)
+    jobs = [(one, fold) for one in trained for fold in one.checkpoints]
+    folds: dict[str, tuple[str, ...]] = {}
+    with _folder_whole(output) as beside:
+        workspace = Workspace(root=beside.parent, dataset=beside.name)
+        write_record(workspace.plan, plan)
+        for done, (one, fold) in enumerate(jobs, start=1):
+            run = _import_fold(one, fold, plan, workspace)
+            folds[run.configuration] = (*folds.get(run.configuration, ()), run.fold)
+            progress("import", done, len(jobs))
+    notes = [f"{one.configuration}: {note}" for one in trained for note in one.notes]
+    return ImportResult(folder=output, plan=plan, folds=folds, notes=tuple(notes))
+
+
+def _import_fold(trained: TrainedFolder, fold: str, plan: Plan, workspace: Workspace) -> RunFolder:
+    checkpoint = read_model(trained, fold, plan)
+    run = workspace.run(checkpoint.card.configuration, fold)
+    save_model(run.checkpoint_final, checkpoint)
+    job = RunConfig(
+        plan=plan,
+        configuration=run.configuration,
+        fold=fold,
+        train=TrainConfig(epochs=max(1, checkpoint.card.epoch)),  # nnU-Net's settings are nnlite's defaults
+        device=plan.device,
+        versions={"nnlite": version("nnlite"), "trainer": f"nnU-Net v2, {trained.trainer}"},
+    )
+    write_record(run.config, job)
+    return run
+
+
+@contextmanager
+def _folder_whole(path: Path) -> Iterator[Path]:
+    """Give a folder beside ``path``; on success it becomes ``path``, else it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as temporary:
+        beside = Path(temporary) / path.name
+        beside.mkdir()
+        yield beside
+        if path.exists():
+            path.rmdir()  # it is empty
+        beside.rename(path)

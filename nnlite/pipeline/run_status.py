@@ -1,0 +1,143 @@
+"""What is done, running and missing of a cross-validation, read from the files of its runs; loads no torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nnlite.data.records import read_record
+from nnlite.data.split import Splits
+from nnlite.evaluation.scores import Summary
+from nnlite.pipeline.dataset_source import edited_cases, in_words, listed, other_cases
+from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
+from nnlite.pipeline.training_lock import LockHolder, lock_holder
+from nnlite.planning.planner import Configuration, Plan
+from nnlite.training.curves import read_log
+from nnlite.workspace import RunFolder, Workspace
+
+ALL = "all"  # the fold that holds nothing out
+FIRST_TO_TRAIN = ("3d", "2d")  # of a plan of which nothing is trained yet
+
+State = Literal["done", "running", "unfinished", "missing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldStatus:
+    """How far the training of a fold is: ``epoch`` of ``epochs`` are over, and ``eta_s`` is left where one is running.
+
+    ``epochs`` is None until the first epoch is over, ``mean_dice`` until the held-out cases are scored, ``holder`` is
+    the process that trains.
+    """
+
+    configuration: str
+    fold: str
+    state: State
+    epoch: int
+    epochs: int | None
+    training_s: float
+    eta_s: float | None
+    mean_dice: float | None
+    holder: LockHolder | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetStatus:
+    """Every planned configuration and fold, what to know about the dataset, and the command to type next.
+
+    ``next_command`` is None where all that is missing is running.
+    """
+
+    folds: tuple[FoldStatus, ...]
+    notes: tuple[str, ...]
+    next_command: tuple[str, ...] | None
+
+
+def status(dataset: Path, *, work: Path = DEFAULT_WORK) -> DatasetStatus:
+    """Look at all runs of a planned dataset; reads no image and changes nothing."""
+    found, workspace = locate_dataset(dataset, work)
+    plan = read_plan(workspace)
+    splits = read_record(workspace.splits, Splits)
+    begun = {(run.configuration, run.fold) for run in workspace.existing_runs()}
+    planned = {(name, fold) for name in plan.configurations for fold in splits.names or (ALL,)}
+    order = list(plan.configurations)
+    pairs = sorted(begun | planned, key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), pair))
+    folds = tuple(fold_status(workspace.run(configuration, fold)) for configuration, fold in pairs)
+    notes, command = [], _next_command(dataset, workspace, plan, splits, folds)
+    if (change := other_cases(found, workspace)) is not None:
+        notes.append(f"the dataset has changed since it was planned: {change}; or run nnlite plan again")
+        command = ("nnlite", "plan", str(dataset))
+    if edited := edited_cases(found, workspace):
+        notes.append(f"{in_words(edited)} of another size or date than when it was planned: {listed(edited)}")
+    words = (*command, "--work", str(work)) if command and work != DEFAULT_WORK else command
+    return DatasetStatus(folds=folds, notes=tuple(notes), next_command=words)
+
+
+def fold_status(run: RunFolder) -> FoldStatus:
+    """How far one training is."""
+    holder, epochs = lock_holder(run), read_log(run.log)
+    done, begun = is_finished(run), run.config.exists()
+    state: State = "done" if done else "running" if holder else "unfinished" if begun else "missing"
+    eta_s = None
+    if state == "running" and epochs and not run.checkpoint_final.exists():
+        eta_s = max(0.0, epochs[-1].eta_s - (time.time() - run.log.stat().st_mtime))
+    return FoldStatus(
+        configuration=run.configuration,
+        fold=run.fold,
+        state=state,
+        epoch=len(epochs),
+        epochs=epochs[-1].epochs if epochs else None,
+        training_s=epochs[-1].elapsed_s if epochs else 0.0,
+        eta_s=eta_s,
+        mean_dice=read_record(run.summary, Summary).foreground["dice"] if run.summary.exists() else None,
+        holder=holder,
+    )
+
+
+def is_finished(run: RunFolder) -> bool:
+    """Whether a training has come to its end and its held-out cases, if there are any, are scored."""
+    return run.checkpoint_final.exists() and (run.summary.exists() or run.fold == ALL)
+
+
+def _next_command(
+    dataset: Path, workspace: Workspace, plan: Plan, splits: Splits, folds: tuple[FoldStatus, ...]
+) -> tuple[str, ...] | None:
+    """First finish what was begun, then predict; if nothing was begun, begin with the finest configuration."""
+    for name in plan.configurations:
+        ours = {one.fold: one.state for one in folds if one.configuration == name}
+        numbered = any(ours[fold] != "missing" for fold in splits.names)  # not only the fold all was trained
+        wanted = ("unfinished", "missing") if numbered else ("unfinished",)
+        left = [fold for fold, state in ours.items() if state in wanted]
+        if left:
+            round_left = numbered and left[-1] in splits.names and "running" not in ours.values()
+            # an unfinished one first: the others may have been trained for another length
+            pattern = min(
+                (fold for fold in ours if ours[fold] != "missing"), key=lambda fold: ours[fold] != "unfinished"
+            )
+            options = _options(workspace.run(name, pattern), plan.configurations[name])
+            return ("nnlite", "train", str(dataset), name, *(["folds"] if round_left else left), *options)
+    if any(one.state == "running" for one in folds):
+        return None
+    if any(one.state == "done" for one in folds):
+        return ("nnlite", "predict", str(dataset), "IMAGES", "-o", "MASKS")
+    first = next(name for name in (*FIRST_TO_TRAIN, *plan.configurations) if name in plan.configurations)
+    return ("nnlite", "train", str(dataset), first, "folds" if splits.folds else ALL)
+
+
+def _options(run: RunFolder, configuration: Configuration) -> list[str]:
+    """Length and seed of a begun training where they are not the plan's: the rest of its round should have the same."""
+    if not run.config.exists():  # another process is about to begin it
+        return []
+    asked = json.loads(run.config.read_text(encoding="utf-8"))["train"]  # as a record it would load torch
+    options = []
+    if asked["time_budget_s"] is not None:
+        options += ["--time-budget", f"{asked['time_budget_s']}".removesuffix(".0") + "s"]
+    elif asked["epochs"] != configuration.epochs:
+        options += ["--epochs", str(asked["epochs"])]
+    if asked["iterations"] != configuration.iterations:
+        options += ["--iterations", str(asked["iterations"])]
+    if asked["seed"]:
+        options += ["--seed", str(asked["seed"])]
+    return options
