@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnlite.data.digest import digest
+from nnlite.data.digest import file_digest
 from nnlite.data.records import read_record, record
 from nnlite.errors import CheckpointError
 from nnlite.evaluation.choose_rules import RuleTrial
@@ -51,7 +51,7 @@ class Selection:
 
 def trained_run(run: RunFolder) -> TrainedRun:
     """What a selection remembers of a finished training."""
-    return TrainedRun(configuration=run.configuration, fold=run.fold, digest=digest([run.checkpoint_final]))
+    return TrainedRun(configuration=run.configuration, fold=run.fold, digest=file_digest(run.checkpoint_final))
 
 
 def read_selection(workspace: Workspace) -> Selection | None:
