@@ -40,13 +40,17 @@ MORE_BATCHES_THAN_DRAWN = 10**6
 
 def plan(settings: Settings) -> dict[str, Any]:
     """Check, fingerprint and plan, as ``nnlite plan`` does."""
-    from nnlite.pipeline import plan_dataset  # noqa: F401 (loaded before the clock starts)
+    import SimpleITK  # noqa: F401 (all loaded before the clock starts)
+
+    from nnlite.pipeline import plan_dataset  # noqa: F401
 
     return timed(lambda: make_plan(settings, settings.folder("nnlite")))
 
 
 def preprocess(settings: Settings) -> dict[str, Any]:
     """All configurations of all cases, from nothing."""
+    import SimpleITK  # noqa: F401
+
     from nnlite import pipeline
     from nnlite.pipeline import prepare_cases  # noqa: F401
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from pathlib import Path
 
 import psutil
 
 from nnlite.errors import UsageError
 
+NVIDIA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")  # on Linux and on Windows
 MEMORY_SHARE = 0.5  # of the free memory that parallel work may plan to use
 
 
@@ -24,10 +27,25 @@ def workers_within_memory(bytes_per_worker: int) -> int:
 
 
 def has_gpu() -> bool:
-    """Whether torch sees a CUDA GPU."""
+    """Whether torch sees a CUDA GPU; where there is no driver for one, torch is not even loaded to ask it."""
+    if not _has_gpu_driver():
+        return False
     import torch
 
     return torch.cuda.is_available()
+
+
+def _has_gpu_driver() -> bool:
+    """Whether NVIDIA's or AMD's driver is installed: without it torch sees no GPU."""
+    return Path("/dev/kfd").exists() or any(_loads(library) for library in NVIDIA_DRIVERS)
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def device_name(device: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from types import SimpleNamespace
 
 import psutil
@@ -48,3 +49,13 @@ def test_memory_is_counted_in_gib(monkeypatch: pytest.MonkeyPatch):
     properties = SimpleNamespace(total_memory=24 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     assert machine.gpu_memory_gib() == 24
+
+
+def test_without_a_driver_torch_is_not_asked_for_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "NVIDIA_DRIVERS", ("libno-such-driver.so",))
+    monkeypatch.setattr(machine, "Path", lambda path: SimpleNamespace(exists=lambda: False))
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import would fail
+    assert machine.has_gpu() is False
+    monkeypatch.setattr(machine, "NVIDIA_DRIVERS", ("libc.so.6",))  # stands for a driver that is there
+    with pytest.raises(ImportError):
+        machine.has_gpu()
