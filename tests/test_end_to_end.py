@@ -24,6 +24,7 @@ from nnlite.cli import app
 from nnlite.data.image import Geometry, read_image, read_label, write_image
 from nnlite.data.records import read_record, write_record
 from nnlite.planning.planner import Plan
+from nnlite.preprocessing.store import CaseStore
 from nnlite.training import train as training
 
 SHORT = ("--device", "cpu", "--epochs", "2", "--iterations", "2")
@@ -243,7 +244,7 @@ def test_a_cascade_waits_for_its_first_stage_then_trains_and_predicts(balls: Pat
     )
     nn("train", balls, "3d-lowres", "fold3", "fold4", *SHORT, *work)
     assert "3d-cascade fold0: mean Dice" in nn(*command)
-    stored = np.load(cascade_work / "balls" / "cases" / "3d-cascade" / "ball_0.previous.npy")
+    stored = CaseStore(cascade_work / "balls" / "cases" / "3d-cascade").open("ball_0").previous
     lowres = cascade_work / "balls" / "runs" / "3d-lowres"
     [held_out] = lowres.glob("*/validation/ball_0.nii.gz")
     # full resolution is the image's own here, so nothing was resampled on the way
@@ -391,7 +392,7 @@ def test_a_disk_that_is_full_when_planning_costs_nothing(balls: Path, work: Path
 def test_a_disk_that_is_full_when_preprocessing_costs_nothing(balls: Path, work: Path, monkeypatch: pytest.MonkeyPatch):
     before = contents(work)
     command = ("preprocess", balls, "--work", work)
-    with full_disk(monkeypatch, ".image.npy"):
+    with full_disk(monkeypatch, ".safetensors"):
         assert FULL in complaint(*command)
     assert still_there(before, work)
     assert "2d: cases ready" in nn(*command)

@@ -106,7 +106,7 @@ def prepare(
             # configurations of one spacing, as 2d and 3d often are, have the same voxels
             twin = stored.get((scheme, restoration)) if mask is None else None
             if twin is not None:
-                store.share(twin, restoration)
+                store.share(twin)
                 continue
             first_stage = None if mask is None else _label_indices(mask, plan)
             store.write(resample_case(ready, plan, configuration, previous=first_stage))

@@ -1,7 +1,7 @@
 """Cases that are read again and again: kept open, and small datasets in memory.
 
-To find, open and map the files of a case takes longer than to read a patch from it. What is kept open is bounded: each
-mapped array holds a file handle, of which a process has about a thousand.
+To find, open and map the file of a case takes longer than to read a patch from it. What is kept open is bounded: each
+mapped case holds a file handle, of which a process has about a thousand.
 """
 
 from __future__ import annotations
@@ -9,27 +9,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import psutil
 
-from nnlite.preprocessing.locations import Locations
-from nnlite.preprocessing.store import StoredCase
+from nnlite.preprocessing.store import OpenCase, StoredCase
 
-OPEN_CASES = 32  # five files each, for training and for validation: a third of the 1024 handles that most systems grant
+OPEN_CASES = 160  # for training and for validation: a third of the 1024 handles that most systems grant
 MEMORY_SHARE = 0.25  # of the free memory that cases may take; the rest belongs to batches, network and everyone else
 MEMORY_LIMIT_GIB = 4.0  # in a container the free memory is that of the whole machine: stay small in any case
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenCase:
-    """The arrays of a case, as ``StoredCase`` has them: mapped, or in memory."""
-
-    image: np.ndarray
-    label: np.ndarray | None
-    previous: np.ndarray | None
-    locations: Locations | None
 
 
 class OpenCases:
@@ -71,7 +60,7 @@ def fit_in_memory(*datasets: Mapping[str, StoredCase]) -> bool:
 
 
 def _opened(case: StoredCase, *, in_memory: bool) -> OpenCase:
-    opened = OpenCase(image=case.image, label=case.label, previous=case.previous, locations=case.locations)
+    opened = case.mapped()
     if not in_memory:
         return opened
     locations = opened.locations

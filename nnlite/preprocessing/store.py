@@ -1,9 +1,8 @@
 """Preprocessed cases on disk: written once, resumable, read in part.
 
-A case is a few files beside each other. Its arrays are plain .npy files, mapped into memory when a patch is cut from
-them, so that a patch is read without the rest; ``<case>.case.json`` is written last, and its presence says that the
-case is finished. ``settings.json`` says what the cases were made for: those of another plan are never mistaken for this
-one's.
+A case is one file (``case_file.py``), mapped into memory when a patch is cut from it, so that a patch is read without
+the rest. It appears whole: its presence says that the case is finished. ``settings.json`` says what the cases were made
+for: those of another plan are never mistaken for this one's.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 
-from nnlite.data.records import read_record, record, to_json, write_record, written_whole
+from nnlite.data.records import from_json, read_record, record, to_json, write_record, written_whole
 from nnlite.errors import WorkspaceError
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.case_file import map_case_file, write_case_file
 from nnlite.preprocessing.locations import Locations, locate
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 
-PREPROCESSING_VERSION = 2  # raised whenever the same plan begins to give other voxels or other files
-FINISHED = ".case.json"
-ARRAYS = ("image", "label", "previous", "locations", "location_ends")
+PREPROCESSING_VERSION = 3  # raised whenever the same plan begins to give other voxels or other files
+SUFFIX = ".safetensors"
+RESTORATION = "restoration"  # the text of a case's file that undoes its preprocessing
 
 
 @record
@@ -67,53 +66,67 @@ def signature(plan: Plan, configuration: Configuration) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCase:
-    """A finished case of a store. Arrays are mapped when asked for: thousands of cases take no memory and no handles.
+class OpenCase:
+    """The arrays of a case on one grid, mapped or in memory; they cannot be written to.
 
     ``image`` float32 (channels, z, y, x); ``label`` and ``previous`` label indices (z, y, x), or None where there are
-    none. Take a region and copy it; the arrays cannot be written to.
+    none. ``locations`` are voxels to centre patches on, None where the case has no label map.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None
+    previous: np.ndarray | None
+    locations: Locations | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCase:
+    """A finished case of a store. It is mapped when asked for: thousands of cases take no memory and no handles.
+
+    ``image``, ``label``, ``previous`` and ``locations`` are those of ``OpenCase``; each maps the file anew.
     """
 
     folder: Path
     case_id: str
 
     @property
+    def path(self) -> Path:
+        """The file of the case."""
+        return self.folder / f"{self.case_id}{SUFFIX}"
+
+    def mapped(self) -> OpenCase:
+        """All arrays, through one map of the file."""
+        arrays, _ = map_case_file(self.path)
+        label, locations = arrays.get("label"), None
+        if label is not None:
+            locations = Locations(shape=label.shape, voxels=arrays["locations"], ends=arrays["location_ends"])
+        return OpenCase(image=arrays["image"], label=label, previous=arrays.get("previous"), locations=locations)
+
+    @property
     def image(self) -> np.ndarray:
-        return _mapped(self._path("image"))
+        return self.mapped().image
 
     @property
     def label(self) -> np.ndarray | None:
-        return self._mapped_if_there("label")
+        return self.mapped().label
 
     @property
     def previous(self) -> np.ndarray | None:
-        return self._mapped_if_there("previous")
+        return self.mapped().previous
 
     @property
     def locations(self) -> Locations | None:
-        """Voxels to centre patches on, or None where the case has no label map."""
-        label = self.label
-        if label is None:
-            return None
-        voxels, ends = (_mapped(self._path(name)) for name in ("locations", "location_ends"))
-        return Locations(shape=label.shape, voxels=voxels, ends=ends)
+        return self.mapped().locations
 
     @property
     def size_bytes(self) -> int:
-        """What the arrays of the case take on disk, and in memory."""
-        paths = map(self._path, ARRAYS)
-        return sum(path.stat().st_size for path in paths if path.exists())
+        """What the case takes on disk, and its arrays in memory."""
+        return self.path.stat().st_size
 
     @property
     def restoration(self) -> Restoration:
-        return read_record(self.folder / f"{self.case_id}{FINISHED}", Restoration)
-
-    def _mapped_if_there(self, array: str) -> np.ndarray | None:
-        path = self._path(array)
-        return _mapped(path) if path.exists() else None
-
-    def _path(self, array: str) -> Path:
-        return self.folder / f"{self.case_id}.{array}.npy"
+        _, text = map_case_file(self.path)
+        return from_json(text[RESTORATION], Restoration, source=str(self.path))
 
 
 class CaseStore:
@@ -131,9 +144,8 @@ class CaseStore:
         if settings.exists() and read_record(settings, Settings).signature == signature:
             return 0
         outdated = self.ids()
-        for ending in (FINISHED, *(f".{array}.npy" for array in ARRAYS)):
-            for path in self.folder.glob(f"*{ending}"):
-                path.unlink()
+        for case_id in outdated:
+            self.discard(case_id)
         write_record(settings, Settings(signature=signature))
         return len(outdated)
 
@@ -147,69 +159,43 @@ class CaseStore:
 
     def has(self, case_id: str) -> bool:
         """Whether the case is there, whole."""
-        return (self.folder / f"{case_id}{FINISHED}").exists()
+        return self._case(case_id).path.exists()
 
     def ids(self) -> tuple[str, ...]:
         """Ids of all finished cases, sorted."""
         # [!.]: a file that is being written begins with a dot
-        return tuple(sorted(path.name.removesuffix(FINISHED) for path in self.folder.glob(f"[!.]*{FINISHED}")))
+        return tuple(sorted(path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"[!.]*{SUFFIX}")))
 
     def discard(self, case_id: str) -> None:
         """Forget a case, so that it is made again; nothing happens if it is not there."""
-        (self.folder / f"{case_id}{FINISHED}").unlink(missing_ok=True)
+        self._case(case_id).path.unlink(missing_ok=True)
 
     def write(self, case: PreprocessedCase) -> None:
         """Store a case in place of an earlier one of its id. A full disk is a ``WorkspaceError``; other cases stay."""
-        finished = self.folder / f"{case.case_id}{FINISHED}"
-        finished.unlink(missing_ok=True)
-        located = None if case.label is None else locate(case.label, case.case_id)
-        tables = (None, None) if located is None else (located.voxels, located.ends)
-        for name, array in zip(ARRAYS, (case.image, case.label, case.previous, *tables), strict=True):
-            path = self.folder / f"{case.case_id}.{name}.npy"
-            if array is None:
-                path.unlink(missing_ok=True)
-            else:
-                _write_array(path, array)
-        write_record(finished, case.restoration)
+        self.discard(case.case_id)
+        arrays = {"image": case.image}
+        if case.label is not None:
+            located = locate(case.label, case.case_id)
+            arrays |= {"label": case.label, "locations": located.voxels, "location_ends": located.ends}
+        if case.previous is not None:
+            arrays["previous"] = case.previous
+        write_case_file(self._case(case.case_id).path, arrays, {RESTORATION: to_json(case.restoration)})
 
-    def share(self, case: StoredCase, restoration: Restoration) -> None:
-        """Store the very arrays of another store's case: no second copy where the file system has hard links."""
-        finished = self.folder / f"{case.case_id}{FINISHED}"
-        finished.unlink(missing_ok=True)
-        for name in ARRAYS:
-            path, source = self.folder / f"{case.case_id}.{name}.npy", case.folder / f"{case.case_id}.{name}.npy"
-            path.unlink(missing_ok=True)
-            if source.exists():
-                _link(source, path)
-        write_record(finished, restoration)
+    def share(self, case: StoredCase) -> None:
+        """Store the very file of another store's case: no second copy where the file system has hard links."""
+        path = self._case(case.case_id).path
+        path.unlink(missing_ok=True)
+        try:
+            path.hardlink_to(case.path)
+        except OSError:  # another kind of file system, or too many links
+            with written_whole(path) as beside:
+                shutil.copyfile(case.path, beside)
 
     def open(self, case_id: str) -> StoredCase:
         """A finished case; ``WorkspaceError`` when it is not there."""
         if not self.has(case_id):
             raise WorkspaceError(f"{self.folder} has no preprocessed case {case_id}; run nnlite preprocess")
+        return self._case(case_id)
+
+    def _case(self, case_id: str) -> StoredCase:
         return StoredCase(folder=self.folder, case_id=case_id)
-
-
-def _link(source: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(source)
-    except OSError:  # another kind of file system, or too many links
-        with written_whole(path) as beside:
-            shutil.copyfile(source, beside)
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    array = np.ascontiguousarray(array)
-    # not np.save: on a full disk its fast path raises an error that does not say so
-    with written_whole(path) as beside, beside.open("wb") as file:
-        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
-        file.write(array.data)
-
-
-def _mapped(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise WorkspaceError(
-            f"{path} is missing or damaged ({error}); delete {path.parent} and run nnlite preprocess again"
-        ) from error

@@ -105,7 +105,7 @@ def test_other_cases_than_planned_are_refused(balls: Path, tmp_path: Path):
 
 def test_what_is_finished_is_not_made_again(balls: Path, planned: Workspace, monkeypatch: pytest.MonkeyPatch):
     pipeline.preprocess(balls, ["3d"], work=planned.root)
-    (planned.cases("3d") / "ball_2.case.json").unlink()  # as if interrupted there
+    (planned.cases("3d") / "ball_2.safetensors").unlink()  # as if interrupted there
     made = []
     write = CaseStore.write
     monkeypatch.setattr(CaseStore, "write", lambda store, case: made.append(case.case_id) or write(store, case))
@@ -115,10 +115,10 @@ def test_what_is_finished_is_not_made_again(balls: Path, planned: Workspace, mon
 
 def test_a_new_plan_keeps_cases_that_it_preprocesses_alike(balls: Path, planned: Workspace):
     pipeline.preprocess(balls, work=planned.root)
-    before = {name: (planned.cases(name) / "ball_0.image.npy").stat().st_mtime_ns for name in ("2d", "3d")}
+    before = {name: (planned.cases(name) / "ball_0.safetensors").stat().st_mtime_ns for name in ("2d", "3d")}
     rewrite_plan(planned, **{"2d": {"batch_size": 3}, "3d": {"spacing_mm": (4.0, 3.0, 3.0)}})
     pipeline.preprocess(balls, work=planned.root)
-    after = {name: (planned.cases(name) / "ball_0.image.npy").stat().st_mtime_ns for name in ("2d", "3d")}
+    after = {name: (planned.cases(name) / "ball_0.safetensors").stat().st_mtime_ns for name in ("2d", "3d")}
     assert after["2d"] == before["2d"]
     assert after["3d"] > before["3d"]
     assert CaseStore(planned.cases("3d")).open("ball_0").image.shape == (1, 8, 10, 9)

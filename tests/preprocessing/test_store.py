@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import tempfile
@@ -96,8 +97,8 @@ def test_a_case_comes_back_as_it_was(store):
 def test_arrays_are_mapped_not_read_and_cannot_be_written_to(store):
     store.write(make_case())
     stored = store.open("a")
-    assert isinstance(stored.image, np.memmap)
-    assert isinstance(stored.label, np.memmap)
+    assert isinstance(stored.image.base, mmap.mmap)
+    assert isinstance(stored.label.base, mmap.mmap)
     with pytest.raises(ValueError, match="read-only"):
         stored.image[0] = 0
 
@@ -124,7 +125,7 @@ def test_locations_come_back_mapped(store):
     case = make_case()
     store.write(case)
     locations = store.open("a").locations
-    assert isinstance(locations.voxels, np.memmap)
+    assert isinstance(locations.voxels.base, mmap.mmap)
     assert locations.labels == (1, 2)
     for label in locations.labels:
         np.testing.assert_array_equal(locations.of(label), np.argwhere(case.label == label))
@@ -168,21 +169,17 @@ def test_a_case_that_is_not_there_is_told_with_the_way_out(store):
 
 def test_a_truncated_array_is_told_with_its_file(store):
     store.write(make_case())
-    path = store.folder / "a.image.npy"
+    path = store.folder / "a.safetensors"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(WorkspaceError, match=r"a\.image\.npy is missing or damaged"):
+    with pytest.raises(WorkspaceError, match=r"a\.safetensors is missing or damaged"):
         _ = store.open("a").image
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device on which every write is refused")
-@pytest.mark.parametrize("full_for", ["image", "label", "locations", "location_ends", "case"])
-def test_a_full_disk_is_told_and_the_cases_before_it_stay(store, monkeypatch, full_for):
+def test_a_full_disk_is_told_and_the_cases_before_it_stay(store, monkeypatch):
     store.write(make_case("a"))
-    make_temporary = tempfile.mkstemp
 
     def on_a_full_disk(prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
-        if full_for not in suffix:
-            return make_temporary(prefix=prefix, suffix=suffix, dir=dir)
         path = Path(dir) / f"{prefix}full{suffix}"
         path.symlink_to("/dev/full")
         return os.open(path, os.O_WRONLY), str(path)
@@ -203,6 +200,30 @@ def test_a_rewrite_that_fails_leaves_no_case_that_looks_finished(store, monkeypa
     with pytest.raises(ZeroDivisionError):
         store.write(make_case())
     assert not store.has("a")
+
+
+def test_a_shared_case_is_the_same_file_and_outlives_the_other(store, tmp_path):
+    store.write(make_case())
+    other = CaseStore(tmp_path / "other")
+    other.prepare("signature")
+    other.share(store.open("a"))
+    assert other.open("a").path.samefile(store.open("a").path)
+    image, restoration = store.open("a").image.copy(), store.open("a").restoration
+    store.discard("a")
+    assert np.array_equal(other.open("a").image, image)
+    assert other.open("a").restoration == restoration
+
+
+def test_where_files_cannot_be_linked_a_shared_case_is_copied(store, tmp_path, monkeypatch):
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    store.write(make_case())
+    other = CaseStore(tmp_path / "other")
+    other.prepare("signature")
+    other.share(store.open("a"))
+    assert other.open("a").path.read_bytes() == store.open("a").path.read_bytes()
 
 
 def test_preparing_for_the_same_plan_keeps_cases_and_for_another_removes_them(store):

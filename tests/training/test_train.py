@@ -16,6 +16,7 @@ from tiny import plan, store_cases
 
 from nnlite.errors import CheckpointError, NnliteError
 from nnlite.planning.configurations import ConfigurationName
+from nnlite.preprocessing.case_file import map_case_file, write_case_file
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.checkpoint import load_model
 from nnlite.training.config import TrainConfig
@@ -186,9 +187,9 @@ def test_without_validation_cases_there_is_a_final_model_but_no_best(tmp_path: P
 
 def test_a_loss_that_is_no_number_is_an_error_and_keeps_the_epochs_before(tmp_path: Path) -> None:
     run(tmp_path, replace(CONFIG, epochs=1))
-    image = np.load(tmp_path / "cases" / "case_0.image.npy")
-    for case_id in ("case_0", "case_1"):
-        np.save(tmp_path / "cases" / f"{case_id}.image.npy", np.full_like(image, np.nan))
+    for path in sorted((tmp_path / "cases").glob("case_[01].safetensors")):
+        arrays, text = map_case_file(path)
+        write_case_file(path, {**arrays, "image": np.full_like(arrays["image"], np.nan)}, text)
     with pytest.raises(NnliteError, match=r"training loss became nan in epoch 1.*the epochs before it are kept"):
         run(tmp_path, resume=True)
     assert len(read_log(files(tmp_path).log)) == 1
