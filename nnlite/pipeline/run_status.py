@@ -104,7 +104,7 @@ def is_finished(run: RunFolder) -> bool:
 def _next_command(
     dataset: Path, workspace: Workspace, plan: Plan, splits: Splits, folds: tuple[FoldStatus, ...]
 ) -> tuple[str, ...] | None:
-    """First finish what was begun, then predict; if nothing was begun, begin with the finest configuration."""
+    """First finish what was begun, then select and predict; if nothing was begun, begin with the finest one."""
     for name in plan.configurations:
         ours = {one.fold: one.state for one in folds if one.configuration == name}
         numbered = any(ours[fold] != "missing" for fold in splits.names)  # not only the fold all was trained
@@ -120,7 +120,11 @@ def _next_command(
             return ("nnlite", "train", str(dataset), name, *(["folds"] if round_left else left), *options)
     if any(one.state == "running" for one in folds):
         return None
-    if any(one.state == "done" for one in folds):
+    done = {(one.configuration, one.fold) for one in folds if one.state == "done"}
+    rounds = [name for name in plan.configurations if splits.names and all((name, f) in done for f in splits.names)]
+    if rounds and not workspace.selection.exists():
+        return ("nnlite", "select", str(dataset))
+    if done:
         return ("nnlite", "predict", str(dataset), "IMAGES", "-o", "MASKS")
     first = next(name for name in (*FIRST_TO_TRAIN, *plan.configurations) if name in plan.configurations)
     return ("nnlite", "train", str(dataset), first, "folds" if splits.folds else ALL)

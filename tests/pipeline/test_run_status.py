@@ -93,6 +93,8 @@ def test_a_finished_network_whose_cases_are_not_scored_is_unfinished(workspace: 
 def test_the_next_command_follows_what_was_begun(balls: Path, workspace: Workspace):
     assert look(balls, workspace)[1].next_command == command(balls, workspace, "train", "3d", "folds", *SHORT)
     finish(workspace, "3d", "fold2", "fold3", "fold4")
+    assert look(balls, workspace)[1].next_command == command(balls, workspace, "select")
+    workspace.selection.write_text("{}")
     predict = command(balls, workspace, "predict", "IMAGES", "-o", "MASKS")
     assert look(balls, workspace)[1].next_command == predict
     with locked(workspace.run("2d", "fold0")):
