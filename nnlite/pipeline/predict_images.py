@@ -7,9 +7,9 @@ written, in a thread each; no more than that is ever under way.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -100,7 +100,8 @@ def predict(
             progress("predict", done, len(cases))
             yield outcome
 
-    masks = _collected(cases, _overlapped(_write, predicted()), output)
+    with closing(_overlapped(_write, predicted())) as written:  # whatever happens, its thread ends
+        masks = _collected(cases, written, output)
     return PredictResult(
         masks=masks,
         configuration=name_of(chosen.configurations),
@@ -144,7 +145,7 @@ class _Predicted:
     values: np.ndarray
 
 
-def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Iterator[Future[R]]:
+def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[R], None, None]:
     """Do ``work`` on each item in a thread, at most one item ahead of the one that is asked for; in their order."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         before: Future[R] | None = None

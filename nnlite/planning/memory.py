@@ -70,7 +70,7 @@ def step_memory(
     >>> topology, patch = plan_topology((1.0, 1.0, 1.0), (40, 56, 40), base_features=16)
     >>> memory = step_memory(topology, patch, 2, channels=1, labels=3, precision="fp32", device="cpu")
     >>> round(memory.peak / 2**20), round(memory.activations / 2**20)  # MiB
-    (203, 147)
+    (194, 147)
     """
     sizes = _Sizes(topology, patch_size, batch_size, channels, labels, precision, device)
     operations = [*_network(sizes), *_losses(sizes)]
