@@ -6,7 +6,7 @@ Reads nothing and makes nothing; whoever writes a file asks here for its place, 
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      training.lock  validation/  scores.csv  scores.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
-                      selection.json
+                      selection.json  report.html
 """
 
 from __future__ import annotations
@@ -170,6 +170,11 @@ class Workspace:
     def selection(self) -> Path:
         """Which configuration or ensemble is the model, with which postprocessing, and the numbers that say so."""
         return self.folder / "selection.json"
+
+    @property
+    def report(self) -> Path:
+        """All of this as one page."""
+        return self.folder / "report.html"
 
     def cases(self, configuration: str) -> Path:
         """Folder of the preprocessed cases of one configuration."""

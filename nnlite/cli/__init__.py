@@ -5,7 +5,7 @@ The pipeline, and torch with it, is imported inside each command, so that ``nnli
 
 from __future__ import annotations
 
-from nnlite.cli import dataset, demo, import_nnunet, plan, predict, select, status, train
+from nnlite.cli import dataset, demo, import_nnunet, plan, predict, report, select, status, train
 from nnlite.cli.application import app
 
 for command in (  # in the order in which they are used, which is the order of the help page
@@ -15,6 +15,7 @@ for command in (  # in the order in which they are used, which is the order of t
     train.train,
     status.status,
     select.select,
+    report.report,
     predict.predict,
     predict.evaluate,
     import_nnunet.import_nnunet,

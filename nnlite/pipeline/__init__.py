@@ -1,4 +1,4 @@
-"""The recipes: check, plan, preprocess, train, status, select, predict, evaluate. The verbs of the command line.
+"""The recipes: check, plan, preprocess, train, status, select, report, predict, evaluate. The verbs of the command line.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
     from nnlite.pipeline.predict_images import PredictResult, predict
     from nnlite.pipeline.prepare_cases import preprocess
+    from nnlite.pipeline.report_dataset import ReportResult, report
     from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
     from nnlite.pipeline.select_model import SelectResult, select
     from nnlite.pipeline.train_folds import TrainResult, fold_names, train
@@ -27,6 +28,7 @@ __all__ = [
     "ImportResult",
     "PlanResult",
     "PredictResult",
+    "ReportResult",
     "SelectResult",
     "TrainResult",
     "check",
@@ -37,6 +39,7 @@ __all__ = [
     "plan_fingerprint",
     "predict",
     "preprocess",
+    "report",
     "select",
     "status",
     "train",
@@ -53,6 +56,8 @@ _HOMES = {
     "PredictResult": "predict_images",
     "predict": "predict_images",
     "preprocess": "prepare_cases",
+    "ReportResult": "report_dataset",
+    "report": "report_dataset",
     "SelectResult": "select_model",
     "select": "select_model",
     "DatasetStatus": "run_status",

@@ -116,7 +116,7 @@ def _next_command(
             pattern = min(
                 (fold for fold in ours if ours[fold] != "missing"), key=lambda fold: ours[fold] != "unfinished"
             )
-            options = _options(workspace.run(name, pattern), plan.configurations[name])
+            options = length_options(workspace.run(name, pattern), plan.configurations[name])
             return ("nnlite", "train", str(dataset), name, *(["folds"] if round_left else left), *options)
     if any(one.state == "running" for one in folds):
         return None
@@ -130,7 +130,7 @@ def _next_command(
     return ("nnlite", "train", str(dataset), first, "folds" if splits.folds else ALL)
 
 
-def _options(run: RunFolder, configuration: Configuration) -> list[str]:
+def length_options(run: RunFolder, configuration: Configuration) -> list[str]:
     """Length and seed of a begun training where they are not the plan's: the rest of its round should have the same."""
     if not run.config.exists():  # another process is about to begin it
         return []

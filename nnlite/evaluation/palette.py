@@ -1,0 +1,49 @@
+"""Colours of labels and of errors, the same in every picture nnlite draws: reports and previews.
+
+Six colours that people with any common colour blindness tell apart (Paul Tol's "vibrant" scheme, SRON technical note
+SRON/EPS/TN/09-002, 2021), then lighter and darker ones of the same hues. They stand out from grey images and from
+white and dark pages alike.
+"""
+
+from __future__ import annotations
+
+Colour = tuple[int, int, int]
+
+VIBRANT: tuple[Colour, ...] = (
+    (238, 119, 51),  # orange
+    (0, 119, 187),  # blue
+    (238, 51, 119),  # magenta
+    (0, 153, 136),  # teal
+    (51, 187, 238),  # cyan
+    (204, 51, 17),  # red
+)
+SHADES = (0.0, 0.45, -0.35)  # towards white, towards black: 18 colours, which then begin again
+
+# what a prediction gets wrong, apart from the colours of labels; IBM's colour-blind-safe scheme
+MISSED: Colour = (255, 176, 0)  # foreground of the truth that was predicted as background
+EXTRA: Colour = (100, 143, 255)  # background of the truth that was predicted as foreground
+CONFUSED: Colour = (220, 38, 127)  # one label taken for another
+
+
+def label_colour(index: int) -> Colour:
+    """The colour (red, green, blue) of a label by its index; 0 is the background, which has none.
+
+    >>> label_colour(1), label_colour(7) != label_colour(1), label_colour(19) == label_colour(1)
+    ((238, 119, 51), True, True)
+    """
+    if index < 1:
+        raise ValueError(f"label {index} has no colour: foreground labels count from 1")
+    shade, hue = divmod(index - 1, len(VIBRANT))
+    amount = SHADES[shade % len(SHADES)]
+    goal = 255 if amount > 0 else 0
+    red, green, blue = (round(part + (goal - part) * abs(amount)) for part in VIBRANT[hue])
+    return red, green, blue
+
+
+def hexadecimal(colour: Colour) -> str:
+    """A colour as pages write it.
+
+    >>> hexadecimal((0, 119, 187))
+    '#0077bb'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
