@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven through its DevTools protocol: open a page, use it, see what it complains of."""
+"""A headless Chromium for tests, driven through its DevTools protocol: open a page, use it, hear its complaints."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ class Page:
         # no network at all: what the page does not bring along it cannot have
         offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
         self.command("Network.emulateNetworkConditions", **offline)
+        self._prefer("light")
+
+    def _prefer(self, scheme: str) -> None:
+        """The colour scheme; and nothing may move by itself, or a click would miss what it aims at."""
+        wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.command("Emulation.setEmulatedMedia", features=features)
 
     def command(self, method: str, **parameters: Any) -> Any:
         """Send a command and wait for its answer."""
@@ -124,8 +131,7 @@ class Page:
 
     def picture(self, path: Path, *, dark: bool = False, width: int = 1400, height: int | None = None) -> None:
         """A screenshot: of the whole page, or of its first ``height`` pixels."""
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.command("Emulation.setEmulatedMedia", features=[scheme])
+        self._prefer("dark" if dark else "light")
         whole = height or int(self.value("document.documentElement.scrollHeight"))
         size = {"width": width, "height": whole, "deviceScaleFactor": 1, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **size)
@@ -137,7 +143,13 @@ class Page:
 @contextmanager
 def chromium(program: str, profile: Path) -> Iterator[Page]:
     """A fresh browser with a new profile, gone at the end."""
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage")
+    options = (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-dev-shm-usage",
+    )
     process = subprocess.Popen(
         [program, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
         stdout=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from nnlite.cli import app
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 
-VERBS = ("check", "plan", "preprocess", "train", "status", "select", "predict", "evaluate")
+VERBS = ("check", "plan", "preprocess", "train", "status", "select", "report", "predict", "evaluate")
 
 
 class FakePipeline(ModuleType):

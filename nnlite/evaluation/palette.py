@@ -1,21 +1,21 @@
 """Colours of labels and of errors, the same in every picture nnlite draws: reports and previews.
 
-Six colours that people with any common colour blindness tell apart (Paul Tol's "vibrant" scheme, SRON technical note
-SRON/EPS/TN/09-002, 2021), then lighter and darker ones of the same hues. They stand out from grey images and from
-white and dark pages alike.
+Six colours, then lighter and darker ones of the same hues. The first four begin with Paul Tol's "vibrant" scheme (SRON
+technical note SRON/EPS/TN/09-002, 2021); blue is lighter here, so that it stands out from dark images as well as from a
+white page. The last two are as far from these as can be, also to eyes without one kind of cone.
 """
 
 from __future__ import annotations
 
 Colour = tuple[int, int, int]
 
-VIBRANT: tuple[Colour, ...] = (
+HUES: tuple[Colour, ...] = (
     (238, 119, 51),  # orange
-    (0, 119, 187),  # blue
-    (238, 51, 119),  # magenta
+    (30, 144, 220),  # blue
+    (230, 50, 125),  # magenta
     (0, 153, 136),  # teal
-    (51, 187, 238),  # cyan
-    (204, 51, 17),  # red
+    (120, 90, 45),  # brown
+    (45, 75, 225),  # indigo
 )
 SHADES = (0.0, 0.45, -0.35)  # towards white, towards black: 18 colours, which then begin again
 
@@ -33,17 +33,17 @@ def label_colour(index: int) -> Colour:
     """
     if index < 1:
         raise ValueError(f"label {index} has no colour: foreground labels count from 1")
-    shade, hue = divmod(index - 1, len(VIBRANT))
+    shade, hue = divmod(index - 1, len(HUES))
     amount = SHADES[shade % len(SHADES)]
     goal = 255 if amount > 0 else 0
-    red, green, blue = (round(part + (goal - part) * abs(amount)) for part in VIBRANT[hue])
+    red, green, blue = (round(part + (goal - part) * abs(amount)) for part in HUES[hue])
     return red, green, blue
 
 
 def hexadecimal(colour: Colour) -> str:
     """A colour as pages write it.
 
-    >>> hexadecimal((0, 119, 187))
-    '#0077bb'
+    >>> hexadecimal((30, 144, 220))
+    '#1e90dc'
     """
     return "#{:02x}{:02x}{:02x}".format(*colour)

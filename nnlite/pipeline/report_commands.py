@@ -30,8 +30,14 @@ def commands(
         folds = [fold.fold for fold in begun if fold.configuration == name]
         numbered = {fold.fold for fold in status.folds if fold.configuration == name}
         words = ["folds"] if set(folds) == numbered else folds
-        options = length_options(workspace.run(name, folds[0]), plan.configurations[name]) if name in plan.configurations else []
-        lines.append(command("trains, then predicts and scores what each fold holds out", "train", name, *words, *options))
+        options = (
+            length_options(workspace.run(name, folds[0]), plan.configurations[name])
+            if name in plan.configurations
+            else []
+        )
+        lines.append(
+            command("trains, then predicts and scores what each fold holds out", "train", name, *words, *options)
+        )
     if evidence is not None:
         largest = max(len(one.members) for one in evidence.candidates)
         alone = sum(len(one.members) == 1 for one in evidence.candidates) == 1

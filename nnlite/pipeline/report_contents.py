@@ -137,9 +137,7 @@ def _course(run: RunFolder, fold: FoldStatus) -> Course:
     )
 
 
-def _candidates(
-    found: _Found, evidence: Evidence | None
-) -> tuple[tuple[ScoredCandidate, ...], tuple[str, ...]]:
+def _candidates(found: _Found, evidence: Evidence | None) -> tuple[tuple[ScoredCandidate, ...], tuple[str, ...]]:
     """Every configuration and ensemble with scores, in the order of the plan; and which are of other labels."""
     scored, faults = [], []
     for name in dict.fromkeys(fold.configuration for fold in found.status.folds):
@@ -147,7 +145,8 @@ def _candidates(
         done = [run for run in runs if run.checkpoint_final.exists() and run.summary.exists()]
         ours = [run for run in done if _labels(run) == found.plan.labels.names]
         if len(ours) < len(done):
-            faults.append(f"{name}: {len(done) - len(ours)} folds were trained with other labels than the plan has now")
+            others = "1 fold was" if len(done) - len(ours) == 1 else f"{len(done) - len(ours)} folds were"
+            faults.append(f"{name}: {others} trained with other labels than the plan has now")
         if ours:
             rows = [row for run in ours for row in read_scores(run.scores, run.summary).rows]
             scored.append(_scored(name, rows, [run.fold for run in ours]))

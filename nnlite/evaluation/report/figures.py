@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,11 @@ from markupsafe import Markup
 
 from nnlite.evaluation.palette import hexadecimal, label_colour
 from nnlite.evaluation.report.contents import Course, DatasetFacts, Evidence, ReportContents, ScoredCandidate
-from nnlite.evaluation.report.plots import Curve, Estimate, Strip, curves, histogram, intervals, strips
+from nnlite.evaluation.report.plots import Curve, Estimate, Span, Strip, curves, histogram, intervals, spans, strips
 from nnlite.evaluation.report.tables import Metric, metrics
 
 DISTRIBUTIONS = ("dice", "nsd", "hd95_mm", "asd_mm", "volume_error_ml")  # overlap, surface, outliers, volume
+LEAST_SPREAD = 0.8  # an axis of shares reaches down to it at least: small differences are not to look large
 MOST_ROWS = 16  # of a plot of distributions; with more only the main candidate's are drawn
 TRAINING, VALIDATION = hexadecimal(label_colour(2)), hexadecimal(label_colour(1))
 AXES = ("z", "y", "x")
@@ -27,8 +29,10 @@ class Figure:
     legend: tuple[tuple[str, str], ...] = ()
 
 
-def dataset_figures(dataset: DatasetFacts, main: ScoredCandidate | None, labels: Sequence[str]) -> list[Figure]:
-    """Sizes and spacings of the cases, and the volumes of the labels as far as held-out cases are scored."""
+def dataset_figures(
+    dataset: DatasetFacts, main: ScoredCandidate | None, channels: Sequence[str], labels: Sequence[str]
+) -> list[Figure]:
+    """Sizes, spacings and intensities of the cases; volumes of the labels as far as held-out cases are scored."""
     axes = [1, 2] if dataset.planar else [0, 1, 2]
     shapes, spacings = dataset.fingerprint.shapes_after_crop, dataset.fingerprint.spacings_mm
     figures = [
@@ -39,13 +43,33 @@ def dataset_figures(dataset: DatasetFacts, main: ScoredCandidate | None, labels:
         steps = [round(spacing[axis], 4) for spacing in spacings]
         if len(set(steps)) > 1:
             figures.append(Figure(drawing=histogram(steps, label=f"{AXES[axis]} spacing (mm)"), caption=""))
+    figures.append(_intensity_figure(dataset, channels))
     if main is not None:
         field, unit = ("truth_voxels", "pixels") if dataset.planar else ("truth_ml", "ml")
         rows = _strips([main], labels, field, named=False)
         figures.append(
-            Figure(drawing=strips(rows, label=f"true volume ({unit})"), caption=f"{len(main.scores.cases)} cases")
+            Figure(
+                drawing=strips(rows, label=f"true volume ({unit})"),
+                caption=f"Of the {len(main.scores.cases)} held-out cases that are scored.",
+            )
         )
     return figures
+
+
+def _intensity_figure(dataset: DatasetFacts, channels: Sequence[str]) -> Figure:
+    rows = [
+        Span(
+            name=name,
+            low=of.min,
+            percentile_00_5=of.percentile_00_5,
+            median=of.median,
+            percentile_99_5=of.percentile_99_5,
+            high=of.max,
+        )
+        for name, of in zip(channels, dataset.fingerprint.intensities, strict=True)
+    ]
+    caption = "Of labelled voxels, every case weighing alike: lowest to highest, the middle 99 % as a bar, the median."
+    return Figure(drawing=spans(rows, label="intensity"), caption=caption)
 
 
 def training_figures(courses: Sequence[Course], labels: Sequence[str]) -> list[Figure]:
@@ -64,7 +88,9 @@ def training_figures(courses: Sequence[Course], labels: Sequence[str]) -> list[F
         for course in shown
         for place, (label, colour) in enumerate(label_legend(labels))
     ]
-    rate = [_curve(course.fold, "var(--accent)", ((e.epoch, e.learning_rate) for e in course.epochs)) for course in shown]
+    rate = [
+        _curve(course.fold, "var(--accent)", ((e.epoch, e.learning_rate) for e in course.epochs)) for course in shown
+    ]
     return [
         Figure(
             drawing=curves(loss, label="loss", x_label="epoch"),
@@ -92,10 +118,9 @@ def distribution_figures(contents: ReportContents) -> list[Figure]:
         worst = [value for row in rows for value in row.values if value == value]
         if not worst:
             continue
-        limits = (min([*worst, 0.5]), 1.0) if metric.limits else None
-        drawn.append(
-            Figure(drawing=strips(rows, label=metric.title, limits=limits), caption=_sentence(metric.about))
-        )
+        lowest = math.floor(10 * min([*worst, LEAST_SPREAD])) / 10
+        limits = (lowest, 1.0) if metric.limits else None
+        drawn.append(Figure(drawing=strips(rows, label=metric.title, limits=limits), caption=_sentence(metric.about)))
     return drawn
 
 
@@ -126,9 +151,7 @@ def _distributed(*, planar: bool) -> list[Metric]:
     return [known[field] for field in DISTRIBUTIONS if field in known]
 
 
-def _strips(
-    candidates: Sequence[ScoredCandidate], labels: Sequence[str], field: str, *, named: bool
-) -> list[Strip]:
+def _strips(candidates: Sequence[ScoredCandidate], labels: Sequence[str], field: str, *, named: bool) -> list[Strip]:
     rows = []
     for label, colour in label_legend(labels):
         for candidate in candidates:

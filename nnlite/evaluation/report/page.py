@@ -39,6 +39,7 @@ def render(contents: ReportContents) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["fixed"] = fixed
     environment.filters["by"] = lambda values, form="g": " × ".join(format(value, form) for value in values)
     environment.filters["duration"] = in_words
     return environment.get_template("page.html").render(_view(contents))
@@ -61,10 +62,12 @@ def _view(contents: ReportContents) -> dict[str, Any]:
             ("extra", hexadecimal(EXTRA)),
             ("another label", hexadecimal(CONFUSED)),
         ],
-        "dataset_figures": figures.dataset_figures(contents.dataset, contents.main, labels),
+        "dataset_figures": figures.dataset_figures(contents.dataset, contents.main, contents.plan.channels, labels),
         "costs": costs(contents.plan),
         "trainings": _trainings(contents),
-        "environments": sorted({", ".join(f"{k} {v}" for k, v in course.versions.items()) for course in contents.courses}),
+        "environments": sorted(
+            {", ".join(f"{k} {v}" for k, v in course.versions.items()) for course in contents.courses}
+        ),
         "summary_columns": [one for one in tables.metrics(planar=contents.dataset.planar) if one.field in SUMMARY],
         "summaries": [_summary(candidate) for candidate in contents.candidates],
         "distributions": figures.distribution_figures(contents) if contents.candidates else [],
@@ -86,6 +89,15 @@ def in_words(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def fixed(value: float | None, decimals: int = 3) -> str:
+    """A number with so many decimals, so that columns line up; a dash for none.
+
+    >>> fixed(0.86), fixed(None), fixed(-0.02, 2)
+    ('0.860', '–', '−0.02')
+    """
+    return "–" if value is None or math.isnan(value) else f"{value:.{decimals}f}".replace("-", "−")
 
 
 def _assets(names: tuple[str, ...]) -> Markup:

@@ -23,11 +23,13 @@ from nnlite.evaluation.report.svg import (
     text,
 )
 
-PLOT_WIDTH = 340
+PLOT_WIDTH = 326  # three of them side by side on a laptop
+WIDE = 500  # two of them
 PLOT_HEIGHT = 190
 MOST_BINS = 20  # of a histogram: bars that a reader can still tell apart
 MOST_POINTS = 250  # of a curve or a strip: one per pixel or so; more only make the file larger
 ROW_PX = 34  # of a strip
+LOG_BEYOND = 100  # times the median: what lies so far out would press all else into one pixel
 GOLDEN = 0.6180339887  # multiples of it spread evenly: points beside each other do not hide each other
 INK = "var(--accent)"
 
@@ -62,6 +64,18 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Where the numbers of a channel lie."""
+
+    name: str
+    low: float
+    percentile_00_5: float
+    median: float
+    percentile_99_5: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """A mark in a scatter plot."""
 
@@ -90,7 +104,7 @@ def histogram(values: Sequence[float], *, label: str) -> Markup:
         if count:
             title = f"{number(float(first))} to {number(float(last))}: {count} cases"
             parts.append(bar(x(first) + 0.5, y(count), x(last) - x(first) - 1, y.start - y(count), INK, title))
-    parts += [part for part in bottom_axis(x, top=y.start, bottom=y.start, label=label)]
+    parts += bottom_axis(x, top=y.start, bottom=y.start, label=label)
     return drawing(PLOT_WIDTH, PLOT_HEIGHT, f"histogram of {label}: {len(values)} cases, {low:g} to {high:g}", parts)
 
 
@@ -103,7 +117,9 @@ def curves(series: Sequence[Curve], *, label: str, x_label: str, limits: tuple[f
         y = Scale(low=limits[0], high=limits[1], start=bottom, stop=top)
     else:
         y = scale_of([point[1] for point in points], start=bottom, stop=top, zero=True)
-    parts = left_axis(y, left=x.start, right=x.stop, label=label) + bottom_axis(x, top=bottom, bottom=bottom, label=x_label)
+    parts = left_axis(y, left=x.start, right=x.stop, label=label) + bottom_axis(
+        x, top=bottom, bottom=bottom, label=x_label
+    )
     for curve in series:
         pixels = [(x(where), y(value)) for where, value in thinned(curve.points) if math.isfinite(value)]
         if len(pixels) == 1:
@@ -129,7 +145,7 @@ def strips(rows: Sequence[Strip], *, label: str, limits: tuple[float, float] | N
     """A row per distribution: every case a dot, the box its quartiles, the bar across the median."""
     widest = max(len(row.name) for row in rows)
     left = min(40 + 6.2 * widest, 240)
-    width, bottom = left + PLOT_WIDTH - 40, 8 + ROW_PX * len(rows)
+    width, bottom = WIDE, 8 + ROW_PX * len(rows)
     everything = [value for row in rows for value in row.values]
     if limits is not None:
         x = Scale(low=limits[0], high=limits[1], start=left, stop=width - 14)
@@ -168,7 +184,7 @@ def _strip(row: Strip, x: Scale, middle: float) -> list[str]:
 def intervals(rows: Sequence[Estimate], *, label: str) -> Markup:
     """Estimates with their intervals, one below the other."""
     left = min(40 + 6.2 * max(len(row.name) for row in rows), 240)
-    width, bottom = left + PLOT_WIDTH, 8 + 26 * len(rows)
+    width, bottom = WIDE, 8 + 26 * len(rows)
     ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
     x = scale_of(ends, start=left, stop=width - 14)
     parts = bottom_axis(x, top=6, bottom=bottom, label=label)
@@ -181,6 +197,31 @@ def intervals(rows: Sequence[Estimate], *, label: str) -> Markup:
             parts.append(bar(x(low), middle - 1.5, x(high) - x(low), 3, colour))
         parts.append(dot(x(row.value), middle, colour, f"{row.name}: {number(row.value, 4)}", radius=5))
     return drawing(width, bottom + 38, f"{label} of {len(rows)} candidates, with 95 % intervals", parts)
+
+
+def spans(rows: Sequence[Span], *, label: str) -> Markup:
+    """From the lowest to the highest number, the middle 99 % as a bar, the median across; powers of ten if it must."""
+    left = min(40 + 6.2 * max(len(row.name) for row in rows), 240)
+    width, bottom = WIDE, 8 + ROW_PX * len(rows)
+    lowest, highest = min(row.low for row in rows), max(row.high for row in rows)
+    x = scale_of([lowest, highest], start=left, stop=width - 14)
+    bulk = [abs(row.median) for row in rows if row.median]
+    if lowest >= 0 and bulk and highest > LOG_BEYOND * max(bulk):  # else a line would hold all of the bulk
+        powers = math.floor(math.log10(min(bulk))) - 1, math.ceil(math.log10(highest))
+        x = Scale(low=10.0 ** powers[0], high=10.0 ** powers[1], start=left, stop=width - 14, log=True)
+    parts = bottom_axis(x, top=6, bottom=bottom, label=label)
+    for place, row in enumerate(rows):
+        middle = 8 + ROW_PX * (place + 0.5)
+        low, early, median, late, high = (
+            x(max(value, x.low)) for value in (row.low, row.percentile_00_5, row.median, row.percentile_99_5, row.high)
+        )
+        parts += [
+            text(left - 8, middle + 4, row.name, anchor="end", kind="row"),
+            line(low, middle, high, middle, "axis"),
+            bar(early, middle - 7, late - early, 14, INK),
+            line(median, middle - 10, median, middle + 10, "median"),
+        ]
+    return drawing(width, bottom + 38, f"{label}: lowest, middle 99 %, highest", parts)
 
 
 def scatter(points: Sequence[Point], *, x_label: str, y_label: str) -> Markup:

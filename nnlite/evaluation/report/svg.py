@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 TICKS = 5  # about as many as can be read beside a small plot
-TEXT_PX = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +74,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """
     if value is None or math.isnan(value):
         return "–"
-    if abs(value) >= 10**digits:
-        text = f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.{digits}g}"
-    else:
-        text = f"{value:.{digits}g}"
+    text = f"{value:.{digits}g}" if not 10**digits <= abs(value) < 1e9 else f"{value:,.0f}"
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
@@ -104,8 +100,8 @@ def bottom_axis(scale: Scale, *, top: float, bottom: float, label: str = "") -> 
     """Grid lines, ticks and the name of a horizontal axis."""
     parts = []
     for tick in scale.ticks():
-        x = scale(tick)
-        parts += [line(x, top, x, bottom, "grid"), text(x, bottom + 14, number(tick), anchor="middle")]
+        x, shown = scale(tick), f"10^{math.log10(tick):.0f}" if scale.log and tick >= 1e4 else number(tick)
+        parts += [line(x, top, x, bottom, "grid"), text(x, bottom + 14, shown, anchor="middle")]
     parts.append(line(scale.start, bottom, scale.stop, bottom, "axis"))
     if label:
         parts.append(text((scale.start + scale.stop) / 2, bottom + 30, label, anchor="middle", kind="name"))

@@ -59,7 +59,9 @@ def metrics(*, planar: bool) -> tuple[Metric, ...]:
         Metric(field="dice", title="Dice", about="2 x overlap / (truth + prediction)", limits=share),
         Metric(field="iou", title="IoU", about="overlap / union", limits=share),
         Metric(field="sensitivity", title="sens.", about="part of the truth that was found", limits=share),
-        Metric(field="specificity", title="spec.", about="part of the rest that was left alone", digits=4, limits=share),
+        Metric(
+            field="specificity", title="spec.", about="part of the rest that was left alone", digits=4, limits=share
+        ),
         Metric(field="precision", title="prec.", about="part of the prediction that is right", limits=share),
         Metric(field="nsd", title="NSD", about="surface Dice within the tolerance", limits=share),
         Metric(field="hd_mm", title=f"HD {length}", about="Hausdorff distance", digits=2),
@@ -68,7 +70,9 @@ def metrics(*, planar: bool) -> tuple[Metric, ...]:
         Metric(field="centre_distance_mm", title=f"centre {length}", about="distance of the centres", digits=2),
         *(voxels if planar else volumes),
         Metric(field="lesion_f1", title="lesion F1", about="F1 of connected components", limits=share),
-        Metric(field="lesion_sensitivity", title="lesion sens.", about="part of the true components found", limits=share),
+        Metric(
+            field="lesion_sensitivity", title="lesion sens.", about="part of the true components found", limits=share
+        ),
         Metric(field="lesion_dice", title="lesion Dice", about="mean Dice by true component", limits=share),
     )
 

@@ -174,6 +174,9 @@ Report.Viewer = class {
   }
 
   async drawCards() {
+    // all cards have one format, between lying and standing: that of the middle case
+    const formats = this.cases.map(({ shape, spacing_mm: step }) => (shape[1] * step[1]) / (shape[2] * step[2])).sort((a, b) => a - b);
+    const tall = Math.min(Math.max(formats[formats.length >> 1], 0.7), 1.4);
     for (const card of document.querySelectorAll("[data-card]")) {
       const index = Number(card.dataset.card);
       card.querySelector("button").addEventListener("click", () => {
@@ -185,9 +188,8 @@ Report.Viewer = class {
       const { low, high } = volume.channels[0];
       for (const canvas of card.querySelectorAll("canvas")) {
         const view = { plane: "axial", slice: volume.fullest("axial"), channel: 0, window: high - low, level: (high + low) / 2,
-          overlay: canvas.dataset.overlay, outline: canvas.dataset.overlay !== "error", opacity: 1 };
-        const layout = volume.layout("axial", 0);
-        canvas.height = Math.round(Math.min(Math.max(canvas.width * layout.high / layout.wide, canvas.width * 0.5), canvas.width * 1.5));
+          overlay: canvas.dataset.overlay, outline: canvas.dataset.overlay !== "error", opacity: 0.9 };
+        canvas.height = Math.round(canvas.width * tall);
         volume.draw(canvas, view, this.colours);
       }
     }
