@@ -34,6 +34,9 @@ def predict(
         bool, typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that nnlite select chose.")
     ] = True,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Draw each mask on its image, as CASE.preview.png.")
+    ] = False,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -54,6 +57,7 @@ def predict(
             device=device,
             probabilities=probabilities,
             postprocessing=postprocessing,
+            previews=preview,
             progress=progress,
         )
     _show_prediction(result, output)

@@ -16,6 +16,7 @@ from nnlite.errors import DatasetError
 log = logging.getLogger(__name__)
 
 LABEL_TABLES = ("nnlite.json", "dataset.json")  # what the user adds comes before what the dataset brought along
+BESIDE_MASKS = (".preview.png", ".probabilities.nii")  # what predict writes into the folder of its masks
 MOST_LABELS = 1000  # more than any label table has; to count the values of a CT image so would take gigabytes
 
 
@@ -52,7 +53,7 @@ def _masks(path: Path) -> dict[str, Path]:
     doubles: list[str] = []
     for file in files:
         suffix = image_suffix(file)
-        if suffix is None:
+        if suffix is None or file.name.endswith(BESIDE_MASKS):
             continue
         case_id = file.name[: -len(suffix)]
         if case_id in masks:

@@ -1,6 +1,6 @@
-"""The recipes: check, plan, preprocess, train, status, select, report, predict, evaluate.
+"""The recipes: check, plan, preprocess, train, status, select, report, predict, evaluate. The verbs of the CLI.
 
-They are the verbs of the command line. This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
+This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
 Each is loaded when it is first asked for: checking a dataset does not wait for torch.
 """

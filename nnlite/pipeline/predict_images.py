@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from nnlite.data.nifti import channels_written
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import ImageError, UsageError
 from nnlite.evaluation.cross_validation import name_of
+from nnlite.evaluation.overlay import preview, write_preview
 from nnlite.inference.ensemble import predict_cases
 from nnlite.inference.postprocess import Postprocessing, apply
 from nnlite.inference.predict import Model, ready_case
@@ -30,9 +32,13 @@ from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.pipeline.choose_runs import choose_runs, load_models
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.planning.planner import Plan
 from nnlite.preprocessing.preprocess import PreprocessedCase
 
+PREVIEW_SUFFIX = ".preview.png"  # not CASE.png, which may be the mask itself
 PROBABILITIES_SUFFIX = ".probabilities.nii"  # every viewer reads it, and without compression it can be written in parts
+
+SOFT_TISSUE_HU = 400.0  # the usual width of a window on soft tissue
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,6 +74,7 @@ def predict(
     device: str = "auto",
     probabilities: bool = False,
     postprocessing: bool = True,
+    previews: bool = False,
     progress: Progress = silent,
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
@@ -77,7 +84,8 @@ def predict(
     selected, or ``configuration`` names one, all its trained folds answer; by default those of the configuration with
     the highest mean Dice over its held-out cases. ``folds`` leaves the others out. A mask has its image's geometry and
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
-    channel per label, as they are before postprocessing. Images that cannot be read are told of at the end, in one
+    channel per label, as they are before postprocessing. ``previews`` writes ``CASE.preview.png``, the mask on slices
+    of its image. Images that cannot be read are told of at the end, in one
     ``ImageError``, when all others are predicted.
     """
     if output.is_file():
@@ -100,7 +108,8 @@ def predict(
             progress("predict", done, len(cases))
             yield outcome
 
-    with closing(_overlapped(_write, predicted())) as written:  # whatever happens, its thread ends
+    write = partial(_write, plan=models[0].plan, previews=previews)
+    with closing(_overlapped(write, predicted())) as written:  # whatever happens, its thread ends
         masks = _collected(cases, written, output)
     return PredictResult(
         masks=masks,
@@ -130,7 +139,7 @@ def _collected(cases: Sequence[Case], written: Iterable[Future[Path]], output: P
 class _Job:
     """A case that was read: preprocessed for each model, or as an ``Image`` where a network has to see it first."""
 
-    case_id: str
+    case: Case
     mask: Path
     grid: StoredGrid
     content: Sequence[PreprocessedCase] | Image
@@ -138,11 +147,12 @@ class _Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Predicted:
-    """A mask that only has to be written, with the values of the training labels."""
+    """A mask (z, y, x) of label indices that only has to be written."""
 
+    case: Case
     mask: Path
     grid: StoredGrid
-    values: np.ndarray
+    indices: np.ndarray
 
 
 def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[R], None, None]:
@@ -168,7 +178,7 @@ def _read(models: Sequence[Model], case: Case, output: Path, given: set[Path]) -
     # from here on the grid is enough: the voxels of a large scan are let go
     alone = all(model.configuration.previous_stage is None for model in models)
     content = [ready_case(model, case.id, image) for model in models] if alone else image
-    return _Job(case_id=case.id, mask=mask, grid=image.stored, content=content)
+    return _Job(case=case, mask=mask, grid=image.stored, content=content)
 
 
 def _predict(
@@ -178,21 +188,37 @@ def _predict(
     try:
         job = coming.result()
         content = job.content
-        cases = [ready_case(model, job.case_id, content) for model in models] if isinstance(content, Image) else content
+        cases = [ready_case(model, job.case.id, content) for model in models] if isinstance(content, Image) else content
     except ImageError as error:
         return error
     labels = models[0].plan.labels
-    path = job.mask.parent / f"{job.case_id}{PROBABILITIES_SUFFIX}"
+    path = job.mask.parent / f"{job.case.id}{PROBABILITIES_SUFFIX}"
     background = [1.0, *[0.0] * (labels.count - 1)]
     with channels_written(path, job.grid, background=background) if probabilities else nullcontext() as keep:
         indices = predict_cases(models, cases, keep_probabilities=keep)
     repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
-    return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(repaired))
+    return _Predicted(case=job.case, mask=job.mask, grid=job.grid, indices=repaired)
 
 
-def _write(predicted: _Predicted | ImageError) -> Path:
-    """Write a mask and return its path; raises the fault of an image that could not be predicted."""
+def _write(predicted: _Predicted | ImageError, plan: Plan, *, previews: bool) -> Path:
+    """Write a mask, and its preview if asked for; raises the fault of an image that could not be predicted."""
     if isinstance(predicted, ImageError):
         raise predicted
-    write_mask(predicted.mask, predicted.values, predicted.grid)
+    write_mask(predicted.mask, plan.labels.to_values(predicted.indices), predicted.grid)
+    if previews:
+        image = read_channels(
+            predicted.case.images
+        )  # read again: it need not stay in memory while others are predicted
+        path = predicted.mask.parent / f"{predicted.case.id}{PREVIEW_SUFFIX}"
+        write_preview(path, preview(image, predicted.indices, plan.labels, window=_window(plan)))
     return predicted.mask
+
+
+def _window(plan: Plan) -> tuple[float, float] | None:
+    """What a CT shows of the planned labels, at least as wide as soft tissue is looked at; None for other images."""
+    configuration = next(iter(plan.configurations.values()))
+    if configuration.normalization[0] != "ct":
+        return None
+    low, high = plan.intensities[0].percentile_00_5, plan.intensities[0].percentile_99_5
+    half = max(high - low, SOFT_TISSUE_HU) / 2
+    return (low + high) / 2 - half, (low + high) / 2 + half

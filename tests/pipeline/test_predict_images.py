@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 
 from nnlite import pipeline
 from nnlite.data.image import read_image, read_label
@@ -16,7 +17,7 @@ from nnlite.data.records import read_record, write_record
 from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline import predict_images
-from nnlite.pipeline.predict_images import _overlapped
+from nnlite.pipeline.predict_images import _overlapped, _window
 from nnlite.workspace import RunFolder, Workspace
 
 
@@ -83,6 +84,24 @@ def test_probabilities_lie_on_the_image_s_grid_and_the_mask_is_where_they_are_hi
 
 
 @pytest.mark.parametrize(("dice", "chosen"), [(1.0, "2d"), (0.0, "3d"), (None, "3d")])
+def test_a_preview_lies_beside_the_mask_and_is_not_taken_for_one(balls: Path, workspace: Workspace):
+    result = predict(balls, balls, workspace, previews=True)
+    out = result.masks[0].parent
+    assert (out / "ball_0.preview.png").stat().st_size > 1000
+    scores = pipeline.evaluate(balls / "labels" / "ball_0.nii.gz", out)
+    assert scores.cases == ("ball_0",)
+
+
+def test_a_ct_is_shown_around_its_labels_and_as_wide_as_soft_tissue_at_least():
+    made = tiny.plan()
+    ct = replace(made.configurations["3d"], normalization=("ct",))
+    narrow = replace(made.intensities[0], percentile_00_5=20.0, percentile_99_5=60.0)
+    wide = replace(made.intensities[0], percentile_00_5=-1000.0, percentile_99_5=1000.0)
+    assert _window(replace(made, configurations={"3d": ct}, intensities=(narrow,))) == (-160.0, 240.0)
+    assert _window(replace(made, configurations={"3d": ct}, intensities=(wide,))) == (-1000.0, 1000.0)
+    assert _window(made) is None
+
+
 def test_the_configuration_with_the_best_held_out_dice_answers(
     balls: Path, workspace: Workspace, dice: float | None, chosen: str
 ):

@@ -84,7 +84,9 @@ def pack(
         spacing_mm=_scaled(spacing_mm, factors),
         planar=planar,
         colour=colour,
-        channels=tuple(_grey(part, name, clip=not colour) for part, name in zip(parts, names, strict=False)),
+        channels=tuple(
+            _grey(part, name, parts if colour else [part]) for part, name in zip(parts, names, strict=False)
+        ),
         truth=encoded(maps[0].astype("<u2")),
         prediction=encoded(maps[1].astype("<u2")),
         note=_note(view.shape[1:], image.shape, factors, shown=len(kept)),
@@ -161,9 +163,9 @@ def deflated(content: bytes) -> str:
     return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
-def _grey(part: np.ndarray, name: str, *, clip: bool) -> PackedChannel:
-    """A channel in 256 grey levels between two percentiles of it, or from 0 to 255 as it is."""
-    low, high = np.percentile(part, CLIPPED).tolist() if clip else (0.0, float(LEVELS))
+def _grey(part: np.ndarray, name: str, together: Sequence[np.ndarray]) -> PackedChannel:
+    """A channel in 256 grey levels between two percentiles of all that are seen together with it, as colours are."""
+    low, high = np.percentile(np.stack(together), CLIPPED).tolist()
     if not high > low:
         high = low + 1.0
     levels = np.rint((np.clip(part, low, high) - low) * (LEVELS / (high - low))).astype(np.uint8)
