@@ -5,8 +5,10 @@ Reads nothing and makes nothing; whoever writes a file asks here for its place, 
     WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      training.lock  validation/  scores.csv  scores.json
+                                                     reliability.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
-                      selection.json
+                                                                   reliability.json
+                      selection.json  reliability.json
 """
 
 from __future__ import annotations
@@ -84,6 +86,11 @@ class RunFolder:
         """The same scores with their means and medians."""
         return self.folder / "scores.json"
 
+    @property
+    def reliability(self) -> Path:
+        """What was measured of the held-out cases while they were predicted, by case and label."""
+        return self.folder / "reliability.json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnsembleFolder:
@@ -110,6 +117,11 @@ class EnsembleFolder:
     def summary(self) -> Path:
         """The same scores with their means and medians."""
         return self.folder / "scores.json"
+
+    @property
+    def reliability(self) -> Path:
+        """What was measured of the held-out cases while they were predicted, by case and label."""
+        return self.folder / "reliability.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +182,11 @@ class Workspace:
     def selection(self) -> Path:
         """Which configuration or ensemble is the model, with which postprocessing, and the numbers that say so."""
         return self.folder / "selection.json"
+
+    @property
+    def reliability(self) -> Path:
+        """Expected and true Dice of the held-out cases of what was selected, by case and label."""
+        return self.folder / "reliability.json"
 
     def cases(self, configuration: str) -> Path:
         """Folder of the preprocessed cases of one configuration."""
