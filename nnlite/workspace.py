@@ -2,7 +2,8 @@
 
 Reads nothing and makes nothing; whoever writes a file asks here for its place, so that one page tells the whole layout:
 
-    WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
+    WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  appearance.json  plan.json  splits.json
+                      cases/<configuration>/
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      training.lock  validation/  scores.csv  scores.json
                                                      reliability.json
@@ -162,6 +163,11 @@ class Workspace:
     def fingerprint(self) -> Path:
         """What the dataset is like."""
         return self.folder / "fingerprint.json"
+
+    @property
+    def appearance(self) -> Path:
+        """What its images look like, to compare new ones with."""
+        return self.folder / "appearance.json"
 
     @property
     def plan(self) -> Path:

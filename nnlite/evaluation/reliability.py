@@ -16,8 +16,9 @@ import numpy as np
 
 from nnlite.data.records import record
 
-FEATURES = ("estimated_dice", "flip_agreement")  # what held-out cases have too: folds are one there
+FEATURES = ("estimated_dice", "flip_agreement", "configuration_agreement")  # of folds, one alone knows a held-out case
 FEWEST_CASES = 10  # for three numbers to be fitted; with less, the fit tells about these cases alone
+NO_GAIN = 1e-12  # mean squared error of a Dice: what rounding makes of cases that are all alike is no fit
 
 
 @record
@@ -33,6 +34,7 @@ class HeldOutReliability:
     label: str
     estimated_dice: float | None
     flip_agreement: float | None
+    configuration_agreement: float | None
     expected_dice: float | None
     dice: float | None
 
@@ -121,7 +123,7 @@ def fit(features: np.ndarray, dice: np.ndarray) -> tuple[float, np.ndarray]:
             columns = np.column_stack([np.ones(len(dice)), features[:, chosen]])
             solution = np.linalg.lstsq(columns, dice, rcond=None)[0]
             error = float(((columns @ solution - dice) ** 2).sum())
-            if error < best_error and (solution[1:] >= 0).all():
+            if best_error - error > NO_GAIN * len(dice) and (solution[1:] >= 0).all():
                 weights = np.zeros(count)
                 weights[chosen] = solution[1:]
                 best, best_error = (float(solution[0]), weights), error

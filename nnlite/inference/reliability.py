@@ -118,3 +118,17 @@ class ReliabilityMeter:
             )
             for index in range(1, len(names))
         )
+
+
+def normalized_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """How undecided probabilities (labels, z, y, x) are: 0 where one label is certain, 1 where all are alike.
+
+    Their entropy divided by the logarithm of the number of labels; float32 (z, y, x).
+
+    >>> normalized_entropy(np.array([[[[1.0, 0.5]]], [[[0.0, 0.5]]]])).round(6).tolist()
+    [[[0.0, 1.0]]]
+    """
+    entropy = np.zeros(probabilities.shape[1:], dtype=np.float32)
+    for one in probabilities:  # 0 log 0 is 0
+        entropy -= one * np.log(np.where(one > 0, one, 1))
+    return np.clip(entropy / np.log(len(probabilities)), 0, 1)

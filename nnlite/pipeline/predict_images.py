@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,20 +19,22 @@ import torch
 
 from nnlite.data.dataset import Case, find_images
 from nnlite.data.image import Image, StoredGrid, read_channels, write_mask
-from nnlite.data.nifti import channels_written
 from nnlite.data.progress import Progress, silent
+from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
 from nnlite.evaluation.cross_validation import name_of
 from nnlite.inference.ensemble import predict_cases
+from nnlite.inference.familiarity import Familiarity
 from nnlite.inference.postprocess import Postprocessing, apply
 from nnlite.inference.predict import Model, ready_case
+from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path, recorder
 from nnlite.pipeline.choose_runs import choose_runs, load_models
+from nnlite.pipeline.kept_volumes import volumes_kept
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
 from nnlite.preprocessing.preprocess import PreprocessedCase
-
-PROBABILITIES_SUFFIX = ".probabilities.nii"  # every viewer reads it, and without compression it can be written in parts
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,6 +55,7 @@ class PredictResult:
     seconds_per_case: tuple[float, ...]
     selection: Path | None
     postprocessing: Postprocessing
+    records: tuple[CaseRecord, ...]
 
 
 def predict(
@@ -67,6 +70,7 @@ def predict(
     step: float = WINDOW_STEP,
     device: str = "auto",
     probabilities: bool = False,
+    entropy: bool = False,
     postprocessing: bool = True,
     progress: Progress = silent,
 ) -> PredictResult:
@@ -77,8 +81,9 @@ def predict(
     selected, or ``configuration`` names one, all its trained folds answer; by default those of the configuration with
     the highest mean Dice over its held-out cases. ``folds`` leaves the others out. A mask has its image's geometry and
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
-    channel per label, as they are before postprocessing. Images that cannot be read are told of at the end, in one
-    ``ImageError``, when all others are predicted.
+    channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
+    ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. Images that cannot be read are
+    told of at the end, in one ``ImageError``, when all others are predicted.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
@@ -86,16 +91,19 @@ def predict(
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()
     models = load_models(chosen, device=target, mirroring=mirroring, step=step)
+    notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
     cases = find_images(inputs, len(models[0].plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
-    read = _overlapped(lambda case: _read(models, case, output, given), cases)
+    read = _overlapped(lambda case: _read(models, notes, case, output, given), cases)
     seconds: list[float] = []
+    records: list[CaseRecord] = []
 
     def predicted() -> Iterator[_Predicted | ImageError]:
         for done, coming in enumerate(read, start=1):
             started = time.perf_counter()
-            outcome = _predict(models, coming, rules, probabilities=probabilities)
+            outcome = _predict(models, notes, coming, rules, probabilities=probabilities, entropy=entropy)
             if isinstance(outcome, _Predicted):
+                records.append(outcome.record)
                 seconds.append(time.perf_counter() - started)
             progress("predict", done, len(cases))
             yield outcome
@@ -109,6 +117,7 @@ def predict(
         seconds_per_case=tuple(seconds),
         selection=chosen.selection,
         postprocessing=rules,
+        records=tuple(records),
     )
 
 
@@ -133,16 +142,18 @@ class _Job:
     case_id: str
     mask: Path
     grid: StoredGrid
+    seen: Familiarity
     content: Sequence[PreprocessedCase] | Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Predicted:
-    """A mask that only has to be written, with the values of the training labels."""
+    """A mask that only has to be written, with the values of the training labels, and what is told of it."""
 
     mask: Path
     grid: StoredGrid
     values: np.ndarray
+    record: CaseRecord
 
 
 def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[R], None, None]:
@@ -159,7 +170,7 @@ def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[
             yield before
 
 
-def _read(models: Sequence[Model], case: Case, output: Path, given: set[Path]) -> _Job:
+def _read(models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path]) -> _Job:
     """Read a case, and preprocess it unless one is a cascade; files in ``given`` are not to be overwritten."""
     image = read_channels(case.images)
     mask = output / f"{case.id}{image.stored.mask_suffix}"
@@ -168,11 +179,17 @@ def _read(models: Sequence[Model], case: Case, output: Path, given: set[Path]) -
     # from here on the grid is enough: the voxels of a large scan are let go
     alone = all(model.configuration.previous_stage is None for model in models)
     content = [ready_case(model, case.id, image) for model in models] if alone else image
-    return _Job(case_id=case.id, mask=mask, grid=image.stored, content=content)
+    return _Job(case_id=case.id, mask=mask, grid=image.stored, seen=notes.look(image), content=content)
 
 
 def _predict(
-    models: Sequence[Model], coming: Future[_Job], rules: Postprocessing, *, probabilities: bool
+    models: Sequence[Model],
+    notes: Recorder,
+    coming: Future[_Job],
+    rules: Postprocessing,
+    *,
+    probabilities: bool,
+    entropy: bool,
 ) -> _Predicted | ImageError:
     """Predict a case as soon as it is read, and write its probabilities if asked for; an image's fault is returned."""
     try:
@@ -182,17 +199,18 @@ def _predict(
     except ImageError as error:
         return error
     labels = models[0].plan.labels
-    path = job.mask.parent / f"{job.case_id}{PROBABILITIES_SUFFIX}"
-    background = [1.0, *[0.0] * (labels.count - 1)]
-    with channels_written(path, job.grid, background=background) if probabilities else nullcontext() as keep:
-        indices = predict_cases(models, cases, keep_probabilities=keep)
+    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels.count)
+    with volumes_kept(path, job.grid, labels.count, probabilities=probabilities, entropy=entropy) as keep:
+        indices = predict_cases(models, cases, keep_probabilities=keep, meter=meter)
     repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
-    return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(repaired))
+    told = notes.record(job.case_id, job.grid, repaired, meter, job.seen)
+    return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(repaired), record=told)
 
 
 def _write(predicted: _Predicted | ImageError) -> Path:
-    """Write a mask and return its path; raises the fault of an image that could not be predicted."""
+    """Write a mask and its record, and return the mask's path; raises what was wrong with an image."""
     if isinstance(predicted, ImageError):
         raise predicted
     write_mask(predicted.mask, predicted.values, predicted.grid)
+    write_record(record_path(predicted.mask.parent, predicted.record.case), predicted.record)
     return predicted.mask

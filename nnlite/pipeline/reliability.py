@@ -64,6 +64,7 @@ def judge(
                     label=features.label,
                     estimated_dice=features.estimated_dice,
                     flip_agreement=features.flip_agreement,
+                    configuration_agreement=features.configuration_agreement,
                     expected_dice=None,
                     dice=None if isnan(true) else true,
                 )

@@ -20,6 +20,7 @@ from nnlite.data.split import Split
 from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.cross_validation import TIE, Candidate, CandidateScore, compare, name_of
 from nnlite.evaluation.scores import Scores
+from nnlite.pipeline.appearance import require_appearance
 from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing, repaired_dice
 from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed
@@ -84,6 +85,7 @@ def select(
     if rules.rules:
         dice = repaired_dice(held_out, folder_of, plan.labels, rules, progress=progress)
     reliability, rows = judge(measured, dice, folds)
+    require_appearance(found, workspace, progress=progress)
     selection = Selection(
         dataset=workspace.dataset,
         members=chosen.members,

@@ -154,7 +154,8 @@ def test_a_broken_image_is_told_of_when_all_others_are_predicted(balls: Path, wo
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(ImageError, match=r"1 of 5 cases could not be predicted.*\n  ball_0: .*ball_0\.nii\.gz"):
         pipeline.predict(balls, [images], tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
-    assert sorted(mask.name for mask in (tmp_path / "out").iterdir()) == [f"ball_{n}.nii.gz" for n in (1, 2, 3, 4)]
+    written = [f"ball_{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("nii.gz", "prediction.json")]
+    assert sorted(mask.name for mask in (tmp_path / "out").iterdir()) == written
 
 
 def test_of_the_cases_to_come_one_is_read_ahead_and_no_more():
@@ -180,7 +181,7 @@ def test_a_fault_of_the_network_stops_the_prediction_and_the_mask_before_it_is_w
     images = [balls / "images" / f"ball_{number}.nii.gz" for number in (0, 1, 2)]
     with pytest.raises(MemoryError, match="no room for the logits"):
         pipeline.predict(balls, images, tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
-    assert [mask.name for mask in (tmp_path / "out").iterdir()] == ["ball_0.nii.gz"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["ball_0.nii.gz", "ball_0.prediction.json"]
 
 
 def test_an_image_is_never_overwritten_by_its_mask(balls: Path, workspace: Workspace, tmp_path: Path):
