@@ -2,11 +2,14 @@
 
 Reads nothing and makes nothing; whoever writes a file asks here for its place, so that one page tells the whole layout:
 
-    WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
+    WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  appearance.json  plan.json  splits.json
+                      cases/<configuration>/
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      training.lock  validation/  scores.csv  scores.json
+                                                     reliability.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
-                      selection.json  report.html
+                                                                   reliability.json
+                      selection.json  reliability.json  report.html
 """
 
 from __future__ import annotations
@@ -84,6 +87,11 @@ class RunFolder:
         """The same scores with their means and medians."""
         return self.folder / "scores.json"
 
+    @property
+    def reliability(self) -> Path:
+        """What was measured of the held-out cases while they were predicted, by case and label."""
+        return self.folder / "reliability.json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnsembleFolder:
@@ -110,6 +118,11 @@ class EnsembleFolder:
     def summary(self) -> Path:
         """The same scores with their means and medians."""
         return self.folder / "scores.json"
+
+    @property
+    def reliability(self) -> Path:
+        """What was measured of the held-out cases while they were predicted, by case and label."""
+        return self.folder / "reliability.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +165,11 @@ class Workspace:
         return self.folder / "fingerprint.json"
 
     @property
+    def appearance(self) -> Path:
+        """What its images look like, to compare new ones with."""
+        return self.folder / "appearance.json"
+
+    @property
     def plan(self) -> Path:
         """What was decided, and why."""
         return self.folder / "plan.json"
@@ -175,6 +193,11 @@ class Workspace:
     def report(self) -> Path:
         """All of this as one page."""
         return self.folder / "report.html"
+
+    @property
+    def reliability(self) -> Path:
+        """Expected and true Dice of the held-out cases of what was selected, by case and label."""
+        return self.folder / "reliability.json"
 
     def cases(self, configuration: str) -> Path:
         """Folder of the preprocessed cases of one configuration."""

@@ -63,7 +63,7 @@ def trained(
 def predicted() -> SimpleNamespace:
     masks = (Path("o/a.nii.gz"), Path("o/b.nii.gz"))
     answer = {"configuration": "3d", "folds": ("fold0", "fold1"), "selection": None, "postprocessing": None}
-    return SimpleNamespace(masks=masks, seconds_per_case=(7.0, 9.0), **answer)
+    return SimpleNamespace(records=(), masks=masks, seconds_per_case=(7.0, 9.0), **answer)
 
 
 def a_plan() -> Plan:

@@ -21,9 +21,14 @@ from nnlite.data.dataset import Description
 from nnlite.data.labels import Labels
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore
+from nnlite.evaluation.reliability import HeldOutReliability, LabelCalibration
 from nnlite.evaluation.scores import LabelScore
+from nnlite.inference.familiarity import Finding
 from nnlite.inference.postprocess import Postprocessing, Rule
+from nnlite.inference.reliability import LabelFeatures
+from nnlite.pipeline.case_record import CaseRecord, LabelRecord, PredictedBy
 from nnlite.pipeline.selection import Selection, TrainedRun
+from nnlite.planning.appearance import Appearance, ChannelAppearance, ImageAppearance, MirrorTest
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
@@ -167,7 +172,9 @@ def test_the_reference_of_files_has_every_field():
     described = set(re.findall(r"`([\w.-]+)`", text))
     kinds = (Description, Fingerprint, IntensityProperties, Plan, Configuration, Topology, TrainConfig, EpochRecord)
     selected = (Selection, CandidateScore, RuleTrial, Postprocessing, Rule, TrainedRun)
-    for kind in (*kinds, StepMeasurement, LabelScore, *selected):
+    trusted = (LabelFeatures, HeldOutReliability, LabelCalibration, Finding, LabelRecord, CaseRecord, PredictedBy)
+    looks = (Appearance, ImageAppearance, ChannelAppearance, MirrorTest)
+    for kind in (*kinds, StepMeasurement, LabelScore, *selected, *trusted, *looks):
         missing = [field.name for field in fields(kind) if field.name not in described]
         assert missing == [], kind.__name__
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nnlite.evaluation.scores import Scores
     from nnlite.pipeline import PredictResult
 
+LISTED_FINDINGS = 12  # about half a screen
+
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A dataset with trained runs, or a run's folder.")],
@@ -37,6 +39,7 @@ def predict(
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw each mask on its image, as CASE.preview.png.")
     ] = False,
+    entropy: Annotated[bool, typer.Option("--entropy", help="Keep a map of how undecided they are, too.")] = False,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -56,6 +59,7 @@ def predict(
             mirroring=mirroring,
             device=device,
             probabilities=probabilities,
+            entropy=entropy,
             postprocessing=postprocessing,
             previews=preview,
             progress=progress,
@@ -83,14 +87,34 @@ def evaluate(
 
 
 def _show_prediction(result: PredictResult, output: Path) -> None:
-    """How many masks were written, by what, how fast, and where."""
+    """How many masks were written, by what, how fast, and where; and how far they can be trusted."""
     if result.selection is not None:
         rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
         screen.line(f"as selected in {result.selection}: {result.configuration}; postprocessing: {rules}")
+    _show_trust(result, output)
     seconds = result.seconds_per_case
     mean = f", {screen.words_for_seconds(sum(seconds) / len(seconds))} per case" if seconds else ""
     masks = "1 mask" if len(result.masks) == 1 else f"{len(result.masks)} masks"
     screen.line(f"{result.configuration} {' + '.join(result.folds)}: {masks}{mean} -> {output}")
+
+
+def _show_trust(result: PredictResult, output: Path) -> None:
+    """What is unusual about the images, and the Dice to expect, where that is known."""
+    findings = [f"{one.case}: {finding.what}; {finding.remedy}" for one in result.records for finding in one.unusual]
+    for finding in findings[:LISTED_FINDINGS]:
+        screen.warn(finding)
+    if len(findings) > LISTED_FINDINGS:
+        screen.warn(f"{len(findings) - LISTED_FINDINGS} more such findings are in the files {output}/*.prediction.json")
+    expected = [
+        (label.expected_dice, f"{one.case} {name}")
+        for one in result.records
+        for name, label in one.labels.items()
+        if label.expected_dice is not None
+    ]
+    if expected:
+        lowest, where = min(expected)
+        mean = sum(dice for dice, _ in expected) / len(expected)
+        screen.line(f"expected Dice {mean:.3f}, lowest {lowest:.3f} ({where})")
 
 
 def _show_scores(result: Scores, output: Path | None) -> None:

@@ -42,6 +42,8 @@ def _show_selection(result: SelectResult) -> None:
         dice = (f"{mean:.4f}" for mean in (trial.mean_dice_before, trial.mean_dice_after))
         trials.add_row(trial.rule.in_words(), *dice, "accepted" if trial.accepted else trial.reason)
     screen.console().print(trials)
+    if selection.reliability:
+        screen.console().print(_reliability(selection))
     name = " + ".join(selection.members)
     after = f", {selection.mean_dice_postprocessed:.4f} postprocessed" if selection.postprocessing.rules else ""
     screen.line(
@@ -61,6 +63,15 @@ def _candidates(selection: Selection) -> screen.Table:
             "" if chosen else _interval(one.difference_interval, "{:+.4f}"),
             "" if one.wilcoxon_p is None else f"{one.wilcoxon_p:.2g}",
         )
+    return table
+
+
+def _reliability(selection: Selection) -> screen.Table:
+    """How well the Dice of single predictions can be foretold."""
+    table = screen.table("reliability", "cases", "rank correlation with Dice", "error", "error of always the mean")
+    for name, one in selection.reliability.items():
+        rank = "-" if one.spearman is None else f"{one.spearman:.2f}"
+        table.add_row(name, str(one.cases), rank, f"{one.mean_absolute_error:.3f}", f"{one.error_of_the_mean:.3f}")
     return table
 
 

@@ -2,8 +2,8 @@
 
 Leaves at the bottom of the pipeline, with the probabilities of every label. SimpleITK writes whole images only, so the
 header is written here, field by field as in the definition of NIfTI-1 (nifti.nimh.nih.gov): 348 bytes, and from byte
-352 on the voxels, x fastest, then y, z and the channels as the fourth axis, which every viewer can step through. Not
-compressed, because a part of a compressed file has no place of its own.
+352 on the voxels, x fastest, then y, z and, if there are several, the channels as the fourth axis, which every viewer
+can step through. Not compressed, because a part of a compressed file has no place of its own.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _header(geometry: Geometry, channels: int) -> bytes:
     place = np.column_stack([direction * spacing, flips @ np.array(geometry.origin_mm[::-1])])
     header = bytearray(VOXELS_START)
     struct.pack_into("<i", header, 0, HEADER_BYTES)
-    struct.pack_into("<8h", header, 40, 4, *geometry.shape[::-1], channels, 1, 1, 1)
+    axes = 3 if channels == 1 else 4
+    struct.pack_into("<8h", header, 40, axes, *geometry.shape[::-1], channels, 1, 1, 1)
     struct.pack_into("<2h", header, 70, FLOAT32_CODE, FLOAT32_BITS)
     struct.pack_into("<8f", header, 76, 1.0, *spacing, 1.0, 1.0, 1.0, 1.0)
     struct.pack_into("<3f", header, 108, VOXELS_START, 1.0, 0.0)  # voxels as they are: slope 1, intercept 0

@@ -16,7 +16,11 @@ from nnlite.errors import DatasetError
 log = logging.getLogger(__name__)
 
 LABEL_TABLES = ("nnlite.json", "dataset.json")  # what the user adds comes before what the dataset brought along
-BESIDE_MASKS = (".preview.png", ".probabilities.nii")  # what predict writes into the folder of its masks
+BESIDE_MASKS = (
+    ".preview.png",
+    ".probabilities.nii",
+    ".entropy.nii",
+)  # what predict writes, too
 MOST_LABELS = 1000  # more than any label table has; to count the values of a CT image so would take gigabytes
 
 

@@ -1,8 +1,8 @@
 """A picture of a mask on its image, to see at a glance whether a prediction can be right: ``CASE.preview.png``.
 
-Volumes show the three orthogonal slices with most foreground as radiologists are used to them (the patient's right is on
-the left), in the proportions of the patient; 2D images show themselves. Areas are tinted and outlined in the colours of
-the report; a legend names the labels that the mask holds.
+Volumes show the three orthogonal slices with most foreground as radiologists are used to them (the patient's right is
+on the left), in the proportions of the patient; 2D images show themselves. Areas are tinted and outlined in the colours
+of the report; a legend names the labels that the mask holds.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from torch import Tensor
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.predict import Model, Prediction, ReadyCase, logit_slabs, predict_case, ready_case
+from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.preprocessing.preprocess import Restoration
 from nnlite.preprocessing.resample import winner
 from nnlite.preprocessing.restore import (
@@ -47,19 +48,24 @@ def predict_cases(
     cases: Sequence[ReadyCase],
     *,
     keep_probabilities: KeepProbabilities | None = None,
+    meter: ReliabilityMeter | None = None,
     progress: Progress = silent,
 ) -> np.ndarray:
-    """Label indices (z, y, x) on the grid of the image from one case, preprocessed for each of the models."""
+    """Label indices (z, y, x) on the grid of the image from one case, preprocessed for each of the models.
+
+    ``meter`` measures how far they can be trusted: of one model on its own grid, of several on that of the image.
+    """
     if len(models) == 1:
-        return predict_case(models[0], cases[0], keep_probabilities=keep_probabilities, progress=progress)
+        [model], [case] = models, cases
+        return predict_case(model, case, keep_probabilities=keep_probabilities, meter=meter, progress=progress)
     members = [
-        (logit_slabs(model, case, progress=progress), case.restoration)
+        (logit_slabs(model, case, meter=meter, progress=progress), case.restoration)
         for model, case in zip(models, cases, strict=True)
     ]
     labels = {model.plan.labels for model in models}
     if len(labels) != 1:
         raise ValueError(f"only models of the same labels can answer together, not {labels or 'none'}")
-    return combine(members, labels=labels.pop().count, keep_probabilities=keep_probabilities)
+    return combine(members, labels=labels.pop().count, keep_probabilities=keep_probabilities, meter=meter)
 
 
 def combine(
@@ -67,6 +73,7 @@ def combine(
     *,
     labels: int,
     keep_probabilities: KeepProbabilities | None = None,
+    meter: ReliabilityMeter | None = None,
 ) -> np.ndarray:
     """Label indices (z, y, x) of the highest mean probability, from each member's logits and its way back.
 
@@ -74,7 +81,8 @@ def combine(
     of logits. Where labels tie, the first of them wins.
     """
     everyone = range(len(members))
-    return combine_each(members, [everyone], labels=labels, keep_probabilities=keep_probabilities)[0]
+    meters = [meter] if meter else []
+    return combine_each(members, [everyone], labels=labels, keep_probabilities=keep_probabilities, meters=meters)[0]
 
 
 @torch.inference_mode()
@@ -84,10 +92,11 @@ def combine_each(
     *,
     labels: int,
     keep_probabilities: KeepProbabilities | None = None,
+    meters: Sequence[ReliabilityMeter] = (),
 ) -> list[np.ndarray]:
     """What ``combine`` says of each group of members, all in one pass; a group names members by their place.
 
-    ``keep_probabilities`` is given those of the first group.
+    ``keep_probabilities`` is given those of the first group; there is a meter for each group, or none.
     """
     restorations = [restoration for _, restoration in members]
     if len({(r.case_id, r.shape, r.box, r.transpose) for r in restorations}) != 1:
@@ -98,9 +107,14 @@ def combine_each(
     streams = [restored_slabs(logits, way_back, stacked=True) for logits, way_back in members]
     for slabs in zip(*streams, strict=True):  # cut alike, as they lead to the same box
         target, probabilities = slabs[0].target, _probabilities(slabs)
-        for mask, group in zip(masks, groups, strict=True):
+        answers = [winner(enumerate(volume)) for volume in probabilities] if meters else []
+        for number, (mask, group) in enumerate(zip(masks, groups, strict=True)):
             mean = _mean([probabilities[member] for member in group])
-            restoration.inside(mask)[target] = winner(enumerate(mean)).cpu().numpy()
+            together = winner(enumerate(mean))
+            restoration.inside(mask)[target] = together.cpu().numpy()
+            if meters:
+                meters[number].add(mean)
+                meters[number].configurations.add([answers[member] for member in group], together)
             if keep_probabilities is not None and mask is masks[0]:
                 keep_probabilities(*on_image(mean, target, restoration))
     return masks

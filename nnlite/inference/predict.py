@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import CheckpointError
-from nnlite.inference.sliding_window import WINDOW_STEP, predict_slabs
+from nnlite.inference.reliability import ReliabilityMeter
+from nnlite.inference.sliding_window import WINDOW_STEP, Compare, predict_slabs, winners
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration, preprocess
@@ -47,19 +49,27 @@ class Model:
         for network in self.networks:
             network.to(self.device).eval()
 
-    def mean_logits(self, batch: Tensor) -> Tensor:
+    def mean_logits(self, batch: Tensor, compare: Compare | None = None) -> Tensor:
         """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases.
 
         The second stage of a cascade is given the label indices of the first as the last channel of ``batch``. They
-        become a channel per label here, within the window: for the whole image those would fill the memory.
+        become a channel per label here, within the window: for the whole image those would fill the memory. Where there
+        are several folds, ``compare`` is told what each of them says.
         """
         if self.configuration.previous_stage is not None:
             batch = stack_previous(batch[:, :-1], batch[:, -1], self.plan.labels.count)
         if len(self.networks) == 1:
             return self.networks[0](batch).float()
         total = self.networks[0](batch).to(torch.float32, copy=True)
+        answers = [winners(total)] if compare else []
         for network in self.networks[1:]:
-            total += network(batch)
+            logits = network(batch)
+            total += logits
+            if compare:
+                answers.append(winners(logits))
+            del logits  # before the next network needs room
+        if compare:
+            compare(answers, winners(total))
         return total.div_(len(self.networks))
 
 
@@ -135,15 +145,26 @@ def predict_case(
     case: ReadyCase,
     *,
     keep_probabilities: KeepProbabilities | None = None,
+    meter: ReliabilityMeter | None = None,
     progress: Progress = silent,
 ) -> np.ndarray:
-    """Label indices (z, y, x) of a preprocessed case on the grid of its image; uint8, or int16 beyond 256 labels."""
-    slabs = logit_slabs(model, case, progress=progress)
+    """Label indices (z, y, x) of a preprocessed case on the grid of its image; uint8, or int16 beyond 256 labels.
+
+    ``meter`` measures on the network's grid how far they can be trusted.
+    """
+    slabs = logit_slabs(model, case, meter=meter, progress=progress)
+    if meter is not None:
+        slabs = meter.passing(slabs)
     return restore_labels(slabs, case.restoration, keep_probabilities=keep_probabilities)
 
 
-def logit_slabs(model: Model, case: ReadyCase, *, progress: Progress = silent) -> Iterator[Tensor]:
-    """Logits of a preprocessed case on its own grid, averaged over the folds: the slabs of ``predict_slabs``."""
+def logit_slabs(
+    model: Model, case: ReadyCase, *, meter: ReliabilityMeter | None = None, progress: Progress = silent
+) -> Iterator[Tensor]:
+    """Logits of a preprocessed case on its own grid, averaged over the folds: the slabs of ``predict_slabs``.
+
+    ``meter`` is told what folds and flips say, window by window.
+    """
     labels = model.plan.labels.count
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))  # a copy: a stored case is a read-only memory map
     if model.configuration.previous_stage is not None:
@@ -151,7 +172,7 @@ def logit_slabs(model: Model, case: ReadyCase, *, progress: Progress = silent) -
             raise ValueError(f"{model.configuration.name} needs the previous stage's prediction in each case")
         image = torch.cat([image, torch.from_numpy(np.array(case.previous, dtype=np.float32))[None]])
     return predict_slabs(
-        model.mean_logits,
+        partial(model.mean_logits, compare=meter.folds.add) if meter else model.mean_logits,
         image,
         patch_size=model.configuration.patch_size,
         labels=labels,
@@ -160,5 +181,6 @@ def logit_slabs(model: Model, case: ReadyCase, *, progress: Progress = silent) -
         step=model.step,
         window_batch=model.configuration.batch_size,  # a batch that could be trained can be predicted
         autocast_dtype=model.autocast_dtype,
+        compare=meter.flips.add if meter else None,
         progress=progress,
     )

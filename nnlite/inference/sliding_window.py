@@ -33,6 +33,9 @@ PART_LOGITS = 2**22  # 16 MiB of float32: what is flipped back at once
 Network = Callable[[Tensor], Tensor]
 """Anything that turns a batch (n, channels, *window) into logits (n, labels, *window)."""
 
+Compare = Callable[[Sequence[Tensor], Tensor], None]
+"""Takes label indices (n, *window): the answer of each member, and that of all together."""
+
 
 def window_starts(size: int, window: int, step: float = WINDOW_STEP) -> list[int]:
     """First voxel of each window along one axis, spread evenly so that the last window ends at the border.
@@ -86,6 +89,7 @@ def predict_slabs(
     step: float = WINDOW_STEP,
     window_batch: int = 1,
     autocast_dtype: torch.dtype | None = None,
+    compare: Compare | None = None,
     progress: Progress = silent,
 ) -> Iterator[Tensor]:
     """Logits of a whole case, from a network that sees windows of ``patch_size``, a few slices after the other.
@@ -93,8 +97,8 @@ def predict_slabs(
     ``image`` is (channels, z, y, x); each slab (labels, slices, y, x) float32 goes on where the last one ended. It is a
     view that holds until the next slab is asked for. A patch of two axes (y, x) means a 2D network: its windows are
     slices. ``mirror_axes`` count the axes of the patch; the result is the mean over every combination of their flips.
-    An image smaller than the patch is padded with 0 on both sides. Slabs lie on ``device``, or in main memory when a
-    GPU has no room for the band they are blended in.
+    ``compare`` is told what each of these says of a window. An image smaller than the patch is padded with 0 on both
+    sides. Slabs lie on ``device``, or in main memory when a GPU has no room for the band they are blended in.
     """
     device = torch.device(device)
     window = (1,) * (3 - len(patch_size)) + tuple(patch_size)
@@ -110,7 +114,7 @@ def predict_slabs(
 
     def answer(windows: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-            return _window_logits(network, windows.to(device), patch_size, labels, mirror_axes).to(home)
+            return _window_logits(network, windows.to(device), patch_size, labels, mirror_axes, compare).to(home)
 
     for slab in _blended(answer, padded, window, starts, rows, band, window_batch, progress):
         yield slab[(slice(None), *inside)]  # where there is padding along z there is one slab alone
@@ -121,15 +125,27 @@ def predict_logits(network: Network, image: Tensor, **options: Any) -> Tensor:
     return torch.cat([slab.clone() for slab in predict_slabs(network, image, **options)], dim=1)
 
 
-def mirrored_mean(network: Network, batch: Tensor, axes: Sequence[int]) -> Tensor:
+def winners(logits: Tensor) -> Tensor:
+    """Indices (n, *window) of the highest of logits (n, labels, *window), in the smallest type that holds them."""
+    return logits.argmax(dim=1).to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
+
+
+def mirrored_mean(network: Network, batch: Tensor, axes: Sequence[int], compare: Compare | None = None) -> Tensor:
     """Mean float32 output over all flips of ``axes`` (0 = first axis after the channels), each flipped back."""
     dims = [axis + 2 for axis in axes]
     flips = [flip for count in range(1, len(dims) + 1) for flip in combinations(dims, count)]
     if not flips:
         return network(batch).float()
     total = network(batch).to(torch.float32, copy=True)  # the network may have answered with what it was given
+    answers = [winners(total)] if compare else []
     for flip in flips:
-        _add_flipped(total, network(batch.flip(flip)), flip)
+        logits = network(batch.flip(flip))
+        _add_flipped(total, logits, flip)
+        if compare:
+            answers.append(winners(logits).flip([dim - 1 for dim in flip]))
+        del logits  # before the network needs room for the next
+    if compare:
+        compare(answers, winners(total))
     return total.div_(len(flips) + 1)
 
 
@@ -199,11 +215,16 @@ def _add_flipped(total: Tensor, logits: Tensor, flip: tuple[int, ...]) -> None:
 
 
 def _window_logits(
-    network: Network, batch: Tensor, patch_size: Sequence[int], labels: int, mirror_axes: Sequence[int]
+    network: Network,
+    batch: Tensor,
+    patch_size: Sequence[int],
+    labels: int,
+    mirror_axes: Sequence[int],
+    compare: Compare | None,
 ) -> Tensor:
     """Logits (n, labels, z, y, x) of windows (n, channels, z, y, x), through a network of as many axes as the patch."""
     flat = len(patch_size) == 2
-    logits = mirrored_mean(network, batch.squeeze(2) if flat else batch, mirror_axes)
+    logits = mirrored_mean(network, batch.squeeze(2) if flat else batch, mirror_axes, compare)
     expected = (len(batch), labels, *patch_size)
     if tuple(logits.shape) != expected:
         raise ValueError(f"the network answers with shape {tuple(logits.shape)} where {expected} is needed")

@@ -82,6 +82,24 @@ def choose_postprocessing(
     return ChosenPostprocessing(postprocessing=chosen, trials=trials, mean_dice=measured)
 
 
+def repaired_dice(
+    cases: Sequence[Case],
+    validation: Callable[[str], Path],
+    labels: Labels,
+    postprocessing: Postprocessing,
+    *,
+    progress: Progress = silent,
+) -> dict[tuple[str, str], float]:
+    """Dice of each held-out case and label after these rules; NaN where truth and mask are both empty."""
+    dice: dict[tuple[str, str], float] = {}
+    for done, case in enumerate(cases, start=1):
+        pair = _read(case, validation(case.id), labels)
+        row = _dice(pair, apply(pair.prediction, postprocessing, labels, voxel_ml=pair.voxel_ml), labels)
+        dice |= {(case.id, label): float(row[labels.names.index(label)]) for label in labels.foreground}
+        progress("score the repaired masks", done, len(cases))
+    return dice
+
+
 def _accepted(trials: Sequence[RuleTrial]) -> Postprocessing:
     return Postprocessing(rules=tuple(trial.rule for trial in trials if trial.accepted))
 

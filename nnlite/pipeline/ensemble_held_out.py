@@ -1,7 +1,8 @@
 """Predict and score the held-out cases with ensembles of configurations, each case by networks that never saw it.
 
 Every network runs once per case, and what it says of a slab feeds all ensembles that it is a member of; no
-probabilities are kept. A mask that is there stays, so that an interrupted round goes on where it stopped.
+probabilities are kept. A mask that is there stays, so that an interrupted round goes on where it stopped; what tells
+about the reliability of the predictions is measured on the way and kept fold by fold.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nnlite.data.dataset import Case, Dataset
@@ -20,11 +22,13 @@ from nnlite.data.split import Split
 from nnlite.evaluation.scores import LabelScore, Scores, read_scores, score_case
 from nnlite.inference.ensemble import combine_each
 from nnlite.inference.predict import Model, logit_slabs
+from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.pipeline.cross_validated import CrossValidated
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.prepare_cases import prepare
+from nnlite.pipeline.reliability import read_measured, write_measured
 from nnlite.pipeline.selection import TrainedRun, trained_run
-from nnlite.preprocessing.store import CaseStore
+from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.workspace import EnsembleFolder, Workspace
 
 Members = tuple[str, ...]
@@ -83,6 +87,22 @@ def _begin(folder: EnsembleFolder, members: EnsembleMembers) -> None:
     write_record(folder.members, members)
 
 
+def measure_ensemble(
+    dataset: Dataset,
+    workspace: Workspace,
+    finished: Mapping[str, CrossValidated],
+    members: Members,
+    folds: Mapping[str, Split],
+    *,
+    device: torch.device,
+    progress: Progress = silent,
+) -> None:
+    """Measure the reliability of held-out cases of which nothing is known; masks that are there stay as they are."""
+    folder = workspace.ensemble(members)
+    if not all(case_id in read_measured(folder) for split in folds.values() for case_id in split.validation):
+        _predict_missing(dataset, workspace, finished, {members: folder}, folds, device, progress)
+
+
 def _predict_missing(
     dataset: Dataset,
     workspace: Workspace,
@@ -92,26 +112,51 @@ def _predict_missing(
     device: torch.device,
     progress: Progress,
 ) -> None:
-    """Write the masks that are not there yet, fold by fold, those of all ensembles of a case at once."""
+    """Write the masks that are not there yet, and what their reliability tells, fold by fold.
+
+    All ensembles of a case are predicted at once.
+    """
     names = sorted({name for members in folders for name in members})
     groups = [[names.index(name) for name in members] for members in folders]
     stores = [_store(dataset, workspace, finished[name], progress) for name in names]
     cases = {case.id: case for case in dataset.cases}
+    measured = [read_measured(folder) for folder in folders.values()]
     done, total = 0, sum(len(split.validation) for split in folds.values())
     for fold, split in folds.items():
         models: list[Model] = []
         for case_id in split.validation:
             truth = truth_of(cases[case_id])
             paths = [_mask(folder, case_id, truth) for folder in folders.values()]
-            if not all(path.exists() for path in paths):
+            if not all(path.exists() and case_id in known for path, known in zip(paths, measured, strict=True)):
                 models = models or [load([finished[n].runs[fold].checkpoint_final], device=device) for n in names]
-                stored = [store.open(case_id) for store in stores]
-                members = [(logit_slabs(m, c), c.restoration) for m, c in zip(models, stored, strict=True)]
+                masks, meters = _predict(models, [store.open(case_id) for store in stores], groups)
                 labels = models[0].plan.labels
-                for path, indices in zip(paths, combine_each(members, groups, labels=labels.count), strict=True):
-                    write_mask(path, labels.to_values(indices), like=truth)
+                for path, indices, meter, known in zip(paths, masks, meters, measured, strict=True):
+                    known[case_id] = meter.features(labels.names)
+                    if not path.exists():
+                        write_mask(path, labels.to_values(indices), like=truth)
             done += 1
             progress("predict held-out cases together", done, total)
+        for folder, known in zip(folders.values(), measured, strict=True):
+            write_measured(folder, known)
+
+
+def _predict(
+    models: Sequence[Model], cases: Sequence[StoredCase], groups: Sequence[Sequence[int]]
+) -> tuple[list[np.ndarray], list[ReliabilityMeter]]:
+    """What each group of these models says of a case, and what was measured of it."""
+    labels = models[0].plan.labels.count
+    alone = [ReliabilityMeter(labels) for _ in models]  # each network runs once, whatever groups it is a member of
+    together = [ReliabilityMeter(labels) for _ in groups]
+    members = [
+        (logit_slabs(model, case, meter=meter), case.restoration)
+        for model, case, meter in zip(models, cases, alone, strict=True)
+    ]
+    masks = combine_each(members, groups, labels=labels, meters=together)
+    for meter, group in zip(together, groups, strict=True):
+        for member in group:
+            meter.flips.include(alone[member].flips)
+    return masks, together
 
 
 def _store(dataset: Dataset, workspace: Workspace, one: CrossValidated, progress: Progress) -> CaseStore:

@@ -15,10 +15,12 @@ from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.errors import PlanError
+from nnlite.pipeline.appearance import write_appearance
 from nnlite.pipeline.dataset_source import refuse_another_source, source_of
 from nnlite.pipeline.machine import cores, has_gpu
 from nnlite.pipeline.plan_request import PlanRequest, Residual, plan_request, read_plan_file
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
+from nnlite.planning.appearance import Look, look
 from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
 from nnlite.planning.planner import Plan, Preset
@@ -88,13 +90,13 @@ def plan(
     fixed = fixed_splits(found, workspace, splits)
     report = check_dataset(
         found,
-        partial(_fingerprint, samples=samples_per_case(len(found.cases))),
+        partial(_visit, samples=samples_per_case(len(found.cases))),
         workers=cores(),
         description_home=workspace.folder,
         progress=progress,
     )
     report.raise_if_faulty()
-    fingerprint = merge(report.findings.values())
+    fingerprint = merge(measured for measured, _ in report.findings.values())
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
@@ -103,6 +105,7 @@ def plan(
     notes = (*_no_gpu(device, decided), *slow_steps(decided), *remarks, *_runs_of_other_plans(workspace, decided))
     write_record(workspace.source, source_of(found))
     write_record(workspace.fingerprint, fingerprint)
+    write_appearance(workspace, (seen for _, seen in report.findings.values()))
     write_record(workspace.splits, folds)
     write_record(workspace.plan, decided)
     return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds))
@@ -132,10 +135,11 @@ def read_plan(workspace: Workspace) -> Plan:
     return plan
 
 
-def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> CaseFingerprint:
+def _visit(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> tuple[CaseFingerprint, Look]:
+    """What one case adds to the fingerprint, and to what is known of the images' looks."""
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
-    return case_fingerprint(case.id, image.array, label, spacing, samples=samples)
+    return case_fingerprint(case.id, image.array, label, spacing, samples=samples), look(case.id, image)
 
 
 def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:

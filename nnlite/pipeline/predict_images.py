@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,25 +20,23 @@ import torch
 
 from nnlite.data.dataset import Case, find_images
 from nnlite.data.image import Image, StoredGrid, read_channels, write_mask
-from nnlite.data.nifti import channels_written
 from nnlite.data.progress import Progress, silent
+from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
 from nnlite.evaluation.cross_validation import name_of
-from nnlite.evaluation.overlay import preview, write_preview
 from nnlite.inference.ensemble import predict_cases
+from nnlite.inference.familiarity import Familiarity
 from nnlite.inference.postprocess import Postprocessing, apply
 from nnlite.inference.predict import Model, ready_case
+from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.pipeline.case_preview import Previews, previews_of
+from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path, recorder
 from nnlite.pipeline.choose_runs import choose_runs, load_models
+from nnlite.pipeline.kept_volumes import volumes_kept
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
-from nnlite.planning.planner import Plan
 from nnlite.preprocessing.preprocess import PreprocessedCase
-
-PREVIEW_SUFFIX = ".preview.png"  # not CASE.png, which may be the mask itself
-PROBABILITIES_SUFFIX = ".probabilities.nii"  # every viewer reads it, and without compression it can be written in parts
-
-SOFT_TISSUE_HU = 400.0  # the usual width of a window on soft tissue
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,6 +57,7 @@ class PredictResult:
     seconds_per_case: tuple[float, ...]
     selection: Path | None
     postprocessing: Postprocessing
+    records: tuple[CaseRecord, ...]
 
 
 def predict(
@@ -73,6 +72,7 @@ def predict(
     step: float = WINDOW_STEP,
     device: str = "auto",
     probabilities: bool = False,
+    entropy: bool = False,
     postprocessing: bool = True,
     previews: bool = False,
     progress: Progress = silent,
@@ -84,8 +84,9 @@ def predict(
     selected, or ``configuration`` names one, all its trained folds answer; by default those of the configuration with
     the highest mean Dice over its held-out cases. ``folds`` leaves the others out. A mask has its image's geometry and
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
-    channel per label, as they are before postprocessing. ``previews`` writes ``CASE.preview.png``, the mask on slices
-    of its image. Images that cannot be read are told of at the end, in one
+    channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
+    ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
+    ``CASE.preview.png``, the mask on slices of its image. Images that cannot be read are told of at the end, in one
     ``ImageError``, when all others are predicted.
     """
     if output.is_file():
@@ -94,21 +95,24 @@ def predict(
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()
     models = load_models(chosen, device=target, mirroring=mirroring, step=step)
+    notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
     cases = find_images(inputs, len(models[0].plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
-    read = _overlapped(lambda case: _read(models, case, output, given), cases)
+    read = _overlapped(lambda case: _read(models, notes, case, output, given), cases)
     seconds: list[float] = []
+    records: list[CaseRecord] = []
 
     def predicted() -> Iterator[_Predicted | ImageError]:
         for done, coming in enumerate(read, start=1):
             started = time.perf_counter()
-            outcome = _predict(models, coming, rules, probabilities=probabilities)
+            outcome = _predict(models, notes, coming, rules, probabilities=probabilities, entropy=entropy)
             if isinstance(outcome, _Predicted):
+                records.append(outcome.record)
                 seconds.append(time.perf_counter() - started)
             progress("predict", done, len(cases))
             yield outcome
 
-    write = partial(_write, plan=models[0].plan, previews=previews)
+    write = partial(_write, previews=previews_of(cases, models[0].plan) if previews else None)
     with closing(_overlapped(write, predicted())) as written:  # whatever happens, its thread ends
         masks = _collected(cases, written, output)
     return PredictResult(
@@ -118,6 +122,7 @@ def predict(
         seconds_per_case=tuple(seconds),
         selection=chosen.selection,
         postprocessing=rules,
+        records=tuple(records),
     )
 
 
@@ -139,20 +144,21 @@ def _collected(cases: Sequence[Case], written: Iterable[Future[Path]], output: P
 class _Job:
     """A case that was read: preprocessed for each model, or as an ``Image`` where a network has to see it first."""
 
-    case: Case
+    case_id: str
     mask: Path
     grid: StoredGrid
+    seen: Familiarity
     content: Sequence[PreprocessedCase] | Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Predicted:
-    """A mask (z, y, x) of label indices that only has to be written."""
+    """A mask that only has to be written, with the values of the training labels, and what is told of it."""
 
-    case: Case
     mask: Path
     grid: StoredGrid
-    indices: np.ndarray
+    values: np.ndarray
+    record: CaseRecord
 
 
 def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[R], None, None]:
@@ -169,7 +175,7 @@ def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[
             yield before
 
 
-def _read(models: Sequence[Model], case: Case, output: Path, given: set[Path]) -> _Job:
+def _read(models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path]) -> _Job:
     """Read a case, and preprocess it unless one is a cascade; files in ``given`` are not to be overwritten."""
     image = read_channels(case.images)
     mask = output / f"{case.id}{image.stored.mask_suffix}"
@@ -178,47 +184,40 @@ def _read(models: Sequence[Model], case: Case, output: Path, given: set[Path]) -
     # from here on the grid is enough: the voxels of a large scan are let go
     alone = all(model.configuration.previous_stage is None for model in models)
     content = [ready_case(model, case.id, image) for model in models] if alone else image
-    return _Job(case=case, mask=mask, grid=image.stored, content=content)
+    return _Job(case_id=case.id, mask=mask, grid=image.stored, seen=notes.look(image), content=content)
 
 
 def _predict(
-    models: Sequence[Model], coming: Future[_Job], rules: Postprocessing, *, probabilities: bool
+    models: Sequence[Model],
+    notes: Recorder,
+    coming: Future[_Job],
+    rules: Postprocessing,
+    *,
+    probabilities: bool,
+    entropy: bool,
 ) -> _Predicted | ImageError:
     """Predict a case as soon as it is read, and write its probabilities if asked for; an image's fault is returned."""
     try:
         job = coming.result()
         content = job.content
-        cases = [ready_case(model, job.case.id, content) for model in models] if isinstance(content, Image) else content
+        cases = [ready_case(model, job.case_id, content) for model in models] if isinstance(content, Image) else content
     except ImageError as error:
         return error
     labels = models[0].plan.labels
-    path = job.mask.parent / f"{job.case.id}{PROBABILITIES_SUFFIX}"
-    background = [1.0, *[0.0] * (labels.count - 1)]
-    with channels_written(path, job.grid, background=background) if probabilities else nullcontext() as keep:
-        indices = predict_cases(models, cases, keep_probabilities=keep)
+    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels.count)
+    with volumes_kept(path, job.grid, labels.count, probabilities=probabilities, entropy=entropy) as keep:
+        indices = predict_cases(models, cases, keep_probabilities=keep, meter=meter)
     repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
-    return _Predicted(case=job.case, mask=job.mask, grid=job.grid, indices=repaired)
+    told = notes.record(job.case_id, job.grid, repaired, meter, job.seen)
+    return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(repaired), record=told)
 
 
-def _write(predicted: _Predicted | ImageError, plan: Plan, *, previews: bool) -> Path:
-    """Write a mask, and its preview if asked for; raises the fault of an image that could not be predicted."""
+def _write(predicted: _Predicted | ImageError, previews: Previews | None) -> Path:
+    """Write a mask, its record and a preview if asked for; return the mask's path, or raise an image's fault."""
     if isinstance(predicted, ImageError):
         raise predicted
-    write_mask(predicted.mask, plan.labels.to_values(predicted.indices), predicted.grid)
-    if previews:
-        image = read_channels(
-            predicted.case.images
-        )  # read again: it need not stay in memory while others are predicted
-        path = predicted.mask.parent / f"{predicted.case.id}{PREVIEW_SUFFIX}"
-        write_preview(path, preview(image, predicted.indices, plan.labels, window=_window(plan)))
+    write_mask(predicted.mask, predicted.values, predicted.grid)
+    write_record(record_path(predicted.mask.parent, predicted.record.case), predicted.record)
+    if previews is not None:
+        previews.write(predicted.mask.parent, predicted.record.case, predicted.values)
     return predicted.mask
-
-
-def _window(plan: Plan) -> tuple[float, float] | None:
-    """What a CT shows of the planned labels, at least as wide as soft tissue is looked at; None for other images."""
-    configuration = next(iter(plan.configurations.values()))
-    if configuration.normalization[0] != "ct":
-        return None
-    low, high = plan.intensities[0].percentile_00_5, plan.intensities[0].percentile_99_5
-    half = max(high - low, SOFT_TISSUE_HU) / 2
-    return (low + high) / 2 - half, (low + high) / 2 + half

@@ -20,14 +20,19 @@ from nnlite.data.split import Split
 from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.cross_validation import TIE, Candidate, CandidateScore, compare, name_of
 from nnlite.evaluation.scores import Scores
-from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing
+from nnlite.pipeline.appearance import require_appearance
+from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing, repaired_dice
 from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed
-from nnlite.pipeline.ensemble_held_out import Members, score_ensembles
+from nnlite.pipeline.ensemble_held_out import Members, measure_ensemble, score_ensembles
+from nnlite.pipeline.held_out import measure_held_out
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
+from nnlite.pipeline.prepare_cases import prepare
+from nnlite.pipeline.reliability import Measured, Reliability, judge, read_measured
 from nnlite.pipeline.selection import Selection, trained_run
 from nnlite.planning.cost import parameters
+from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import Workspace
 
 LARGEST_ENSEMBLE = 2  # nnU-Net's: pairs; more members cost more time at every prediction
@@ -71,28 +76,32 @@ def select(
     scores |= score_ensembles(found, workspace, by_name, ensembles, folds, device=target, progress=progress)
     comparison = compare([_candidate(members, one, by_name) for members, one in scores.items()])
     chosen = comparison.candidates[0]
-    repaired = choose_postprocessing(
-        held_out,
-        _validation_folders(workspace, by_name, chosen.members, folds).__getitem__,
-        plan.labels,
-        comparison.labels,
-        progress=progress,
-    )
+    folder_of = _validation_folders(workspace, by_name, chosen.members, folds).__getitem__
+    repaired = choose_postprocessing(held_out, folder_of, plan.labels, comparison.labels, progress=progress)
     _require_agreement(chosen, repaired)
+    measured = _measured(found, workspace, by_name, chosen.members, folds, target, progress)
+    rules = repaired.postprocessing
+    dice = {(row.case, row.label): row.dice for row in scores[chosen.members].rows}
+    if rules.rules:
+        dice = repaired_dice(held_out, folder_of, plan.labels, rules, progress=progress)
+    reliability, rows = judge(measured, dice, folds)
+    require_appearance(found, workspace, progress=progress)
     selection = Selection(
         dataset=workspace.dataset,
         members=chosen.members,
-        postprocessing=repaired.postprocessing,
+        postprocessing=rules,
         cases=len(held_out),
         labels=comparison.labels,
         mean_dice=chosen.mean_dice,
-        mean_dice_postprocessed=repaired.mean_dice if repaired.postprocessing.rules else chosen.mean_dice,
+        mean_dice_postprocessed=repaired.mean_dice if rules.rules else chosen.mean_dice,
         candidates=comparison.candidates,
         trials=repaired.trials,
         left_out=left_out,
         remarks=comparison.remarks,
         runs=tuple(trained_run(run) for one in finished for run in one.runs.values()),
+        reliability=reliability,
     )
+    write_record(workspace.reliability, Reliability(members=chosen.members, rows=rows))
     write_record(workspace.selection, selection)
     return SelectResult(selection=selection, path=workspace.selection)
 
@@ -131,6 +140,32 @@ def _require_agreement(chosen: CandidateScore, measured: ChosenPostprocessing) -
             f"the masks of {name_of(chosen.members)} have a mean Dice of {found:.4f}, but their scores say "
             f"{chosen.mean_dice:.4f}: masks, scores or labels were changed; train its folds again"
         )
+
+
+def _measured(
+    dataset: Dataset,
+    workspace: Workspace,
+    finished: Mapping[str, CrossValidated],
+    members: Members,
+    folds: Mapping[str, Split],
+    device: torch.device,
+    progress: Progress,
+) -> Measured:
+    """What was measured of the held-out cases of these members; where an earlier nnlite did not, it is done now."""
+    if len(members) > 1:
+        measure_ensemble(dataset, workspace, finished, members, folds, device=device, progress=progress)
+        return read_measured(workspace.ensemble(members))
+    one = finished[members[0]]
+    measured: Measured = {}
+    for fold, split in folds.items():
+        run = one.runs[fold]
+        if not all(case_id in read_measured(run) for case_id in split.validation):
+            configuration = one.plan.configuration(one.name)
+            store = CaseStore(prepare(dataset, workspace, one.plan, [configuration], progress=progress)[one.name])
+            stored = {case_id: store.open(case_id) for case_id in split.validation}
+            measure_held_out(run, stored, device=device, progress=progress)
+        measured |= read_measured(run)
+    return measured
 
 
 def _validation_folders(

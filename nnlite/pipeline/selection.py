@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from nnlite.data.digest import file_digest
 from nnlite.data.records import read_record, record
 from nnlite.errors import CheckpointError
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore, name_of
+from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.workspace import RunFolder, Workspace
 
@@ -27,7 +30,8 @@ class Selection:
     ``candidates`` begin with the chosen one. ``mean_dice`` is its mean over ``labels`` and held-out ``cases``,
     ``mean_dice_postprocessed`` that of the masks after ``postprocessing``, measured on the same cases that the rules
     were chosen on. ``trials`` are the rules that were tried. ``left_out`` tells which configurations could not take
-    part, and why. ``runs`` are all trainings that took part.
+    part, and why. ``runs`` are all trainings that took part. ``reliability`` says by label how a Dice is expected of a
+    new case; it lacks labels with too few cases, and all of them in a selection of an earlier nnlite.
     """
 
     dataset: str
@@ -42,6 +46,7 @@ class Selection:
     left_out: dict[str, str]
     remarks: tuple[str, ...]
     runs: tuple[TrainedRun, ...]
+    reliability: dict[str, LabelCalibration] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

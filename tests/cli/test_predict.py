@@ -16,6 +16,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "--no-mirroring",
         "--probabilities",
         "--preview",
+        "--entropy",
         "--device",
         "cuda",
     ]
@@ -25,7 +26,28 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert (given["folds"], given["configuration"]) == (("fold0", "fold1"), "3d")
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
     assert given["previews"]
+    assert given["entropy"]
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout
+
+
+def case_record(name: str, dice: float | None, unusual: tuple[str, ...] = ()) -> SimpleNamespace:
+    findings = tuple(SimpleNamespace(what=what, remedy="look at it") for what in unusual)
+    return SimpleNamespace(case=name, labels={"liver": SimpleNamespace(expected_dice=dice)}, unusual=findings)
+
+
+def test_predict_tells_the_dice_to_expect_and_what_is_unusual(pipeline: FakePipeline):
+    result = predicted()
+    result.records = (case_record("a", 0.9), case_record("b", 0.7, ("it seems mirrored",)), case_record("c", None))
+    pipeline.answers["predict"] = result
+    shown = nn("predict", "brain", "a.nii.gz", "-o", "o")
+    assert "expected Dice 0.800, lowest 0.700 (b liver)\n" in shown.stdout
+    assert "b: it seems mirrored; look at it" in shown.stderr
+    result.records = (case_record("c", None, tuple(f"fault {number}" for number in range(14))),)
+    shown = nn("predict", "brain", "a.nii.gz", "-o", "o")
+    assert "expected Dice" not in shown.stdout
+    assert "c: fault 11; look at it" in shown.stderr
+    assert "fault 12" not in shown.stderr
+    assert "2 more such findings are in the files o/*.prediction.json" in shown.stderr
 
 
 def test_evaluate_shows_a_row_per_label_and_a_dash_for_an_absent_one(pipeline: FakePipeline):

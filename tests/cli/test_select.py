@@ -7,6 +7,7 @@ from fake_pipeline import FakePipeline, nn
 
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore
+from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.postprocess import Postprocessing, Rule
 from nnlite.pipeline.selection import Selection
 
@@ -44,6 +45,21 @@ def selection() -> Selection:
         left_out={"3d-lowres": "fold3 not finished"},
         remarks=("spleen: in the truth of no held-out case; it decides nothing",),
         runs=(),
+        reliability={"liver": calibration()},
+    )
+
+
+def calibration() -> LabelCalibration:
+    return LabelCalibration(
+        intercept=0,
+        weights={"estimated_dice": 1.0},
+        cases=12,
+        mean_dice=0.9,
+        spearman=0.456,
+        mean_absolute_error=0.0312,
+        error_of_the_mean=0.0404,
+        not_predicted=0,
+        missed=0,
     )
 
 
@@ -57,6 +73,7 @@ def test_select_shows_the_candidates_the_rules_and_the_decision(pipeline: FakePi
     assert "2d + 3d 0.8800 0.8500 .. 0.9500 -0.0200 -0.0300 .. -0.0100 0.03" in rows
     assert "all foreground: only the largest component 0.9000 0.9200 accepted" in rows
     assert "liver: holes filled 0.9000 0.9200 changes no mean" in rows
+    assert "liver 12 0.46 0.031 0.040" in rows
     last = "3d: mean Dice 0.9000, 0.9200 postprocessed, 4 held-out cases -> work/brain/selection.json\n"
     assert shown.stdout.endswith(last)
     assert "3d-lowres: left out, fold3 not finished\nspleen: in the truth of no" in shown.stderr

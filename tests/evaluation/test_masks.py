@@ -42,6 +42,17 @@ def test_truth_without_prediction_is_told_and_prediction_without_truth_is_a_warn
     assert [Path(str(record.args[0])).name for record in caplog.records] == ["c.png"]
 
 
+def test_what_predict_writes_beside_its_masks_is_not_taken_for_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = touch(tmp_path / "truth", "a.png")
+    prediction = touch(tmp_path / "pred", "a.png", "a.preview.png", "a.probabilities.nii", "a.entropy.nii")
+    with caplog.at_level(logging.WARNING):
+        pairs, _ = pair_masks(truth, prediction)
+    assert [pair.prediction.name for pair in pairs] == ["a.png"]
+    assert caplog.records == []
+
+
 def test_two_single_files_are_a_pair_whatever_their_names(tmp_path: Path) -> None:
     folder = touch(tmp_path, "truth.nii.gz", "result.nrrd")
     pairs, missing = pair_masks(folder / "truth.nii.gz", folder / "result.nrrd")

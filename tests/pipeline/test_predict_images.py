@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
 from nnlite import pipeline
 from nnlite.data.image import read_image, read_label
@@ -17,7 +16,7 @@ from nnlite.data.records import read_record, write_record
 from nnlite.errors import CheckpointError, DatasetError, ImageError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline import predict_images
-from nnlite.pipeline.predict_images import _overlapped, _window
+from nnlite.pipeline.predict_images import _overlapped
 from nnlite.workspace import RunFolder, Workspace
 
 
@@ -83,7 +82,6 @@ def test_probabilities_lie_on_the_image_s_grid_and_the_mask_is_where_they_are_hi
     assert (highest >= probabilities.array.max(axis=0) - 1e-5).all()
 
 
-@pytest.mark.parametrize(("dice", "chosen"), [(1.0, "2d"), (0.0, "3d"), (None, "3d")])
 def test_a_preview_lies_beside_the_mask_and_is_not_taken_for_one(balls: Path, workspace: Workspace):
     result = predict(balls, balls, workspace, previews=True)
     out = result.masks[0].parent
@@ -92,16 +90,7 @@ def test_a_preview_lies_beside_the_mask_and_is_not_taken_for_one(balls: Path, wo
     assert scores.cases == ("ball_0",)
 
 
-def test_a_ct_is_shown_around_its_labels_and_as_wide_as_soft_tissue_at_least():
-    made = tiny.plan()
-    ct = replace(made.configurations["3d"], normalization=("ct",))
-    narrow = replace(made.intensities[0], percentile_00_5=20.0, percentile_99_5=60.0)
-    wide = replace(made.intensities[0], percentile_00_5=-1000.0, percentile_99_5=1000.0)
-    assert _window(replace(made, configurations={"3d": ct}, intensities=(narrow,))) == (-160.0, 240.0)
-    assert _window(replace(made, configurations={"3d": ct}, intensities=(wide,))) == (-1000.0, 1000.0)
-    assert _window(made) is None
-
-
+@pytest.mark.parametrize(("dice", "chosen"), [(1.0, "2d"), (0.0, "3d"), (None, "3d")])
 def test_the_configuration_with_the_best_held_out_dice_answers(
     balls: Path, workspace: Workspace, dice: float | None, chosen: str
 ):
@@ -173,7 +162,8 @@ def test_a_broken_image_is_told_of_when_all_others_are_predicted(balls: Path, wo
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(ImageError, match=r"1 of 5 cases could not be predicted.*\n  ball_0: .*ball_0\.nii\.gz"):
         pipeline.predict(balls, [images], tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
-    assert sorted(mask.name for mask in (tmp_path / "out").iterdir()) == [f"ball_{n}.nii.gz" for n in (1, 2, 3, 4)]
+    written = [f"ball_{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("nii.gz", "prediction.json")]
+    assert sorted(mask.name for mask in (tmp_path / "out").iterdir()) == written
 
 
 def test_of_the_cases_to_come_one_is_read_ahead_and_no_more():
@@ -199,7 +189,7 @@ def test_a_fault_of_the_network_stops_the_prediction_and_the_mask_before_it_is_w
     images = [balls / "images" / f"ball_{number}.nii.gz" for number in (0, 1, 2)]
     with pytest.raises(MemoryError, match="no room for the logits"):
         pipeline.predict(balls, images, tmp_path / "out", work=workspace.root, device="cpu", mirroring=False)
-    assert [mask.name for mask in (tmp_path / "out").iterdir()] == ["ball_0.nii.gz"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["ball_0.nii.gz", "ball_0.prediction.json"]
 
 
 def test_an_image_is_never_overwritten_by_its_mask(balls: Path, workspace: Workspace, tmp_path: Path):
