@@ -10,12 +10,14 @@ import tiny
 from nnlite.data.image import Geometry
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import Candidate, compare
+from nnlite.evaluation.reliability import HeldOutReliability, calibrate
 from nnlite.evaluation.report.contents import (
     CaseFacts,
     Command,
     Course,
     DatasetFacts,
     Evidence,
+    Reliability,
     ReportContents,
     ScoredCandidate,
     ShownCase,
@@ -125,6 +127,28 @@ def evidence() -> Evidence:
     )
 
 
+def reliability() -> Reliability:
+    """Of the core, in two folds; the ball has too few cases."""
+    rows = [row for row in scores().rows if row.label == "core"]
+    calibration, judged = calibrate(
+        [
+            HeldOutReliability(
+                case=row.case,
+                fold=f"fold{number % 2}",
+                label=row.label,
+                estimated_dice=row.dice * 0.9 + 0.01 * (number % 3),
+                flip_agreement=None,
+                configuration_agreement=None,
+                expected_dice=None,
+                dice=row.dice,
+            )
+            for number, row in enumerate([*rows, *rows])
+        ]
+    )
+    assert calibration is not None
+    return Reliability(rows=judged, calibrations={"core": calibration})
+
+
 def small_report() -> ReportContents:
     """Everything there is."""
     plan = tiny.plan()
@@ -174,6 +198,7 @@ def small_report() -> ReportContents:
         shown_candidate="3d",
         shown=shown,
         evidence=evidence(),
+        reliability=reliability(),
         commands=(Command(line="nnlite plan brain", what="plans"),),
         missing=("2d: not trained",),
     )
@@ -182,5 +207,12 @@ def small_report() -> ReportContents:
 def bare_report() -> ReportContents:
     """What there is after ``nnlite plan`` alone."""
     whole = small_report()
-    nothing = {"courses": (), "candidates": (), "shown_candidate": "", "shown": (), "evidence": None}
+    nothing = {
+        "courses": (),
+        "candidates": (),
+        "shown_candidate": "",
+        "shown": (),
+        "evidence": None,
+        "reliability": None,
+    }
     return replace(whole, **nothing, missing=("3d: not trained", "no model is selected"))  # type: ignore[arg-type]

@@ -19,15 +19,18 @@ from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.errors import CheckpointError
 from nnlite.evaluation.cross_validation import name_of
+from nnlite.evaluation.reliability import FEWEST_CASES
 from nnlite.evaluation.report.contents import (
     CaseFacts,
     Course,
     DatasetFacts,
     Evidence,
+    Reliability,
     ReportContents,
     ScoredCandidate,
 )
 from nnlite.evaluation.scores import LabelScore, Scores, read_scores
+from nnlite.pipeline.reliability import read_reliability
 from nnlite.pipeline.report_cases import shown_cases
 from nnlite.pipeline.report_commands import commands
 from nnlite.pipeline.run_status import ALL, DatasetStatus, FoldStatus, status
@@ -61,6 +64,7 @@ def gather(path: Path, dataset: Dataset, workspace: Workspace, plan: Plan, *, pr
         status=status(path, work=workspace.root),
     )
     evidence = _evidence(workspace)
+    reliability = _reliability(workspace, evidence)
     candidates, other_labels = _candidates(found, evidence)
     main = _main(candidates, evidence)
     shown, unreadable = shown_cases(dataset, workspace, plan, found.splits, main, progress=progress)
@@ -75,8 +79,9 @@ def gather(path: Path, dataset: Dataset, workspace: Workspace, plan: Plan, *, pr
         shown_candidate=main.name if main else "",
         shown=shown,
         evidence=evidence,
+        reliability=reliability,
         commands=commands(path, workspace, plan, found.status, evidence),
-        missing=(*_missing(found, evidence), *other_labels, *unreadable),
+        missing=(*_missing(found, evidence, reliability), *other_labels, *unreadable),
     )
 
 
@@ -197,7 +202,15 @@ def _evidence(workspace: Workspace) -> Evidence | None:
     )
 
 
-def _missing(found: _Found, evidence: Evidence | None) -> list[str]:
+def _reliability(workspace: Workspace, evidence: Evidence | None) -> Reliability | None:
+    """What is known of the reliability of the selected model; None where no label had cases enough for a fit."""
+    if evidence is None or evidence.outdated:
+        return None
+    calibrations = read_record(workspace.selection, Selection).reliability
+    return Reliability(rows=read_reliability(workspace), calibrations=calibrations) if calibrations else None
+
+
+def _missing(found: _Found, evidence: Evidence | None, reliability: Reliability | None) -> list[str]:
     """What a whole report would have, in words: folds by configuration, then the selection."""
     told = [f"the dataset: {note}" for note in found.status.notes]
     for name in dict.fromkeys(fold.configuration for fold in found.status.folds):
@@ -212,6 +225,10 @@ def _missing(found: _Found, evidence: Evidence | None) -> list[str]:
         told.append("no model is selected: run nnlite select when all folds of a configuration are finished")
     elif evidence.outdated:
         told.append(f"the selection is outdated: {evidence.outdated}")
+    elif reliability is None:
+        told.append(
+            f"reliability: a label needs {FEWEST_CASES} held-out cases outside of each fold, and a selection by this nnlite"
+        )
     return told
 
 

@@ -59,7 +59,7 @@ def test_a_selection_is_reported_with_its_ensemble_and_outdated_when_a_fold_is_t
     workspace = copied(cross_validated_work, tmp_path)
     selection = pipeline.select(balls, work=workspace.root, device="cpu").selection
     text, missing = page(balls, workspace)
-    assert missing == ()
+    assert [what.split(":")[0] for what in missing] == ["reliability"]  # five cases are too few for a fit
     assert f"{selection.mean_dice:.4f}" in text
     assert "selected model" in text
     assert f"nnlite select {balls} --work {workspace.root}" in text

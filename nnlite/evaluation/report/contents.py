@@ -12,6 +12,7 @@ from typing import Literal
 from nnlite.data.labels import Labels
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore
+from nnlite.evaluation.reliability import HeldOutReliability, LabelCalibration
 from nnlite.evaluation.report.volumes import PackedVolume
 from nnlite.evaluation.scores import Scores
 from nnlite.planning.fingerprint import Fingerprint
@@ -98,6 +99,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reliability:
+    """How well the Dice of held-out cases was foretold without their truth; ``calibrations`` by label."""
+
+    rows: tuple[HeldOutReliability, ...]
+    calibrations: Mapping[str, LabelCalibration]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A line to type, and what it does."""
 
@@ -118,6 +127,7 @@ class ReportContents:
     shown_candidate: str
     shown: tuple[ShownCase, ...]
     evidence: Evidence | None
+    reliability: Reliability | None
     commands: tuple[Command, ...]
     missing: tuple[str, ...]
 

@@ -9,8 +9,27 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from nnlite.evaluation.palette import hexadecimal, label_colour
-from nnlite.evaluation.report.contents import Course, DatasetFacts, Evidence, ReportContents, ScoredCandidate
-from nnlite.evaluation.report.plots import Curve, Estimate, Span, Strip, curves, histogram, intervals, spans, strips
+from nnlite.evaluation.report.contents import (
+    Course,
+    DatasetFacts,
+    Evidence,
+    Reliability,
+    ReportContents,
+    ScoredCandidate,
+)
+from nnlite.evaluation.report.plots import (
+    Curve,
+    Estimate,
+    Point,
+    Span,
+    Strip,
+    curves,
+    histogram,
+    intervals,
+    scatter,
+    spans,
+    strips,
+)
 from nnlite.evaluation.report.tables import Metric, metrics
 
 DISTRIBUTIONS = ("dice", "nsd", "hd95_mm", "asd_mm", "volume_error_ml")  # overlap, surface, outliers, volume
@@ -139,6 +158,21 @@ def selection_figure(evidence: Evidence) -> Figure:
         drawing=intervals(rows, label="mean Dice"),
         caption="Mean over labels of the mean over held-out cases; bars hold 95 % of 10,000 bootstrap resamples.",
     )
+
+
+def reliability_figures(reliability: Reliability, labels: Sequence[str]) -> list[Figure]:
+    """Expected against true Dice, a plot per label, so that each shows its own spread."""
+    drawn = []
+    for label, colour in label_legend(labels):
+        points = [
+            Point(x=row.expected_dice, y=row.dice, colour=colour, title=f"{row.case}, {row.fold}")
+            for row in reliability.rows
+            if row.label == label and row.expected_dice is not None and row.dice is not None
+        ]
+        if points:
+            plot = scatter(points, x_label=f"expected Dice of {label}", y_label="true Dice")
+            drawn.append(Figure(drawing=plot, caption=f"{len(points)} held-out cases."))
+    return drawn
 
 
 def label_legend(labels: Sequence[str]) -> list[tuple[str, str]]:

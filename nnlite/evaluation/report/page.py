@@ -72,6 +72,10 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "summaries": [_summary(candidate) for candidate in contents.candidates],
         "distributions": figures.distribution_figures(contents) if contents.candidates else [],
         "selection_figure": figures.selection_figure(contents.evidence) if contents.evidence else None,
+        "reliability": contents.reliability,
+        "reliability_figures": figures.reliability_figures(contents.reliability, labels)
+        if contents.reliability
+        else [],
         "case_table": tables.case_table(contents.dataset, contents.main),
         "score_table": tables.score_table(contents.candidates, planar=contents.dataset.planar),
         "viewer": _viewer(contents),

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from small_report import small_report
 
-from nnlite.evaluation.report.figures import dataset_figures, distribution_figures, selection_figure, training_figures
+from nnlite.evaluation.report.figures import (
+    dataset_figures,
+    distribution_figures,
+    reliability_figures,
+    selection_figure,
+    training_figures,
+)
 
 
 def test_a_dataset_of_one_spacing_has_plots_of_sizes_intensities_and_volumes_only():
@@ -37,6 +43,13 @@ def test_with_very_many_labels_only_the_main_candidate_s_distributions_are_drawn
         report, plan=replace(report.plan, labels=replace(report.labels, names=names, values=tuple(range(13))))
     )
     assert all("2d + 3d" not in figure.drawing for figure in distribution_figures(many))
+
+
+def test_the_expected_dice_is_a_plot_for_each_label_that_has_one():
+    report = small_report()
+    assert report.reliability is not None
+    [core] = reliability_figures(report.reliability, report.labels.foreground)
+    assert core.drawing.count("<circle") == len(report.reliability.rows)
 
 
 def test_the_chosen_candidate_is_marked():

@@ -68,6 +68,7 @@ def test_every_section_tells_its_numbers(page: str):
         "3d-lowres: left out, fold3 not finished",
         "nnlite plan brain",
         f"{whole.evidence.mean_dice:.4f}",
+        "expected Dice of core",
         "patch size 16 x 16 x 16: because",
     ):
         assert words in text, words
@@ -121,6 +122,7 @@ def test_what_is_not_there_is_said_and_nothing_fails():
     for words in ("no model is selected", "Nothing is trained yet", "nothing is scored yet", "No held-out case"):
         assert words in outline.text
     assert "viewer-data" not in outline.scripts
+    assert not any(attributes.get("href") == "#reliability" for _, attributes in outline.elements)
 
 
 def test_a_selection_that_no_longer_holds_is_not_in_the_summary():
