@@ -40,8 +40,7 @@ def _look_around(
 ) -> NDArray[np.intp]:
     """Fill in the distances of points with another one close by; returns the places of those without."""
     left = np.arange(len(points))
-    found = shells(spacing_mm)
-    reach = np.max([offsets.max(axis=0) for _, offsets in found], axis=0)[:, None]
+    reach = _reach(spacing_mm)
     along, others_along = np.ascontiguousarray(points.T), np.ascontiguousarray(others.T)
     low = along.min(axis=1, keepdims=True) - reach
     high = along.max(axis=1, keepdims=True) + reach
@@ -53,13 +52,19 @@ def _look_around(
     inside = ((others_along >= low) & (others_along <= high)).all(axis=0)
     there[strides @ (others_along - low)[:, inside]] = True
     places = strides @ (along - low)
-    for distance_mm, offsets in found:
+    for distance_mm, offsets in shells(spacing_mm):
         hit = there[places + (offsets @ strides)[:, None]].any(axis=0)
         distances[left[hit]] = distance_mm
         left, places = left[~hit], places[~hit]
         if not len(left):
             break
     return left
+
+
+@cache
+def _reach(spacing_mm: tuple[float, ...]) -> NDArray[np.int64]:
+    """How far (dimensions, 1) the shells go along each axis."""
+    return np.concatenate([offsets for _, offsets in shells(spacing_mm)]).max(axis=0)[:, None]
 
 
 def _ask_tree(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> np.ndarray:

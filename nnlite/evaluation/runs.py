@@ -7,7 +7,7 @@ however far the islands of a label lie apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +58,13 @@ def find_runs(label_map: np.ndarray) -> Runs:
     return Runs(labels=labels, starts=starts, stops=starts + lengths, row_stride=row_stride, slice_stride=slice_stride)
 
 
-def meeting(first: Runs, second: Runs, *, shift: int = 0, margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of runs of the same label that share a place once ``first`` is moved by ``shift`` and grown by ``margin``.
+def meeting(first: Runs, second: Runs, *, margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of runs of the same label that share a place once ``first`` is grown by ``margin`` places at both ends.
 
     Returns the indices of the runs in ``first`` and in ``second``, one entry per pair; both are of maps of one shape.
     """
-    lowest = np.searchsorted(second.stops, first.starts + (shift - margin), side="right")
-    highest = np.searchsorted(second.starts, first.stops + (shift + margin), side="left")
+    lowest = np.searchsorted(second.stops, first.starts - margin, side="right")
+    highest = np.searchsorted(second.starts, first.stops + margin, side="left")
     partners = np.maximum(highest - lowest, 0)
     ours = np.repeat(np.arange(len(partners)), partners)
     theirs = np.arange(len(ours)) - np.repeat(np.cumsum(partners) - partners - lowest, partners)
@@ -81,9 +81,15 @@ def components(runs: Runs) -> tuple[int, np.ndarray]:
     >>> components(find_runs(diagonal))[0]
     1
     """
-    shifts = [dz * runs.slice_stride + dy * runs.row_stride for dz, dy in ROWS_AHEAD]
-    pairs = [meeting(runs, runs, shift=shift, margin=1) for shift in shifts]
-    ours, theirs = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    shifts = np.array([[dz * runs.slice_stride + dy * runs.row_stride] for dz, dy in ROWS_AHEAD])
+    moved = replace(
+        runs,
+        labels=np.tile(runs.labels, len(shifts)),
+        starts=(runs.starts + shifts).reshape(-1),
+        stops=(runs.stops + shifts).reshape(-1),
+    )
+    ours, theirs = meeting(moved, runs, margin=1)
+    ours %= len(runs.labels)
     first = _first_connected(ours, theirs, len(runs.labels))
     leads = first == np.arange(len(first))
     return int(leads.sum()), (np.cumsum(leads) - 1)[first]
