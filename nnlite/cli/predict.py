@@ -76,13 +76,24 @@ def evaluate(
     tolerance_mm: Annotated[
         float, typer.Option("--tolerance-mm", metavar="MM", help="How far off a surface may be, for the surface Dice.")
     ] = 2.0,
+    metrics: Annotated[
+        str,
+        typer.Option(metavar="KIND,KIND", help="What to compute; overlap and volumes, always there, take least time."),
+    ] = "overlap,distances,lesions",
     verbose: Verbose = False,
 ) -> None:
     """Compare masks with the truth: overlap, distances of surfaces, lesions and volumes."""
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        scores = pipeline.evaluate(truth, prediction, output=output, tolerance_mm=tolerance_mm, progress=progress)
+        scores = pipeline.evaluate(
+            truth,
+            prediction,
+            output=output,
+            tolerance_mm=tolerance_mm,
+            metrics=metrics.split(","),
+            progress=progress,
+        )
     _show_scores(scores, output)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from nnlite.data.records import record
 from nnlite.errors import DatasetError
 
+VOXELS_AT_ONCE = 1 << 20  # of which values are counted: 8 MiB of memory
 LARGEST_VALUE = 65535  # what the integer formats hold (16 bit); also keeps the look-up table small
 
 
@@ -52,9 +53,12 @@ class Labels:
         >>> Labels(names=("background", "membrane"), values=(0, 255)).to_indices(np.array([0, 255, 255]))
         array([0, 1, 1], dtype=uint8)
         """
+        narrow = np.uint8 if self.count <= 256 else np.int16
+        if self.values == tuple(range(self.count)) and array.size and array.min() >= 0 and array.max() < self.count:
+            return array.astype(narrow)  # the values are the indices: no need to look each up
         if unknown := self.unknown(values_in(array)):
             raise DatasetError(f"label {_values_in_words(unknown)} not in the label table ({self.in_words()})")
-        table = np.zeros(max(self.values) + 1, dtype=np.uint8 if self.count <= 256 else np.int16)
+        table = np.zeros(max(self.values) + 1, dtype=narrow)
         table[list(self.values)] = np.arange(self.count)
         return table[array]
 
@@ -94,10 +98,19 @@ class Labels:
 
 
 def values_in(array: np.ndarray) -> tuple[int, ...]:
-    """The distinct values of an integer array, sorted; slice by slice, so that no large copy is sorted."""
+    """The distinct values of an integer array, sorted; block by block, so that no large copy is made.
+
+    >>> values_in(np.array([[0, 255], [0, 7]]))
+    (0, 7, 255)
+    """
     found: set[int] = set()
-    for part in np.atleast_1d(array):
-        found.update(np.unique(part).tolist())
+    voxels = array.reshape(-1)
+    for first in range(0, voxels.size, VOXELS_AT_ONCE):
+        block = voxels[first : first + VOXELS_AT_ONCE]
+        if block.min() >= 0 and block.max() <= LARGEST_VALUE:  # as in a label map: to count is faster than to sort
+            found.update(np.flatnonzero(np.bincount(block.astype(np.intp))).tolist())
+        else:
+            found.update(np.unique(block).tolist())
     return tuple(sorted(found))
 
 
