@@ -4,9 +4,10 @@ Reads nothing and makes nothing; whoever writes a file asks here for its place, 
 
     WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
-                                                     training.lock  validation/  scores.csv  scores.json
+                                                     tracking.json  training.lock  validation/  scores.csv
+                                                     scores.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
-                      selection.json
+                      selection.json  tracking/
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class RunFolder:
     def log(self) -> Path:
         """One JSON object per epoch."""
         return self.folder / "log.jsonl"
+
+    @property
+    def tracking(self) -> Path:
+        """How far each tracker has come with this training; there only where one was asked for."""
+        return self.folder / "tracking.json"
 
     @property
     def plot(self) -> Path:
@@ -170,6 +176,11 @@ class Workspace:
     def selection(self) -> Path:
         """Which configuration or ensemble is the model, with which postprocessing, and the numbers that say so."""
         return self.folder / "selection.json"
+
+    @property
+    def tracking(self) -> Path:
+        """Folder of what TensorBoard, MLflow and W&B keep of all trainings, where that is asked for."""
+        return self.folder / "tracking"
 
     def cases(self, configuration: str) -> Path:
         """Folder of the preprocessed cases of one configuration."""
