@@ -3,6 +3,7 @@
 Reads nothing and makes nothing; whoever writes a file asks here for its place, so that one page tells the whole layout:
 
     WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  plan.json  splits.json  cases/<configuration>/
+                      runs/<configuration>/   postprocessing.json
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      tracking.json  training.lock  validation/  scores.csv
                                                      scores.json
@@ -197,6 +198,10 @@ class Workspace:
         'work/brain/ensembles/2d+3d'
         """
         return EnsembleFolder(folder=self.folder / "ensembles" / "+".join(configurations))
+
+    def postprocessing(self, configuration: str) -> Path:
+        """The rules that an imported configuration brought along; there only where it did."""
+        return self.runs / configuration / "postprocessing.json"
 
     def existing_runs(self) -> tuple[RunFolder, ...]:
         """Trainings that were started, ordered by configuration and fold."""

@@ -52,8 +52,6 @@ def find_trained(folder: Path) -> TrainedFolder:
     first = read_checkpoint(next(iter(checkpoints.values())))
     if first.trainer != TRAINER:
         notes.append(f"trained by {first.trainer}: its network is taken to be the one in plans.json")
-    if any(folder.glob("*/postprocessing.pkl")):
-        notes.append("nnU-Net chose a postprocessing for this model, which nnlite does not apply")
     return TrainedFolder(
         folder=folder,
         plans=read_json(folder / "plans.json"),

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 from fake_pipeline import FakePipeline, nn, predicted
 
+from nnlite.inference.postprocess import Postprocessing, Rule
+
 
 def test_predict_passes_everything_on(pipeline: FakePipeline):
     pipeline.answers["predict"] = predicted()
@@ -15,6 +17,14 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert (given["folds"], given["configuration"]) == (("fold0", "fold1"), "3d")
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout
+
+
+def test_predict_tells_which_imported_rules_it_applied(pipeline: FakePipeline):
+    rules = Postprocessing(rules=(Rule(operation="keep_largest", label="liver", ties="all"),))
+    pipeline.answers["predict"] = SimpleNamespace(**{**vars(predicted()), "postprocessing": rules})
+    shown = nn("predict", "model", "a.nii.gz", "-o", "o")
+    told = "postprocessing, as imported with the model: liver: only the largest component"
+    assert shown.stdout.splitlines()[0] == told
 
 
 def test_evaluate_shows_a_row_per_label_and_a_dash_for_an_absent_one(pipeline: FakePipeline):
