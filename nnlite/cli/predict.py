@@ -33,7 +33,8 @@ def predict(
         bool, typer.Option("--mirroring/--no-mirroring", help="Average over mirrored images: slower, a little better.")
     ] = True,
     postprocessing: Annotated[
-        bool, typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that nnlite select chose.")
+        bool,
+        typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that were selected or imported."),
     ] = True,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
     preview: Annotated[
@@ -99,9 +100,11 @@ def evaluate(
 
 def _show_prediction(result: PredictResult, output: Path) -> None:
     """How many masks were written, by what, how fast, and where; and how far they can be trusted."""
+    rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
     if result.selection is not None:
-        rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
         screen.line(f"as selected in {result.selection}: {result.configuration}; postprocessing: {rules}")
+    elif result.postprocessing.rules:
+        screen.line(f"postprocessing, as imported with the model: {rules}")
     _show_trust(result, output)
     seconds = result.seconds_per_case
     mean = f", {screen.words_for_seconds(sum(seconds) / len(seconds))} per case" if seconds else ""

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 from fake_pipeline import FakePipeline, nn, predicted
 
+from nnlite.inference.postprocess import Postprocessing, Rule
+
 
 def test_predict_passes_everything_on(pipeline: FakePipeline):
     pipeline.answers["predict"] = predicted()
@@ -48,6 +50,14 @@ def test_predict_tells_the_dice_to_expect_and_what_is_unusual(pipeline: FakePipe
     assert "c: fault 11; look at it" in shown.stderr
     assert "fault 12" not in shown.stderr
     assert "2 more such findings are in the files o/*.prediction.json" in shown.stderr
+
+
+def test_predict_tells_which_imported_rules_it_applied(pipeline: FakePipeline):
+    rules = Postprocessing(rules=(Rule(operation="keep_largest", label="liver", ties="all"),))
+    pipeline.answers["predict"] = SimpleNamespace(**{**vars(predicted()), "postprocessing": rules})
+    shown = nn("predict", "model", "a.nii.gz", "-o", "o")
+    told = "postprocessing, as imported with the model: liver: only the largest component"
+    assert shown.stdout.splitlines()[0] == told
 
 
 def test_evaluate_shows_a_row_per_label_and_a_dash_for_an_absent_one(pipeline: FakePipeline):
