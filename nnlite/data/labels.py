@@ -14,6 +14,8 @@ import numpy as np
 from nnlite.data.records import record
 from nnlite.errors import DatasetError
 
+PART_VOXELS = 2**20  # looked through at once
+TAKEN_AWAY = 16  # values of a part that are taken away one by one, before the others are sorted
 LARGEST_VALUE = 65535  # what the integer formats hold (16 bit); also keeps the look-up table small
 
 
@@ -54,7 +56,10 @@ class Labels:
         """
         if unknown := self.unknown(values_in(array)):
             raise DatasetError(f"label {_values_in_words(unknown)} not in the label table ({self.in_words()})")
-        table = np.zeros(max(self.values) + 1, dtype=np.uint8 if self.count <= 256 else np.int16)
+        dtype = np.uint8 if self.count <= 256 else np.int16
+        if self.values == tuple(range(self.count)):  # as most are
+            return array.astype(dtype)
+        table = np.zeros(max(self.values) + 1, dtype=dtype)
         table[list(self.values)] = np.arange(self.count)
         return table[array]
 
@@ -94,9 +99,17 @@ class Labels:
 
 
 def values_in(array: np.ndarray) -> tuple[int, ...]:
-    """The distinct values of an integer array, sorted; slice by slice, so that no large copy is sorted."""
+    """The distinct values of an integer array, sorted; part by part, so that no large copy is made.
+
+    Label maps hold few values: to take away one after the other is faster than to sort or count.
+    """
     found: set[int] = set()
-    for part in np.atleast_1d(array):
+    for part in np.split(flat := array.reshape(-1), range(PART_VOXELS, flat.size, PART_VOXELS)):
+        for _ in range(TAKEN_AWAY):
+            if not part.size:
+                break
+            found.add(int(part[0]))
+            part = part[part != part[0]]
         found.update(np.unique(part).tolist())
     return tuple(sorted(found))
 
