@@ -227,8 +227,8 @@ def _missing(found: _Found, evidence: Evidence | None, reliability: Reliability 
         told.append(f"the selection is outdated: {evidence.outdated}")
     elif reliability is None:
         told.append(
-            f"reliability: not calibrated; run nnlite select again (a label needs {FEWEST_CASES} held-out cases "
-            "outside of each fold)"
+            f"reliability: for a fit a label needs {FEWEST_CASES} held-out cases outside of each fold, and a selection "
+            "by this version of nnlite"
         )
     return told
 

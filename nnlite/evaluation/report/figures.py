@@ -160,13 +160,13 @@ def selection_figure(evidence: Evidence) -> Figure:
     )
 
 
-def reliability_figures(reliability: Reliability, labels: Sequence[str]) -> list[Figure]:
+def reliability_figures(reliability: Reliability | None, labels: Sequence[str]) -> list[Figure]:
     """Expected against true Dice, a plot per label, so that each shows its own spread."""
     drawn = []
     for label, colour in label_legend(labels):
         points = [
             Point(x=row.expected_dice, y=row.dice, colour=colour, title=f"{row.case}, {row.fold}")
-            for row in reliability.rows
+            for row in (reliability.rows if reliability else ())
             if row.label == label and row.expected_dice is not None and row.dice is not None
         ]
         if points:

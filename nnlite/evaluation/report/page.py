@@ -73,9 +73,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "distributions": figures.distribution_figures(contents) if contents.candidates else [],
         "selection_figure": figures.selection_figure(contents.evidence) if contents.evidence else None,
         "reliability": contents.reliability,
-        "reliability_figures": figures.reliability_figures(contents.reliability, labels)
-        if contents.reliability
-        else [],
+        "reliability_figures": figures.reliability_figures(contents.reliability, labels),
         "case_table": tables.case_table(contents.dataset, contents.main),
         "score_table": tables.score_table(contents.candidates, planar=contents.dataset.planar),
         "viewer": _viewer(contents),
