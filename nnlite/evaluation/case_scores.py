@@ -71,8 +71,7 @@ def score_case(
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth of shape {truth.shape} but prediction of shape {prediction.shape}")
-    box = _foreground_box(truth, prediction)
-    masks = np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
+    masks = _cropped(truth, prediction)
     histogram = joint_histogram(*masks, labels.count)
     histogram[0, 0] += truth.size - masks[0].size  # outside of the box, both are background
     columns = dict.fromkeys((*DISTANCES, *LESIONS), np.full(labels.count, np.nan)) | _overlap_columns(
@@ -96,6 +95,14 @@ def score_case(
         )
         for i in range(1, labels.count)
     )
+
+
+def _cropped(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks in the box around their foreground; as they are where that would only copy most of them."""
+    box = _foreground_box(truth, prediction)
+    if 2 * truth[box].size > truth.size:
+        return truth, prediction
+    return np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
 
 
 def _foreground_box(*masks: np.ndarray) -> tuple[slice, slice, slice]:
