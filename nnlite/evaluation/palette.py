@@ -19,10 +19,10 @@ HUES: tuple[Colour, ...] = (
 )
 SHADES = (0.0, 0.45, -0.35)  # towards white, towards black: 18 colours, which then begin again
 
-# what a prediction gets wrong, apart from the colours of labels; IBM's colour-blind-safe scheme
-MISSED: Colour = (255, 176, 0)  # foreground of the truth that was predicted as background
-EXTRA: Colour = (100, 143, 255)  # background of the truth that was predicted as foreground
-CONFUSED: Colour = (220, 38, 127)  # one label taken for another
+# what a prediction gets wrong: brighter than labels, and drawn on dark images only
+MISSED: Colour = (250, 225, 60)  # foreground of the truth that was predicted as background
+EXTRA: Colour = (60, 200, 240)  # background of the truth that was predicted as foreground
+CONFUSED: Colour = (170, 50, 200)  # one label taken for another
 
 
 def label_colour(index: int) -> Colour:

@@ -15,11 +15,12 @@ from nnlite.errors import DatasetError, ImageError
 from nnlite.evaluation.report.contents import Rank, ScoredCandidate, ShownCase
 from nnlite.evaluation.report.volumes import PackedVolume, pack
 from nnlite.evaluation.scores import Scores
+from nnlite.pipeline.case_preview import window
 from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
 
 WORST, TYPICAL, BEST = 6, 3, 3  # cases shown: one learns most from failures
-MOST_BYTES = 6_500_000  # of all pictures, before base64 makes a third more of them: the page stays below 15 MB
+MOST_BYTES = 8_000_000  # of all pictures, before base64 makes a third more of them: the page stays below 15 MB
 BYTES_PER_VOXEL = 1.1  # a grey level that compression cannot help, and two labels that it helps very much
 
 
@@ -111,6 +112,7 @@ def _packed(case: Case, folder: Path, plan: Plan, *, most_voxels: int) -> Packed
         planar=image.planar,
         channels=plan.channels,
         most_voxels=most_voxels,
+        window=window(plan),
     )
 
 

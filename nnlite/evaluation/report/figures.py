@@ -53,9 +53,10 @@ def dataset_figures(
 ) -> list[Figure]:
     """Sizes, spacings and intensities of the cases; volumes of the labels as far as held-out cases are scored."""
     axes = [1, 2] if dataset.planar else [0, 1, 2]
+    unit = "pixels" if dataset.planar else "voxels"
     shapes, spacings = dataset.fingerprint.shapes_after_crop, dataset.fingerprint.spacings_mm
     figures = [
-        Figure(drawing=histogram([shape[axis] for shape in shapes], label=f"{AXES[axis]} (voxels)"), caption="")
+        Figure(drawing=histogram([shape[axis] for shape in shapes], label=f"{AXES[axis]} ({unit})"), caption="")
         for axis in axes
     ]
     for axis in [] if dataset.planar else axes:
@@ -64,11 +65,11 @@ def dataset_figures(
             figures.append(Figure(drawing=histogram(steps, label=f"{AXES[axis]} spacing (mm)"), caption=""))
     figures.append(_intensity_figure(dataset, channels))
     if main is not None:
-        field, unit = ("truth_voxels", "pixels") if dataset.planar else ("truth_ml", "ml")
+        field, name = ("truth_voxels", "true area (pixels)") if dataset.planar else ("truth_ml", "true volume (ml)")
         rows = _strips([main], labels, field, named=False)
         figures.append(
             Figure(
-                drawing=strips(rows, label=f"true volume ({unit})"),
+                drawing=strips(rows, label=name),
                 caption=f"Of the {len(main.scores.cases)} held-out cases that are scored.",
             )
         )

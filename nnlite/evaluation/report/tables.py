@@ -101,13 +101,14 @@ def case_table(dataset: DatasetFacts, main: ScoredCandidate | None) -> str:
         if not math.isnan(row.dice):
             dice.setdefault(row.case, []).append(row.dice)
     grouped = any(case.group for case in dataset.cases)
-    length = "px" if dataset.planar else "mm"
+    sizes = ["y pixels", "x pixels"] if dataset.planar else ["z voxels", "y voxels", "x voxels"]
+    steps = [] if dataset.planar else ["z mm", "y mm", "x mm"]  # pictures have none
     columns = [
         Column(title="case", numeric=False),
         Column(title="held out by", numeric=False, filter=True),
         *([Column(title="group", numeric=False)] if grouped else []),
-        *(Column(title=f"{axis} voxels", about="after cropping zeros away", digits=0) for axis in "zyx"),
-        *(Column(title=f"{axis} {length}", about="distance of neighbouring voxels", digits=3) for axis in "zyx"),
+        *(Column(title=title, about="after cropping zeros away", digits=0) for title in sizes),
+        *(Column(title=title, about="distance of neighbouring voxels", digits=3) for title in steps),
         Column(title="mean Dice", about="over labels, where held out and scored"),
     ]
     rows: list[list[Cell]] = []
@@ -115,9 +116,8 @@ def case_table(dataset: DatasetFacts, main: ScoredCandidate | None) -> str:
         known = dice.get(case.case_id)
         shape, spacing = case.shape or (None,) * 3, case.spacing_mm or (None,) * 3
         mean = rounded(sum(known) / len(known)) if known else None
-        rows.append([case.case_id, case.fold, *([case.group] if grouped else []), *shape, *spacing, mean])
-    if dataset.planar:  # pictures have no depth
-        columns, rows = _without_depth(columns, rows)
+        numbers = [*shape[-len(sizes) :], *spacing[: len(steps)], mean]
+        rows.append([case.case_id, case.fold, *([case.group] if grouped else []), *numbers])
     return _packed(columns, rows)
 
 
@@ -134,11 +134,6 @@ def rounded(value: float) -> float | None:
     (0.12346, None)
     """
     return None if math.isnan(value) else float(f"{value:.{SIGNIFICANT}g}")
-
-
-def _without_depth(columns: list[Column], rows: list[list[Cell]]) -> tuple[list[Column], list[list[Cell]]]:
-    kept = [place for place, column in enumerate(columns) if not column.title.startswith("z ")]
-    return [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _packed(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> str:

@@ -25,11 +25,16 @@ LEVELS = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedChannel:
-    """Grey levels 0 to 255 for intensities ``low`` to ``high``; ``data`` is base64 of deflated uint8 (z, y, x)."""
+    """Grey levels 0 to 255 for intensities ``low`` to ``high``; ``data`` is base64 of deflated uint8 (z, y, x).
+
+    The viewer begins with ``black`` to ``white``.
+    """
 
     name: str
     low: float
     high: float
+    black: float
+    white: float
     data: str
 
 
@@ -65,10 +70,12 @@ def pack(
     planar: bool,
     channels: Sequence[str],
     most_voxels: int,
+    window: tuple[float, float] | None = None,
 ) -> PackedVolume:
     """Pack an image (channels, z, y, x) with two label index maps (z, y, x); at most about ``most_voxels`` remain.
 
     Voxels that are merged are averaged in the image; labels take the middle one, so that thin structures may thin out.
+    ``window`` is what the viewer begins with in the first channel, as far as there are such intensities.
     """
     box = foreground_box((truth > 0) | (prediction > 0), spacing_mm, planar=planar)
     colour = planar and image.dtype == np.uint8 and len(image) >= 3
@@ -79,13 +86,15 @@ def pack(
     maps = [middle_voxels(labels[box], factors) for labels in (truth, prediction)]
     z, y, x = maps[0].shape
     names = ("red", "green", "blue") if colour else channels
+    windows = [window, *[None] * (len(kept) - 1)]
     return PackedVolume(
         shape=(z, y, x),
         spacing_mm=_scaled(spacing_mm, factors),
         planar=planar,
         colour=colour,
         channels=tuple(
-            _grey(part, name, parts if colour else [part]) for part, name in zip(parts, names, strict=False)
+            _grey(part, name, parts if colour else [part], first)
+            for part, name, first in zip(parts, names, windows, strict=False)
         ),
         truth=encoded(maps[0].astype("<u2")),
         prediction=encoded(maps[1].astype("<u2")),
@@ -163,13 +172,18 @@ def deflated(content: bytes) -> str:
     return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
-def _grey(part: np.ndarray, name: str, together: Sequence[np.ndarray]) -> PackedChannel:
+def _grey(
+    part: np.ndarray, name: str, together: Sequence[np.ndarray], window: tuple[float, float] | None
+) -> PackedChannel:
     """A channel in 256 grey levels between two percentiles of all that are seen together with it, as colours are."""
     low, high = np.percentile(np.stack(together), CLIPPED).tolist()
     if not high > low:
         high = low + 1.0
     levels = np.rint((np.clip(part, low, high) - low) * (LEVELS / (high - low))).astype(np.uint8)
-    return PackedChannel(name=name, low=low, high=high, data=encoded(levels))
+    black, white = (max(window[0], low), min(window[1], high)) if window else (low, high)
+    if not white > black:
+        black, white = low, high
+    return PackedChannel(name=name, low=low, high=high, black=black, white=white, data=encoded(levels))
 
 
 def _scaled(spacing_mm: Triple, factors: Sequence[int]) -> Triple:

@@ -40,5 +40,5 @@ def test_the_cases_have_the_mean_of_their_labels_and_pictures_have_no_depth():
     dice = [row.dice for row in report.candidates[0].scores.rows if row.case == CASES[0]]
     assert abs(table["rows"][0][-1] - sum(dice) / len(dice)) < 1e-4
     flat = content(case_table(replace(report.dataset, planar=True), None))
-    assert [column["title"] for column in flat["columns"]][2:] == ["y voxels", "x voxels", "y px", "x px", "mean Dice"]
-    assert flat["rows"][0][-1] is None
+    assert [column["title"] for column in flat["columns"]][2:] == ["y pixels", "x pixels", "mean Dice"]
+    assert flat["rows"][0][2:] == [18, 16, None]

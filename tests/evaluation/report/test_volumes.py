@@ -58,6 +58,18 @@ def test_a_large_case_is_cropped_to_its_foreground_and_merged_until_it_fits():
     assert volume_ml == pytest.approx(truth.sum() * 3, rel=0.15)
 
 
+def test_the_viewer_begins_with_the_window_it_is_given_as_far_as_there_are_such_intensities():
+    image = np.linspace(-1000, 1000, 4 * 5 * 6).reshape(1, 4, 5, 6)
+    truth = np.ones((4, 5, 6), dtype=np.uint8)
+    for window, expected in (
+        ((-160.0, 240.0), (-160, 240)),
+        ((-2000.0, 0.0), (-1000, 0)),
+        ((5000.0, 6000.0), (-1000, 1000)),
+    ):
+        [channel] = packed(image, truth, window=window).channels
+        assert (channel.black, channel.white) == pytest.approx(expected, abs=5)
+
+
 def test_empty_masks_show_the_whole_image():
     nothing = np.zeros((4, 5, 6), dtype=np.uint8)
     assert packed(np.zeros((1, 4, 5, 6)), nothing).shape == (4, 5, 6)  # and a constant image does no harm

@@ -51,11 +51,11 @@ Report.Viewer = class {
   }
 
   resetWindow() {
-    const { low, high } = this.volume.channels[this.view.channel];
+    const { low, high, black, white } = this.volume.channels[this.view.channel];
     const step = (high - low) / 255;
     Object.assign(this.controls.window, { min: step, max: 1.5 * (high - low), step: step / 4 });
     Object.assign(this.controls.level, { min: low, max: high, step: step / 4 });
-    this.setWindow(high - low, (high + low) / 2);
+    this.setWindow(white - black, (white + black) / 2);
   }
 
   setWindow(window, level) {
@@ -185,9 +185,9 @@ Report.Viewer = class {
         this.canvas.focus({ preventScroll: true });
       });
       const volume = await this.unpack(index);
-      const { low, high } = volume.channels[0];
+      const { black, white } = volume.channels[0];
       for (const canvas of card.querySelectorAll("canvas")) {
-        const view = { plane: "axial", slice: volume.fullest("axial"), channel: 0, window: high - low, level: (high + low) / 2,
+        const view = { plane: "axial", slice: volume.fullest("axial"), channel: 0, window: white - black, level: (white + black) / 2,
           overlay: canvas.dataset.overlay, outline: canvas.dataset.overlay !== "error", opacity: 0.9 };
         canvas.height = Math.round(canvas.width * tall);
         volume.draw(canvas, view, this.colours);
