@@ -190,7 +190,7 @@ def _shares(weights: Sequence[Tensor]) -> Tensor:
     """What each corner counts (2^ndim, voxels), from the weights per axis."""
     shares = torch.ones_like(weights[0])[None]
     for weight in weights:  # doubles the list: lower and upper corner along one more axis
-        shares = torch.stack((shares * (1 - weight), shares * weight), dim=1).flatten(0, 1)
+        shares = (shares[:, None] * torch.stack((1 - weight, weight))).flatten(0, 1)
     return shares
 
 
