@@ -1,12 +1,19 @@
 """nnlite and nnU-Net v2 on the same data, stage by stage and in turn: medians, ranges, ratios.
 
-    python benchmarks/compare.py --against nnunetv2 --python PATH_TO_ITS_PYTHON [STAGE ..] [--json]
+    python benchmarks/compare.py --against nnunetv2 --python PATH_TO_ITS_PYTHON [STAGE ..] [--json] \
+        [--nnunet-processes cores|default|both]
 
 Each side of a stage is a process of its own (compare/nnlite_side.py by this Python, compare/nnunet_side.py by
 nnU-Net's), and the sides take turns, so that a machine that slows down slows both. The clock runs inside the process
 around the work: starting Python and importing are not counted, the start of worker processes is. The time of the whole
 command is told beside it. Memory is the largest resident set of any one process, torch and all. The dataset is
 hippocampus, the plan nnU-Net's own for 8 GiB; on a CPU its network is narrowed to 8 features, or a step takes 17 s.
+
+How long nnU-Net takes depends on how many processes it is told to start. "cores" is nnU-Net tuned by somebody who knows
+it: one process per core in every stage. "default" is what a user gets who types its commands as documented: 8 processes
+for the fingerprint, for 2d and for evaluation, 4 for 3d, 3 + 3 for prediction, whatever the number of cores. Loader and
+epoch are the same in both: its augmentation never starts more processes than there are cores.
+
 Turning the dataset into nnU-Net's layout, and making what a stage starts from, is not timed. What is made stays in the
 folder --work: take a new one for another version of either. Run it on an otherwise idle machine.
 """
@@ -30,7 +37,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SIDES = {"nnunetv2": HERE / "compare" / "nnunet_side.py", "nnlite": HERE / "compare" / "nnlite_side.py"}
 TABLE = HERE / "compare" / "table.py"
-NNUNET_PROCESSES = {"nnUNet_def_n_proc": 8, "nnUNet_n_proc_DA": 12}  # its defaults, cut down to the cores there are
+NNUNET_PROCESSES = {"nnUNet_def_n_proc": 8, "nnUNet_n_proc_DA": 12}  # its defaults, which "cores" cuts down
 PREPARED_BY = {
     "dataset": ("nnunetv2",),
     "plan": ("nnlite", "nnunetv2"),
@@ -38,6 +45,7 @@ PREPARED_BY = {
     "network": ("nnlite", "nnunetv2"),  # in this order: nnU-Net's takes the weights of nnlite's
     "masks": ("nnlite",),
 }
+CHOICES = {"cores": ("cores",), "default": ("default",), "both": ("default", "cores")}
 LOG_TAIL = 12  # lines of a failed process that are shown
 RESTORED = {"network_shape": (150, 340, 340), "image_shape": (200, 512, 512), "image_spacing_mm": (1.0, 0.8, 0.8)}
 RESTORED_SMALL = RESTORED | {"network_shape": (60, 136, 136), "image_shape": (80, 204, 204)}
@@ -53,6 +61,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     precise: bool = False  # on a CPU nnlite may choose bfloat16, nnU-Net takes float32: measured in both
     rival: bool = True
+    processes: bool = True  # whether nnU-Net's default is another number of processes than one per core
     repeats: int | None = None  # at most
     check: str | None = None  # what compares the results of both sides
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -92,10 +101,24 @@ STAGES = {
         precise=True,
         check="same_predicted",
     ),
-    "evaluate": Stage(what="scores of pairs of masks", action="evaluate", needs=(*PLANNED, "masks")),
-    "loader": Stage(what="3d training patches, fully augmented", action="loader", unit="patches/s", needs=CASES),
-    "step": Stage(what="one 3d training step", action="step", needs=CASES, precise=True),
-    "epoch": Stage(what="one 3d epoch with loading and validation", action="epoch", needs=CASES, precise=True),
+    "evaluate": Stage(
+        what="scores of pairs of masks; nnlite's with distances and lesions",
+        action="evaluate",
+        needs=(*PLANNED, "masks"),
+    ),
+    "evaluate-overlap": Stage(
+        what="scores of pairs of masks, overlap alone in both",
+        action="evaluate",
+        needs=(*PLANNED, "masks"),
+        settings={"metrics": ["overlap"]},
+    ),
+    "loader": Stage(
+        what="3d training patches, fully augmented", action="loader", unit="patches/s", needs=CASES, processes=False
+    ),
+    "step": Stage(what="one 3d training step", action="step", needs=CASES, precise=True, processes=False),
+    "epoch": Stage(
+        what="one 3d epoch with loading and validation", action="epoch", needs=CASES, precise=True, processes=False
+    ),
 }
 
 
@@ -106,6 +129,7 @@ class Comparison:
     python: Mapping[str, str]
     work: Path
     settings: dict[str, Any]
+    nnunet_processes: tuple[str, ...]
     repeats: int
     timeout_s: float
     prepared: set[str] = field(default_factory=set)
@@ -129,26 +153,36 @@ class Comparison:
             self.prepared.add(need)
 
     def _measure(self, stage: Stage) -> dict[str, Any]:
-        contestants = [("nnlite", "default")]
-        if stage.rival:
-            contestants.insert(0, ("nnunetv2", "default"))
-        if stage.precise and self.settings["device"] == "cpu":
-            contestants.append(("nnlite", "fp32"))
+        contestants = self._contestants(stage)
         samples: dict[str, list[dict[str, Any]]] = {}
         for _ in range(min(stage.repeats or self.repeats, self.repeats)):
-            for side, precision in contestants:
-                name = side if precision == "default" else f"{side} {precision}"
-                settings = self.settings | stage.settings | {"precision": precision}
-                samples.setdefault(name, []).append(self._side(side, stage.action, settings))
+            for name, choices in contestants.items():
+                settings = self.settings | stage.settings | choices
+                samples.setdefault(name, []).append(self._side(name.split()[0], stage.action, settings))
         parameters = {sample["parameters"] for one in samples.values() for sample in one if "parameters" in sample}
         if len(parameters) > 1:
             raise RuntimeError(f"the networks differ: they have {parameters} parameters")
         found = {name: summary(one) for name, one in samples.items()}
-        if stage.rival:
-            for name in found.keys() - {"nnunetv2"}:
-                found[name] |= ratios(found[name], found["nnunetv2"], higher_is_better=stage.unit != "s")
+        rivals = [name for name in found if name.startswith("nnunetv2")]
+        for name in found.keys() - set(rivals):
+            higher_is_better = stage.unit != "s"
+            found[name]["against"] = {
+                rival: ratios(found[name], found[rival], higher_is_better=higher_is_better) for rival in rivals
+            }
         if stage.check is not None and stage.rival:
             found["agreement"] = self._side("nnlite", stage.check, self.settings | stage.settings)["agreement"]
+        return found
+
+    def _contestants(self, stage: Stage) -> dict[str, dict[str, str]]:
+        """Who takes turns at a stage: the name begins with the side, the rest says what it is told beside the stage."""
+        found: dict[str, dict[str, str]] = {}
+        if stage.rival and not stage.processes:
+            found["nnunetv2"] = {}
+        elif stage.rival:
+            found |= {f"nnunetv2 {choice}": {"nnunet_processes": choice} for choice in self.nnunet_processes}
+        found["nnlite"] = {}
+        if stage.precise and self.settings["device"] == "cpu":
+            found["nnlite fp32"] = {"precision": "fp32"}
         return found
 
     def _side(self, side: str, action: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +195,7 @@ class Comparison:
         with log.open("w") as output:
             try:
                 status = subprocess.run(
-                    command, stdout=output, stderr=output, env=self._environment(), timeout=self.timeout_s
+                    command, stdout=output, stderr=output, env=self._environment(settings), timeout=self.timeout_s
                 ).returncode
             except subprocess.TimeoutExpired:
                 raise RuntimeError(f"{side} {action} took longer than {self.timeout_s:g} s; see {log}") from None
@@ -169,14 +203,19 @@ class Comparison:
         if status != 0 or not result.exists():
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL:])
             raise RuntimeError(f"{side} {action} ended with status {status}; the end of {log}:\n{tail}")
-        print(f"  {side} {action} {settings['precision']}: {command_s:.1f} s", file=sys.stderr)
+        told = settings["precision"] if side == "nnlite" else f"{settings['nnunet_processes']} processes"
+        print(f"  {side} {action} ({told}): {command_s:.1f} s", file=sys.stderr)
         return json.loads(result.read_text()) | {"command_s": command_s}
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """What nnU-Net is told by environment variables: its folders and the number of its processes."""
         folders = {name: str(self.work / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
         processes = {name: str(min(count, self.settings["workers"])) for name, count in NNUNET_PROCESSES.items()}
+        if settings["nnunet_processes"] == "default":
+            processes = {}
         compiled = {} if self.settings["device"] == "cuda" else {"nnUNet_compile": "f"}  # its default on a GPU is to
-        return {**os.environ, **folders, **processes, **compiled}
+        inherited = {name: value for name, value in os.environ.items() if name not in NNUNET_PROCESSES}
+        return {**inherited, **folders, **processes, **compiled}
 
 
 def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -244,6 +283,7 @@ def main() -> None:
         "work": str(work),
         "device": arguments.device,
         "precision": "default",
+        "nnunet_processes": "cores",
         "workers": len(os.sched_getaffinity(0)),
         "cases": arguments.cases,
         "base_features": arguments.features or (32 if on_gpu else 8),
@@ -253,6 +293,7 @@ def main() -> None:
         python={"nnlite": sys.executable, arguments.against: arguments.python},
         work=work,
         settings=settings,
+        nnunet_processes=CHOICES[arguments.nnunet_processes],
         repeats=arguments.repeats,
         timeout_s=arguments.timeout,
     )
@@ -275,6 +316,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; none: all")
     parser.add_argument("--against", choices=["nnunetv2"], default="nnunetv2")
     parser.add_argument("--python", required=True, help="the Python that nnU-Net is installed for")
+    parser.add_argument("--nnunet-processes", choices=CHOICES, default="both", help="how many nnU-Net starts")
     parser.add_argument("--dataset", type=Path, default=HERE.parents[1] / "shared" / "data" / "hippocampus")
     parser.add_argument("--work", type=Path, default=Path("nnlite_work", "compare"), help="folder for all that is made")
     parser.add_argument("--repeats", type=int, default=3)

@@ -2,7 +2,8 @@
 
     python benchmarks/reliability.py DATASET [DATASET ...] --work WORK [--json FILE] [--plot FILE.png]
 
-Each dataset was trained by cross-validation, and selected with ``nnlite select``. Prints three tables. First, how the
+Each dataset was trained by cross-validation, and selected with ``nnlite select``; of one that was only planned, the
+images alone are looked at. Prints three tables. First, how the
 expected Dice (by a fit on the other folds) and each single feature rank the held-out cases, beside their true Dice.
 Second, how many held-out images raise a warning as they are, and when they are mirrored, rescaled or of another kind:
 each compared with the training images of its own fold alone. Third, what measuring costs: processor seconds of a
@@ -111,7 +112,7 @@ def _alone(rows: Sequence[HeldOutReliability], feature: str, true: np.ndarray) -
 def warned(name: str, images: dict[str, Image], others: Sequence[Image], workspace: Workspace) -> list[Warnings]:
     """How many held-out images raise a warning, as they are and changed; ``others`` are of another kind."""
     plan = read_record(workspace.plan, Plan)
-    configuration = plan.configuration(read_record(workspace.selection, Selection).members[0])
+    configuration = next(iter(plan.configurations.values()))  # all of them normalise alike
     looks = {case_id: look(case_id, image) for case_id, image in images.items()}
     changes = _changes(others)
     found: dict[str, Counter[str]] = {change: Counter() for change in changes}
@@ -247,12 +248,13 @@ def main() -> None:
     trusted, warnings, costs = [], [], []
     for path, data in found.items():
         workspace = Workspace(root=options.work, dataset=data.name)
-        rows[data.name] = read_reliability(workspace)
-        labels = read_record(workspace.selection, Selection).reliability
-        trusted += [judged(data.name, workspace, label) for label in labels]
         others = [image for other in options.datasets if other != path for image in images[other].values()]
         warnings += warned(data.name, images[path], others, workspace)
-        costs.append(measure_cost(data.name, path, workspace, images[path]))
+        if workspace.selection.exists():
+            labels = read_record(workspace.selection, Selection).reliability
+            rows[data.name] = read_reliability(workspace)
+            trusted += [judged(data.name, workspace, label) for label in labels]
+            costs.append(measure_cost(data.name, path, workspace, images[path]))
     show(trusted, warnings, costs)
     if options.json:
         content = {

@@ -4,12 +4,13 @@ Reads nothing and makes nothing; whoever writes a file asks here for its place, 
 
     WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  appearance.json  plan.json  splits.json
                       cases/<configuration>/
+                      runs/<configuration>/   postprocessing.json
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
-                                                     training.lock  validation/  scores.csv  scores.json
-                                                     reliability.json
+                                                     tracking.json  training.lock  validation/  scores.csv
+                                                     scores.json  reliability.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
                                                                    reliability.json
-                      selection.json  reliability.json  report.html
+                      selection.json  reliability.json  report.html  tracking/
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ class RunFolder:
     def log(self) -> Path:
         """One JSON object per epoch."""
         return self.folder / "log.jsonl"
+
+    @property
+    def tracking(self) -> Path:
+        """How far each tracker has come with this training; there only where one was asked for."""
+        return self.folder / "tracking.json"
 
     @property
     def plot(self) -> Path:
@@ -199,6 +205,11 @@ class Workspace:
         """Expected and true Dice of the held-out cases of what was selected, by case and label."""
         return self.folder / "reliability.json"
 
+    @property
+    def tracking(self) -> Path:
+        """Folder of what TensorBoard, MLflow and W&B keep of all trainings, where that is asked for."""
+        return self.folder / "tracking"
+
     def cases(self, configuration: str) -> Path:
         """Folder of the preprocessed cases of one configuration."""
         return self.folder / "cases" / configuration
@@ -214,6 +225,10 @@ class Workspace:
         'work/brain/ensembles/2d+3d'
         """
         return EnsembleFolder(folder=self.folder / "ensembles" / "+".join(configurations))
+
+    def postprocessing(self, configuration: str) -> Path:
+        """The rules that an imported configuration brought along; there only where it did."""
+        return self.runs / configuration / "postprocessing.json"
 
     def existing_runs(self) -> tuple[RunFolder, ...]:
         """Trainings that were started, ordered by configuration and fold."""

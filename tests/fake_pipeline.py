@@ -12,6 +12,7 @@ import tiny
 from typer.testing import CliRunner
 
 from nnlite.cli import app
+from nnlite.inference.postprocess import Postprocessing
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 
@@ -62,8 +63,9 @@ def trained(
 
 def predicted() -> SimpleNamespace:
     masks = (Path("o/a.nii.gz"), Path("o/b.nii.gz"))
-    answer = {"configuration": "3d", "folds": ("fold0", "fold1"), "selection": None, "postprocessing": None}
-    return SimpleNamespace(records=(), masks=masks, seconds_per_case=(7.0, 9.0), **answer)
+    answer = {"configuration": "3d", "folds": ("fold0", "fold1"), "selection": None}
+    answer |= {"postprocessing": Postprocessing(), "records": ()}
+    return SimpleNamespace(masks=masks, seconds_per_case=(7.0, 9.0), **answer)
 
 
 def a_plan() -> Plan:

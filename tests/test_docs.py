@@ -58,6 +58,7 @@ GOES_ON = (
     "move-a-model",
     "own-transforms",
     "python",
+    "track-a-training",
 )  # how-to pages that use the tutorial's files
 MADE_BY_THE_TUTORIAL = re.compile(r"`((?:phantom|test|masks|scores|nnlite_work)/[^`<*\s]*)`")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

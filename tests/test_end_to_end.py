@@ -148,7 +148,7 @@ def test_a_model_is_a_dataset_its_folder_in_the_workspace_or_a_run(
     name = model.format(data=balls, work=work)
     said = nn("predict", name, image, "-o", tmp_path / "out", "--device", "cpu", "--work", work)
     assert f"3d {folds}: 1 mask" in said
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["ball_3.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ball_3.nii.gz", "ball_3.prediction.json"]
 
 
 def test_folds_are_averaged(balls: Path, work: Path, tmp_path: Path):
@@ -182,7 +182,7 @@ def test_several_channels_are_read_from_a_file_each(tmp_path: Path):
     nn("plan", tmp_path / "mr", "--device", "cpu", "--no-probe", *work)
     nn("train", tmp_path / "mr", "3d", "all", *SHORT, *work)
     nn("predict", tmp_path / "mr", tmp_path / "mr" / "imagesTr", "-o", tmp_path / "out", "--device", "cpu", *work)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p0.mha", "p1.mha"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mha")) == ["p0.mha", "p1.mha"]
     lonely = tmp_path / "mr" / "imagesTr" / "p0_0000.mha"
     said = complaint("predict", tmp_path / "mr", lonely, "-o", tmp_path / "out", "--device", "cpu", *work)
     assert "p0: 1 instead of 2 channels (T1, FLAIR)" in said
@@ -448,7 +448,7 @@ def test_a_disk_that_is_full_when_predicting_costs_nothing(
     assert f"{FULL}{out / 'ball_0.nii.gz'} could not be written" in said
     assert contents(out) == before
     nn("predict", balls, balls / "images", *options)
-    assert len(contents(out)) == 5
+    assert len(contents(out)) == 2 * 5  # a mask and what is told of it
     assert still_there(before, out)
 
 

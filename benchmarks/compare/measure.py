@@ -31,16 +31,18 @@ SHARPNESS = 5.0  # standard deviation of the logits: one label clearly wins near
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is to be done, the same for both sides; labels and shapes are for restoration alone."""
+    """What is to be done, the same for both sides; labels and shapes are for restoration, metrics for evaluation."""
 
     dataset: str
     work: str
     device: str
     precision: str  # "default" is the tool's own choice
+    nnunet_processes: str  # "cores": one per core; "default": as many as its commands start if not told otherwise
     workers: int
     cases: int
     base_features: int
     iterations: int
+    metrics: tuple[str, ...] = ("overlap", "distances", "lesions")
     labels: int = 0
     network_shape: tuple[int, int, int] = (0, 0, 0)
     image_shape: tuple[int, int, int] = (0, 0, 0)

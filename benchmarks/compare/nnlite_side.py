@@ -124,11 +124,16 @@ def same_predicted(settings: Settings) -> dict[str, Any]:
 
 def evaluate(settings: Settings) -> dict[str, Any]:
     """Scores of all masks, written to disk."""
+    import scipy.spatial  # noqa: F401
+    import SimpleITK  # noqa: F401
+    import skimage.measure  # noqa: F401
+
     from nnlite import pipeline
     from nnlite.pipeline import evaluate_masks  # noqa: F401
 
     truth, moved, labels = settings.folder("truth"), settings.folder("moved"), plan_of(settings).labels
-    return timed(lambda: pipeline.evaluate(truth, moved, output=settings.folder("scores-nnlite"), labels=labels))
+    output, metrics = settings.folder("scores-nnlite"), settings.metrics
+    return timed(lambda: pipeline.evaluate(truth, moved, output=output, labels=labels, metrics=metrics))
 
 
 def loader(settings: Settings) -> dict[str, Any]:

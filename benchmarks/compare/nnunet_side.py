@@ -1,7 +1,8 @@
 """The stages of the comparison as nnU-Net v2 does them, run by the interpreter that has it. See measure.py.
 
 nnlite is not imported here, nor nnU-Net by nnlite. Its folders lie below WORK; the number of its processes comes from
-its environment variables, which compare.py sets.
+its environment variables, which compare.py sets, and from what its functions are called with: one per core, or what
+its commands take if they are not told otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ DATASET_ID, DATASET = 4, "Dataset004_Hippocampus"
 PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
 MEMORY_GIB = 8.0
 MIRROR_AXES = (0, 1, 2)
+PREPROCESSING_PROCESSES = (8, 4)  # default of nnUNetv2_preprocess for 2d and for 3d_fullres
+PREDICTION_PROCESSES = 3  # default of nnUNetv2_predict, for preprocessing and for export
 WARM_UP_BATCHES = 20  # more than lie ready when loading starts
 
 
@@ -47,10 +50,11 @@ def prepare_dataset(settings: Settings) -> dict[str, Any]:
 
 def plan(settings: Settings) -> dict[str, Any]:
     """Fingerprint and plan, as its two commands do; its check of the dataset is left out."""
+    from nnunetv2.configuration import default_num_processes
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
 
     def work() -> None:
-        extract_fingerprints([DATASET_ID], num_processes=settings.workers, clean=True)
+        extract_fingerprints([DATASET_ID], num_processes=_processes(settings, default_num_processes), clean=True)
         plan_experiments([DATASET_ID], gpu_memory_target_in_gb=MEMORY_GIB)
 
     return timed(work)
@@ -67,7 +71,7 @@ def preprocess(settings: Settings) -> dict[str, Any]:
 
     for folder in _preprocessed(settings).glob(f"{PLANS}_*/"):
         shutil.rmtree(folder)
-    processes = [settings.workers] * 2
+    processes = [_processes(settings, default) for default in PREPROCESSING_PROCESSES]
     return timed(lambda: preprocess([DATASET_ID], PLANS, ("2d", CONFIGURATION), processes))
 
 
@@ -149,7 +153,7 @@ def predict(settings: Settings) -> dict[str, Any]:
         [str(settings.folder("nnUNet_raw") / DATASET / "imagesTr" / f"{case_id}_0000.nii.gz")]
         for case_id in settings.case_ids
     ]
-    output = settings.folder("masks-nnunetv2")
+    output, processes = settings.folder("masks-nnunetv2"), _processes(settings, PREDICTION_PROCESSES)
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
 
@@ -159,8 +163,8 @@ def predict(settings: Settings) -> dict[str, Any]:
         predictor.predict_from_files(
             images,
             [str(output / case_id) for case_id in settings.case_ids],
-            num_processes_preprocessing=settings.workers,
-            num_processes_segmentation_export=settings.workers,
+            num_processes_preprocessing=processes,
+            num_processes_segmentation_export=processes,
         )
 
     return timed(work)
@@ -168,6 +172,7 @@ def predict(settings: Settings) -> dict[str, Any]:
 
 def evaluate(settings: Settings) -> dict[str, Any]:
     """Scores of all masks, written to disk."""
+    from nnunetv2.configuration import default_num_processes
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -175,9 +180,10 @@ def evaluate(settings: Settings) -> dict[str, Any]:
     labels = json.loads((_preprocessed(settings) / "dataset.json").read_text())["labels"].values()
     truth, moved, scores = (str(settings.folder(name)) for name in ("truth", "moved", "scores-nnunetv2.json"))
     foreground = [label for label in labels if label != 0]
+    processes = _processes(settings, default_num_processes)
     return timed(
         lambda: compute_metrics_on_folder(
-            truth, moved, scores, reader_writer, ".nii.gz", foreground, num_processes=settings.workers
+            truth, moved, scores, reader_writer, ".nii.gz", foreground, num_processes=processes
         )
     )
 
@@ -237,6 +243,11 @@ def epoch(settings: Settings) -> dict[str, Any]:
     trainer.on_epoch_end = end_timed_epoch
     trainer.run_training()
     return {"value": ends[1] - ends[0]}
+
+
+def _processes(settings: Settings, default: int) -> int:
+    """How many processes nnU-Net is told to start."""
+    return default if settings.nnunet_processes == "default" else settings.workers
 
 
 def _preprocessed(settings: Settings) -> Path:

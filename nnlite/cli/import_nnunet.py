@@ -19,13 +19,17 @@ def import_nnunet(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="New folder for nnlite's model.")],
+    postprocessing: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="nnU-Net's postprocessing.json. [default: the one in RESULT_FOLDER]"),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Take over models that nnU-Net v2 has trained; predict uses them right away."""
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        result = pipeline.import_nnunet(folders, output, progress=progress)
+        result = pipeline.import_nnunet(folders, output, postprocessing=postprocessing, progress=progress)
     for note in result.notes:
         screen.line(note)
     for name, folds in result.folds.items():

@@ -37,6 +37,10 @@ def plan(
     from_plan: Annotated[
         Path | None, typer.Option("--from", metavar="OTHER_PLAN", help="Take all decisions from another plan.json.")
     ] = None,
+    from_nnunet: Annotated[
+        Path | None,
+        typer.Option("--from-nnunet", metavar="PLANS_JSON", help="Train nnU-Net's own plan: its plans.json."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="CONFIG.KEY=VALUE", help="Decide by hand, as 3d.patch_size=96,96,96."),
@@ -73,6 +77,8 @@ def plan(
         raise UsageError("--labels, --channels and --name belong to --fingerprint; a DATASET names its own")
     if fingerprint is not None and splits is not None:
         raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
+    if fingerprint is not None and from_nnunet is not None:
+        raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
     if fingerprint is not None and (labels is None or channels is None):
         raise UsageError(
             "--fingerprint needs --labels N (background included) and --channels NAME,NAME: it names neither"
@@ -94,7 +100,9 @@ def plan(
     else:
         assert dataset is not None
         with screen.progress_bars() as progress:
-            result = pipeline.plan(dataset, splits=splits, probe=probe, progress=progress, **options)
+            result = pipeline.plan(
+                dataset, from_nnunet=from_nnunet, splits=splits, probe=probe, progress=progress, **options
+            )
     _show_plan(result)
     if explain:
         _show_reasons(result.plan)

@@ -33,7 +33,8 @@ def predict(
         bool, typer.Option("--mirroring/--no-mirroring", help="Average over mirrored images: slower, a little better.")
     ] = True,
     postprocessing: Annotated[
-        bool, typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that nnlite select chose.")
+        bool,
+        typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that were selected or imported."),
     ] = True,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
     preview: Annotated[
@@ -76,21 +77,34 @@ def evaluate(
     tolerance_mm: Annotated[
         float, typer.Option("--tolerance-mm", metavar="MM", help="How far off a surface may be, for the surface Dice.")
     ] = 2.0,
+    metrics: Annotated[
+        str,
+        typer.Option(metavar="KIND,KIND", help="What to compute; overlap and volumes, always there, take least time."),
+    ] = "overlap,distances,lesions",
     verbose: Verbose = False,
 ) -> None:
     """Compare masks with the truth: overlap, distances of surfaces, lesions and volumes."""
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        scores = pipeline.evaluate(truth, prediction, output=output, tolerance_mm=tolerance_mm, progress=progress)
+        scores = pipeline.evaluate(
+            truth,
+            prediction,
+            output=output,
+            tolerance_mm=tolerance_mm,
+            metrics=metrics.split(","),
+            progress=progress,
+        )
     _show_scores(scores, output)
 
 
 def _show_prediction(result: PredictResult, output: Path) -> None:
     """How many masks were written, by what, how fast, and where; and how far they can be trusted."""
+    rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
     if result.selection is not None:
-        rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
         screen.line(f"as selected in {result.selection}: {result.configuration}; postprocessing: {rules}")
+    elif result.postprocessing.rules:
+        screen.line(f"postprocessing, as imported with the model: {rules}")
     _show_trust(result, output)
     seconds = result.seconds_per_case
     mean = f", {screen.words_for_seconds(sum(seconds) / len(seconds))} per case" if seconds else ""

@@ -44,6 +44,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished training even if given another length.")
     ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also tell tensorboard, mlflow or wandb of every epoch; may be repeated."),
+    ] = None,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -54,6 +58,7 @@ def train(
     """
     if epochs is not None and time_budget is not None:
         raise UsageError("--epochs and --time-budget both set the length of the training; give one of them")
+    trackers = tuple(name.strip() for names in track or () for name in names.split(","))
     from nnlite import pipeline
 
     for fold in pipeline.fold_names(dataset, folds, work=work):
@@ -68,6 +73,7 @@ def train(
                 time_budget_s=time_budget,
                 seed=seed,
                 resume=resume,
+                track=trackers,
                 device=device,
                 progress=progress,
                 on_epoch=partial(progress.epoch, f"{configuration} {fold}"),

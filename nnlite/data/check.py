@@ -1,8 +1,7 @@
 """Open every file of a dataset once and report all that is wrong, before anything is computed from it.
 
 Second step of the pipeline, between finding a dataset and its fingerprint: while a case is in memory, ``visit`` can
-measure it, so that no file is read twice. Threads do: SimpleITK and numpy release the interpreter while they work
-(200 hippocampus cases on two cores: 0.61 s with one thread, 0.32 s with two).
+measure it, so that no file is read twice. Threads do: unpacking and numpy release the interpreter while they work.
 """
 
 from __future__ import annotations

@@ -1,24 +1,24 @@
 """Read and write volumes and pictures; the only user of SimpleITK.
 
-Enters at the top of the pipeline: every image becomes an array (channels, z, y, x) whose axes point toward superior,
-posterior and left (DICOM LPS), whatever the order of the file, by exact permutations and flips. ``StoredGrid``
-remembers the way back, so that a mask is written on the grid of the file it belongs to. Oblique directions are kept.
+Enters at the top of the pipeline: every image becomes an array (channels, z, y, x) in canonical orientation, whatever
+the order of the file, and a mask is written on the grid of the file it belongs to (``geometry.py``). Plain NIfTI files
+are read without SimpleITK (``plain_nifti.py``).
 """
 
 from __future__ import annotations
 
 import errno
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnlite.data.geometry import MASK_SUFFIXES, Geometry, StoredGrid, grids, rows, triple
 from nnlite.data.integrity import examine
+from nnlite.data.plain_nifti import read_plain
 from nnlite.data.records import written_whole
 from nnlite.errors import ImageError
 
@@ -28,92 +28,6 @@ if TYPE_CHECKING:
 NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # no patient space; the resolution is for print
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
-MASK_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".mhd": ".mha"}  # JPEG would blur labels; .mhd is two files
-
-SPACING_TOLERANCE = 1e-3  # relative; headers store float32, some tools print four digits
-DIRECTION_TOLERANCE = 1e-3  # of a unit vector; 0.5 voxels at the end of an axis of 512
-ORIGIN_TOLERANCE = 1e-2  # of the smallest spacing: a shift nobody could see
-
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry:
-    """Where a voxel grid sits in the patient. Every tuple is ordered like the array: (z, y, x).
-
-    ``direction[p][a]`` is the part of array axis a that points along patient axis p (z toward superior, y toward
-    posterior, x toward left). ``origin_mm`` is the centre of voxel (0, 0, 0).
-    """
-
-    shape: tuple[int, int, int]
-    spacing_mm: Triple
-    origin_mm: Triple = (0.0, 0.0, 0.0)
-    direction: tuple[Triple, Triple, Triple] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-
-    def __post_init__(self) -> None:
-        if min(self.shape) < 1:
-            raise ValueError(f"an image of shape {self.shape} has no voxels")
-        if not all(math.isfinite(s) and s > 0 for s in self.spacing_mm):
-            raise ValueError(f"spacing {self.spacing_mm} mm is not positive")
-        if not np.isfinite([*self.origin_mm, *np.ravel(self.direction)]).all():
-            raise ValueError("origin or direction is not a finite number")
-
-    @property
-    def voxel_volume_ml(self) -> float:
-        """Volume of one voxel; for pictures, whose depth is unknown, this means nothing."""
-        return math.prod(self.spacing_mm) / 1000
-
-    def differences(self, other: Geometry, names: tuple[str, str] = ("first", "second")) -> list[str]:
-        """In words, with both values, how two grids differ beyond rounding; empty if they are the same.
-
-        >>> a = Geometry(shape=(9, 9, 9), spacing_mm=(2.0, 1.0, 1.0))
-        >>> b = Geometry(shape=(9, 9, 9), spacing_mm=(1.0, 1.0, 1.0))
-        >>> a.differences(b, names=("image", "label"))
-        ['label spacing (1, 1, 1) mm but image spacing (2, 1, 1) mm']
-        """
-        spacing, spacing_2 = np.array(self.spacing_mm), np.array(other.spacing_mm)
-        origin_gap = np.abs(np.subtract(self.origin_mm, other.origin_mm)).max()
-        agree = {
-            "shape": self.shape == other.shape,
-            "spacing_mm": np.allclose(spacing, spacing_2, rtol=SPACING_TOLERANCE, atol=0),
-            "origin_mm": bool(origin_gap <= ORIGIN_TOLERANCE * spacing.min()),
-            "direction": np.allclose(self.direction, other.direction, rtol=0, atol=DIRECTION_TOLERANCE),
-        }
-        mine, theirs = names
-        found = []
-        for field, same in agree.items():
-            if not same:
-                word, unit = field.removesuffix("_mm"), " mm" if field.endswith("_mm") else ""
-                values = _in_words(getattr(other, field)), _in_words(getattr(self, field))
-                found.append(f"{theirs} {word} {values[0]}{unit} but {mine} {word} {values[1]}{unit}")
-        return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredGrid:
-    """How the file holds the array: canonical axis c is the file's axis ``axes[c]``, reversed where ``flips[c]``."""
-
-    axes: tuple[int, int, int]
-    flips: tuple[bool, bool, bool]
-    planar: bool
-    suffix: str
-    geometry: Geometry
-
-    @property
-    def mask_suffix(self) -> str:
-        """Suffix for a mask of this image: its own, unless that format cannot hold labels exactly."""
-        return MASK_SUFFIXES.get(self.suffix, self.suffix)
-
-    @property
-    def canonical_shape(self) -> tuple[int, int, int]:
-        """Shape (z, y, x) of the array in canonical orientation."""
-        z, y, x = (self.geometry.shape[axis] for axis in self.axes)
-        return z, y, x
-
-    def canonical(self, array: np.ndarray) -> np.ndarray:
-        """View of an array (channels, z, y, x) in the file's order, in canonical order: to read from or write into."""
-        turned = array.transpose(0, *(axis + 1 for axis in self.axes))
-        return np.flip(turned, _flipped_axes(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,27 +80,17 @@ def read_image(path: Path) -> Image:
 def inspect_image(path: Path) -> Image:
     """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``."""
     suffix = _checked_suffix(path)
-    image, not_finite = _load(path, suffix)
-    dimensions, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
-    if dimensions not in (2, 3, 4) or (dimensions == 4 and components > 1):
-        raise ImageError(f"{path}: has {dimensions} dimensions, nnlite reads images of 2, 3, or 3 with channels as 4th")
-    array = _simpleitk().GetArrayFromImage(image)
-    if array.dtype.kind not in "uif":
-        raise ImageError(f"{path}: holds {image.GetPixelIDTypeAsString()} voxels; save plain numbers")
-    if components > 1:
-        array = np.moveaxis(array, -1, 0)
-    elif dimensions < 4:
-        array = array[None]
-    if dimensions == 2:
-        array = array[:, None]
     try:
-        stored = _stored_grid(image, array.shape[1:], suffix)
+        plain = read_plain(path) if suffix in (".nii.gz", ".nii") else None
+        if plain is not None:
+            array, geometry, planar, not_finite = plain.voxels[None], plain.geometry, False, plain.not_finite
+        else:
+            array, geometry, planar, not_finite = _read_any(path, suffix)
     except ValueError as error:
         raise ImageError(f"{path}: {error}; correct its header") from error
-    if array.dtype.kind == "f":
-        not_finite = max(not_finite, array.size - int(np.count_nonzero(np.isfinite(array))))
-    canonical = np.ascontiguousarray(stored.canonical(array))
-    return Image(array=canonical, geometry=_canonical_geometry(stored), stored=stored, not_finite=not_finite)
+    stored, canonical_geometry = grids(geometry, suffix, planar=planar)
+    canonical = np.require(stored.canonical(array), requirements=("C", "W"))
+    return Image(array=canonical, geometry=canonical_geometry, stored=stored, not_finite=not_finite)
 
 
 def read_channels(paths: Sequence[Path]) -> Image:
@@ -237,7 +141,7 @@ def write_mask(path: Path, mask: np.ndarray, like: Image | StoredGrid) -> None:
     if mask.shape != stored.canonical_shape:
         raise ValueError(f"a mask of shape {mask.shape} does not fit its image of {stored.canonical_shape}")
     small = mask.astype(np.min_scalar_type(int(mask.max())), copy=False)
-    write_image(path, _to_stored(small[None], stored), stored.geometry, planar=stored.planar)
+    write_image(path, stored.as_stored(small[None]), stored.geometry, planar=stored.planar)
 
 
 def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bool = False) -> None:
@@ -278,6 +182,26 @@ def _checked_suffix(path: Path) -> str:
     return suffix
 
 
+def _read_any(path: Path, suffix: str) -> tuple[np.ndarray, Geometry, bool, int]:
+    """Voxels (channels, z, y, x) and geometry as the file has them, whether it is 2D, and how many are no numbers."""
+    image, not_finite = _load(path, suffix)
+    dimensions, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
+    if dimensions not in (2, 3, 4) or (dimensions == 4 and components > 1):
+        raise ImageError(f"{path}: has {dimensions} dimensions, nnlite reads images of 2, 3, or 3 with channels as 4th")
+    array = _simpleitk().GetArrayFromImage(image)
+    if array.dtype.kind not in "uif":
+        raise ImageError(f"{path}: holds {image.GetPixelIDTypeAsString()} voxels; save plain numbers")
+    if components > 1:
+        array = np.moveaxis(array, -1, 0)
+    elif dimensions < 4:
+        array = array[None]
+    if dimensions == 2:
+        array = array[:, None]
+    if array.dtype.kind == "f":
+        not_finite = max(not_finite, array.size - int(np.count_nonzero(np.isfinite(array))))
+    return array, _geometry(image, array.shape[1:], suffix), dimensions == 2, not_finite
+
+
 def _load(path: Path, suffix: str) -> tuple[SimpleITK.Image, int]:
     """The file as SimpleITK reads it, and the number of NaN that it would not mention."""
     if not path.is_file():
@@ -309,72 +233,18 @@ def _last_line(error: RuntimeError) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _stored_grid(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) -> StoredGrid:
+def _geometry(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) -> Geometry:
+    """The grid of the first three axes; a 2D image gets a depth, and a picture says nothing of a place."""
     z, y, x = shape
-    planar, picture = image.GetDimension() == 2, suffix in PICTURE_SUFFIXES
-    spacing, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
-    if not picture:
-        axes, given = min(3, image.GetDimension()), image.GetDimension()
-        spacing[:axes] = image.GetSpacing()[:axes]
-        origin[:axes] = image.GetOrigin()[:axes]
-        direction[:axes, :axes] = np.reshape(image.GetDirection(), (given, given))[:axes, :axes]
-    if planar:
-        spacing[2] = NO_DEPTH_MM
-    geometry = Geometry(
-        shape=(z, y, x),
-        spacing_mm=_triple(spacing[::-1]),
-        origin_mm=_triple(origin[::-1]),
-        direction=_rows(direction[::-1, ::-1]),
-    )
-    axes_, flips = _orientation(geometry)
-    return StoredGrid(axes=axes_, flips=flips, planar=planar, suffix=suffix, geometry=geometry)
-
-
-def _orientation(stored: Geometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """The file axis nearest to each patient axis, and whether it points the other way."""
-    direction = np.array(stored.direction)
-
-    def agreement(axes: tuple[int, ...]) -> float:  # rounded: at 45 degrees, noise must not decide
-        return round(sum(abs(direction[patient, axis]) for patient, axis in enumerate(axes)), 6)
-
-    z, y, x = max(permutations(range(3)), key=agreement)
-    return (z, y, x), (bool(direction[0, z] < 0), bool(direction[1, y] < 0), bool(direction[2, x] < 0))
-
-
-def _canonical_geometry(stored: StoredGrid) -> Geometry:
-    file, axes, flips = stored.geometry, list(stored.axes), np.array(stored.flips)
-    shape, spacing = np.array(file.shape)[axes], np.array(file.spacing_mm)[axes]
-    direction = np.array(file.direction)[:, axes]
-    # a reversed axis starts at what was its last voxel
-    origin = np.array(file.origin_mm) + direction @ np.where(flips, spacing * (shape - 1), 0.0)
-    z, y, x = shape.tolist()
-    signs = np.where(flips, -1.0, 1.0)
+    given = image.GetDimension()
+    axes = 0 if suffix in PICTURE_SUFFIXES else min(3, given)
+    spacing, origin, direction = np.array([1.0, 1.0, NO_DEPTH_MM if given == 2 else 1.0]), np.zeros(3), np.eye(3)
+    spacing[:axes] = image.GetSpacing()[:axes]
+    origin[:axes] = image.GetOrigin()[:axes]
+    direction[:axes, :axes] = np.reshape(image.GetDirection(), (given, given))[:axes, :axes]
     return Geometry(
         shape=(z, y, x),
-        spacing_mm=_triple(spacing),
-        origin_mm=_triple(origin),
-        direction=_rows(direction * signs + 0.0),  # + 0.0 turns -0.0 into 0.0
+        spacing_mm=triple(spacing[::-1]),
+        origin_mm=triple(origin[::-1]),
+        direction=rows(direction[::-1, ::-1]),
     )
-
-
-def _to_stored(array: np.ndarray, stored: StoredGrid) -> np.ndarray:
-    turned = np.flip(array, _flipped_axes(stored))
-    return np.ascontiguousarray(turned.transpose(0, *(axis + 1 for axis in np.argsort(stored.axes))))
-
-
-def _flipped_axes(stored: StoredGrid) -> tuple[int, ...]:
-    return tuple(axis + 1 for axis, flipped in enumerate(stored.flips) if flipped)
-
-
-def _triple(values: np.ndarray) -> Triple:
-    z, y, x = values.tolist()
-    return z, y, x
-
-
-def _rows(matrix: np.ndarray) -> tuple[Triple, Triple, Triple]:
-    return _triple(matrix[0]), _triple(matrix[1]), _triple(matrix[2])
-
-
-def _in_words(values: tuple[Any, ...]) -> str:
-    inner = ", ".join(_in_words(value) if isinstance(value, tuple) else f"{value:.6g}" for value in values)
-    return f"({inner})"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnlite.data.image import Geometry, StoredGrid
+from nnlite.data.geometry import Geometry, StoredGrid
 from nnlite.data.records import written_whole
 from nnlite.errors import ImageError
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnlite.data.image import Geometry, write_image
+from nnlite.data.geometry import Geometry
+from nnlite.data.image import write_image
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_text
 

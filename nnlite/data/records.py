@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # raised whenever a record changes in a way an older nnlite cannot read
 
+UMASK = os.umask(0)  # to ask for it is to set it, for all threads: asked once
+os.umask(UMASK)
+
 T = TypeVar("T")
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}  # by kind of record: to make one takes milliseconds
@@ -56,8 +59,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.close(descriptor)
         beside = Path(name)
         yield beside
-        beside.chmod(0o666 & ~_umask())
+        beside.chmod(0o666 & ~UMASK)
         beside.replace(path)
+        beside = None
     except OSError as error:
         raise _disk_error(path, error) from error
     finally:
@@ -129,9 +133,3 @@ def _disk_error(path: Path, error: OSError) -> WorkspaceError:
     return WorkspaceError(
         f"{path} could not be written: {error.strerror or error}; check the folder and its permissions"
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,23 +6,27 @@ a number is NaN where its formula asks for what is not there, and never an optim
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from nnlite.data.image import NO_DEPTH_MM, Geometry
 from nnlite.data.labels import Labels
-from nnlite.evaluation import metrics
 from nnlite.evaluation.lesions import count_lesions
-from nnlite.evaluation.runs import centres_mm, find_runs
+from nnlite.evaluation.metrics import dice, iou, joint_histogram, overlap, precision, sensitivity, specificity
+from nnlite.evaluation.runs import Runs, centres_mm, find_runs
 from nnlite.evaluation.surface import surface_distances
 
 TOLERANCE_MM = 2.0  # two voxels of the 1 mm that much MR and CT is resampled to; name your own where observers differ
+DISTANCES = ("hd_mm", "hd95_mm", "asd_mm", "nsd", "centre_distance_mm")
+LESIONS = ("lesion_f1", "lesion_sensitivity", "lesion_dice")
+METRICS = ("overlap", "distances", "lesions")  # what can be asked for; overlap and volumes are always there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelScore:
-    """How one label fares in one case; NaN: not defined.
+    """How one label fares in one case; NaN: not defined, or not asked for.
 
     Distances are mm; in pictures, which have no spacing, pixels. Volumes are NaN for 2D images. ``nsd`` depends on the
     tolerance it was computed with.
@@ -58,57 +62,102 @@ def score_case(
     geometry: Geometry,
     *,
     tolerance_mm: float = TOLERANCE_MM,
+    metrics: Collection[str] = METRICS,
 ) -> tuple[LabelScore, ...]:
     """Score each foreground label of one case; both masks hold label indices (z, y, x) on the grid of ``geometry``.
 
-    ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``.
+    ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``. ``metrics`` may leave out the
+    "distances" and the "lesions", which take longer than the overlap.
     """
-    histogram = metrics.joint_histogram(truth, prediction, labels.count)
-    hits, false_alarms, misses = metrics.overlap(histogram)
-    spared = histogram.sum() - hits - false_alarms - misses
-    truth_runs, prediction_runs = find_runs(truth), find_runs(prediction)
-    lesions = count_lesions(truth_runs, prediction_runs, labels.count)
-    centres = [centres_mm(runs, geometry.spacing_mm, labels.count) for runs in (truth_runs, prediction_runs)]
-    shares = {
-        "dice": metrics.dice(hits, false_alarms, misses),
-        "iou": metrics.iou(hits, false_alarms, misses),
-        "sensitivity": metrics.sensitivity(hits, misses),
-        "specificity": metrics.specificity(spared, false_alarms),
-        "precision": metrics.precision(hits, false_alarms),
-        "truth_ml": (hits + misses) * _voxel_ml(geometry),
-        "prediction_ml": (hits + false_alarms) * _voxel_ml(geometry),
-        "volume_error_ml": (false_alarms - misses) * _voxel_ml(geometry),
-        "centre_distance_mm": np.linalg.norm(centres[0] - centres[1], axis=1),
-        "lesion_f1": lesions.f1,
-        "lesion_sensitivity": lesions.sensitivity,
-        "lesion_dice": lesions.dice,
-        **_surface_columns(truth, prediction, geometry, labels.count, tolerance_mm),
-    }
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth of shape {truth.shape} but prediction of shape {prediction.shape}")
+    masks = _cropped(truth, prediction)
+    histogram = joint_histogram(*masks, labels.count)
+    histogram[0, 0] += truth.size - masks[0].size  # outside of the box, both are background
+    columns = dict.fromkeys((*DISTANCES, *LESIONS), np.full(labels.count, np.nan)) | _overlap_columns(
+        histogram, geometry
+    )
+    if not {"distances", "lesions"}.isdisjoint(metrics):
+        runs = find_runs(masks[0]), find_runs(masks[1])
+    if "distances" in metrics:
+        columns |= _distance_columns(masks, runs, geometry, labels.count, tolerance_mm)
+    if "lesions" in metrics:
+        lesions = count_lesions(*runs, labels.count)
+        columns |= dict(zip(LESIONS, (lesions.f1, lesions.sensitivity, lesions.dice), strict=True))
+    truth_voxels, prediction_voxels = histogram.sum(axis=1), histogram.sum(axis=0)
     return tuple(
         LabelScore(
             case=case_id,
             label=labels.names[i],
-            truth_voxels=int(hits[i] + misses[i]),
-            prediction_voxels=int(hits[i] + false_alarms[i]),
-            **{name: float(column[i]) for name, column in shares.items()},
+            truth_voxels=int(truth_voxels[i]),
+            prediction_voxels=int(prediction_voxels[i]),
+            **{name: float(column[i]) for name, column in columns.items()},
         )
         for i in range(1, labels.count)
     )
 
 
-def _surface_columns(
-    truth: np.ndarray, prediction: np.ndarray, geometry: Geometry, count: int, tolerance_mm: float
-) -> dict[str, list[float]]:
-    """Numbers of the surfaces by label index. A grid of one slice is compared in its plane, by contours."""
+def _cropped(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks in the box around their foreground; as they are where that would only copy most of them."""
+    box = _foreground_box(truth, prediction)
+    if 2 * truth[box].size > truth.size:
+        return truth, prediction
+    return np.ascontiguousarray(truth[box]), np.ascontiguousarray(prediction[box])
+
+
+def _foreground_box(*masks: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest box around the foreground of all masks (z, y, x); one voxel where there is none."""
+    depth = np.logical_or.reduce([mask.reshape(len(mask), -1).any(axis=1) for mask in masks])
+    plane = np.logical_or.reduce([mask.any(axis=0) for mask in masks])
+    z, y, x = (_extent(line) for line in (depth, plane.any(axis=1), plane.any(axis=0)))
+    return z, y, x
+
+
+def _extent(line: np.ndarray) -> slice:
+    places = np.flatnonzero(line)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 1)
+
+
+def _overlap_columns(histogram: np.ndarray, geometry: Geometry) -> dict[str, np.ndarray]:
+    """Numbers of the voxels and volumes by label index."""
+    hits, false_alarms, misses = overlap(histogram)
+    spared = histogram.sum() - hits - false_alarms - misses
+    voxel_ml = _voxel_ml(geometry)
+    return {
+        "dice": dice(hits, false_alarms, misses),
+        "iou": iou(hits, false_alarms, misses),
+        "sensitivity": sensitivity(hits, misses),
+        "specificity": specificity(spared, false_alarms),
+        "precision": precision(hits, false_alarms),
+        "truth_ml": (hits + misses) * voxel_ml,
+        "prediction_ml": (hits + false_alarms) * voxel_ml,
+        "volume_error_ml": (false_alarms - misses) * voxel_ml,
+    }
+
+
+def _distance_columns(
+    masks: tuple[np.ndarray, np.ndarray],
+    runs: tuple[Runs, Runs],
+    geometry: Geometry,
+    count: int,
+    tolerance_mm: float,
+) -> dict[str, np.ndarray]:
+    """Numbers of the surfaces and centres by label index.
+
+    A grid of one slice is compared in its plane, by contours.
+    """
+    truth, prediction = masks
     spacing_mm: tuple[float, ...] = geometry.spacing_mm
     if geometry.shape[0] == 1:
         truth, prediction, spacing_mm = truth[0], prediction[0], spacing_mm[1:]
-    distances = surface_distances(truth, prediction, spacing_mm, count)
+    found = surface_distances(truth, prediction, spacing_mm, count)
+    true_centres, centres = (centres_mm(one, geometry.spacing_mm, count) for one in runs)
     return {
-        "hd_mm": [label.hausdorff_mm() for label in distances],
-        "hd95_mm": [label.hausdorff_mm(95) for label in distances],
-        "asd_mm": [label.average_mm() for label in distances],
-        "nsd": [label.surface_dice(tolerance_mm) for label in distances],
+        "hd_mm": np.array([label.hausdorff_mm() for label in found]),
+        "hd95_mm": np.array([label.hausdorff_mm(95) for label in found]),
+        "asd_mm": np.array([label.average_mm() for label in found]),
+        "nsd": np.array([label.surface_dice(tolerance_mm) for label in found]),
+        "centre_distance_mm": np.linalg.norm(true_centres - centres, axis=1),
     }
 
 

@@ -32,7 +32,7 @@ DISTANCE_TOLERANCE = 1.5  # of the largest distance of a training image to its n
 RGB_MAX = 255  # 8 bits per colour
 SMALLEST_SPREAD = 1e-8  # an image of one value is not divided by zero
 
-AXES = ("z (up)", "y (front to back)", "x (left to right)")
+AXES = ("z (up)", "y (back)", "x (left)")
 MIRRORED = ("upside down", "back to front", "mirrored left to right")
 
 Check = Literal["spacing", "field of view", "orientation", "intensity", "mirrored"]
@@ -42,7 +42,8 @@ Check = Literal["spacing", "field of view", "orientation", "intensity", "mirrore
 class Finding:
     """Something about an image that no training image has: the number, the range of theirs, and what to do.
 
-    ``lowest`` and ``highest`` are those of the training images, or the bounds of a distance; None for words.
+    ``lowest`` and ``highest`` are those of the training images, or the bounds of a distance; None for words. Where
+    several axes stand out, the numbers are of the one that does most.
     """
 
     check: Check
@@ -104,9 +105,8 @@ def familiarity(image: Image, appearance: Appearance, plan: Plan, configuration:
 
 def _scales(new: ImageAppearance, known: Sequence[ImageAppearance], *, planar: bool) -> Iterator[Finding]:
     """Spacings and extents beyond those of the training images."""
-    checks: tuple[tuple[Check, str, np.ndarray, np.ndarray, str], ...] = (
+    checks: tuple[tuple[Check, np.ndarray, np.ndarray, str], ...] = (
         (
-            "spacing",
             "spacing",
             np.array(new.spacing_mm),
             np.array([one.spacing_mm for one in known]),
@@ -114,27 +114,32 @@ def _scales(new: ImageAppearance, known: Sequence[ImageAppearance], *, planar: b
         ),
         (
             "field of view",
-            "field of view",
             np.array(new.size_mm),
             np.array([one.size_mm for one in known]),
             "crop it to what training images show, or look for missed and made-up structures",
         ),
     )
     unit = "pixels" if planar else "mm"
-    for check, word, value, theirs, remedy in checks:
+    for check, value, theirs, remedy in checks:
         lowest, highest = theirs.min(axis=0), theirs.max(axis=0)
-        for axis in range(1 if planar else 0, 3):
-            if lowest[axis] / SCALE_TOLERANCE <= value[axis] <= highest[axis] * SCALE_TOLERANCE:
-                continue
-            yield Finding(
-                check=check,
-                what=f"{word} along {AXES[axis]} is {value[axis]:.4g} {unit}, "
-                f"of training images {lowest[axis]:.4g} to {highest[axis]:.4g}",
-                remedy=remedy,
-                value=float(value[axis]),
-                lowest=float(lowest[axis]),
-                highest=float(highest[axis]),
-            )
+        beyond = np.maximum(value / highest, lowest / value)
+        if planar:
+            beyond[0] = 0  # a 2D image has no depth
+        if beyond.max() <= SCALE_TOLERANCE:
+            continue
+        told = (
+            f"{value[axis]:.4g} {unit} along {AXES[axis]}, of training images {lowest[axis]:.4g} to {highest[axis]:.4g}"
+            for axis in np.flatnonzero(beyond > SCALE_TOLERANCE)
+        )
+        worst = int(beyond.argmax())
+        yield Finding(
+            check=check,
+            what=f"{check} is {'; '.join(told)}",
+            remedy=remedy,
+            value=float(value[worst]),
+            lowest=float(lowest[worst]),
+            highest=float(highest[worst]),
+        )
 
 
 def _intensities(

@@ -19,6 +19,8 @@ Operation = Literal["keep_largest", "minimum_size", "fill_holes"]
 
 SizeUnit = Literal["ml", "voxels"]
 
+Ties = Literal["first", "all"]
+
 Box = tuple[slice, ...]
 
 
@@ -26,7 +28,8 @@ Box = tuple[slice, ...]
 class Rule:
     """One operation on one label, or on all foreground taken together where ``label`` is None.
 
-    keep_largest    all components but the largest become background; of equal ones the first in z, y, x order stays
+    keep_largest    all components but the largest become background; of ``ties``, equally large ones, the first in
+                    z, y, x order stays, or all of them, as in nnU-Net
     minimum_size    components below ``minimum_size`` become background
     fill_holes      background that the label encloses becomes the label; other labels inside of it stay
 
@@ -38,12 +41,15 @@ class Rule:
     label: str | None = None
     minimum_size: float | None = None
     unit: SizeUnit = "ml"
+    ties: Ties = "first"
 
     def __post_init__(self) -> None:
         if (self.operation == "minimum_size") != (self.minimum_size is not None):
             raise ValueError(
                 f"{self.operation} with a minimum size of {self.minimum_size}: only minimum_size needs one"
             )
+        if self.operation != "keep_largest" and self.ties != "first":
+            raise ValueError(f"{self.operation} knows no ties; only keep_largest does")
         if self.label is None and self.operation != "keep_largest":
             raise ValueError(f"{self.operation} needs a label: it works on one at a time")
 
@@ -133,7 +139,9 @@ def _kept(mask: np.ndarray, rule: Rule, size_of_voxel: float) -> np.ndarray:
     components, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
     voxels = np.bincount(components.reshape(-1), minlength=count + 1)
     voxels[0] = 0
-    if rule.minimum_size is None:
+    if rule.ties == "all":
+        kept = voxels == voxels.max()
+    elif rule.minimum_size is None:
         kept = np.arange(count + 1) == np.argmax(voxels)
     else:
         kept = voxels * size_of_voxel >= rule.minimum_size

@@ -19,7 +19,7 @@ from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import CheckpointError
 from nnlite.inference.reliability import ReliabilityMeter
-from nnlite.inference.sliding_window import WINDOW_STEP, Compare, predict_slabs, winners
+from nnlite.inference.sliding_window import WINDOW_STEP, Compare, predict_slabs, winning
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration, preprocess
@@ -61,15 +61,15 @@ class Model:
         if len(self.networks) == 1:
             return self.networks[0](batch).float()
         total = self.networks[0](batch).to(torch.float32, copy=True)
-        answers = [winners(total)] if compare else []
+        answers = [winning(total)] if compare else []
         for network in self.networks[1:]:
             logits = network(batch)
             total += logits
             if compare:
-                answers.append(winners(logits))
+                answers.append(winning(logits))
             del logits  # before the next network needs room
         if compare:
-            compare(answers, winners(total))
+            compare(answers, winning(total))
         return total.div_(len(self.networks))
 
 

@@ -51,7 +51,7 @@ class Agreement:
     def add(self, answers: Sequence[Tensor], together: Tensor) -> None:
         """Count a part of the image: label indices of each answer, and of all of them together, of one shape."""
         stacked = torch.stack(list(answers))
-        agreeing = (stacked == together).sum(dim=0)
+        agreeing = (stacked == together).sum(dim=0, dtype=torch.int16)  # the default, int64, takes ten times as long
         self._shared += self._count(together, agreeing)
         self._sizes += self._count(stacked) + len(answers) * self._count(together)
 

@@ -6,14 +6,13 @@ checkpoints per fold. Pickles beside them (postprocessing.pkl) are never opened.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnlite.errors import CheckpointError, PlanError, UsageError
-from nnlite.interop.nnunet_plan import configuration_name, plan_from_nnunet, resolved_settings
+from nnlite.interop.nnunet_plan import configuration_name, plan_from_nnunet, read_json, resolved_settings
 from nnlite.interop.nnunet_weights import nnlite_weights, read_checkpoint
 from nnlite.planning.planner import Plan
 from nnlite.training.checkpoint import Checkpoint, ModelCard
@@ -53,12 +52,10 @@ def find_trained(folder: Path) -> TrainedFolder:
     first = read_checkpoint(next(iter(checkpoints.values())))
     if first.trainer != TRAINER:
         notes.append(f"trained by {first.trainer}: its network is taken to be the one in plans.json")
-    if any(folder.glob("*/postprocessing.pkl")):
-        notes.append("nnU-Net chose a postprocessing for this model, which nnlite does not apply")
     return TrainedFolder(
         folder=folder,
-        plans=_read_json(folder / "plans.json"),
-        dataset=_read_json(folder / "dataset.json"),
+        plans=read_json(folder / "plans.json"),
+        dataset=read_json(folder / "dataset.json"),
         configuration=first.configuration,
         trainer=first.trainer,
         checkpoints=checkpoints,
@@ -127,13 +124,3 @@ def _checkpoints(folder: Path) -> tuple[dict[str, Path], list[str]]:
         found.pop(ALL)
         notes.append("left out, as in nnU-Net: fold_all, because there are others")
     return {fold if fold == ALL else f"fold{fold}": path for fold, path in found.items()}, notes
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PlanError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise PlanError(f"{path} should hold one JSON object")
-    return content

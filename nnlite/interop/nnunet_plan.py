@@ -6,8 +6,10 @@ setting that changes the result and has no counterpart in nnlite is refused by i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from nnlite.data.labels import Labels
@@ -60,6 +62,17 @@ def plan_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, Any], names
         raise PlanError(f"these are no plans of nnU-Net v2: {problem}") from problem
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of nnU-Net; PlanError where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise PlanError(f"{path} should hold one JSON object")
+    return content
+
+
 def configuration_name(plans: Mapping[str, Any], name: str) -> ConfigurationName:
     """What nnlite calls one of nnU-Net's configurations; users of nnU-Net give names of their own to edited ones.
 
@@ -100,7 +113,10 @@ def _plan(plans: Mapping[str, Any], dataset: Mapping[str, Any], names: Sequence[
     for name in _with_previous_stages(plans, names or tuple(plans["configurations"])):
         ours = configuration_name(plans, name)
         if chosen.setdefault(ours, name) != name:
-            raise PlanError(f"{chosen[ours]} and {name} would both be {ours} in nnlite; take over one of them")
+            raise PlanError(
+                f"{chosen[ours]} and {name} would both be {ours} in nnlite; take over one of them "
+                "(or delete the other from a copy of the plans)"
+            )
     z, y, x = (int(axis) for axis in plans["transpose_forward"])
     channels = _channels(dataset)
     configurations: dict[str, Configuration] = {

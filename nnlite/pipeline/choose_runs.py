@@ -46,7 +46,8 @@ def choose_runs(model: Path, work: Path, configuration: str | None = None, folds
     """The runs that ``model`` means: a dataset, its folder in the workspace, or the folder of one run.
 
     Of a dataset: what was selected; a ``configuration`` that is named; else the one with the highest mean Dice over
-    its held-out cases, and no postprocessing. ``folds`` leave the others out.
+    its held-out cases; without postprocessing, unless an imported model brought some along. ``folds`` leave the others
+    out.
     """
     run = RunFolder(folder=model)
     if run.config.exists():
@@ -68,12 +69,19 @@ def choose_runs(model: Path, work: Path, configuration: str | None = None, folds
     name = configuration or max(trained, key=lambda name: _mean_dice(trained[name]))
     if name not in trained:
         raise UsageError(f'no fold of "{name}" is trained; trained are {", ".join(trained)}')
-    return ChosenRuns(members=(_of_folds(name, trained[name], folds),))
+    return ChosenRuns(
+        members=(_of_folds(name, trained[name], folds),), postprocessing=_brought_along(workspace.postprocessing(name))
+    )
 
 
 def load_models(chosen: ChosenRuns, *, device: torch.device, mirroring: bool, step: float) -> tuple[Model, ...]:
     """A model of each configuration, its folds averaged."""
     return tuple(_load(runs, device=device, mirroring=mirroring, step=step) for runs in chosen.members)
+
+
+def _brought_along(rules: Path) -> Postprocessing:
+    """What was imported with a configuration, if anything was."""
+    return read_record(rules, Postprocessing) if rules.exists() else Postprocessing()
 
 
 def _selected(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import UsageError
-from nnlite.evaluation.case_scores import TOLERANCE_MM
-from nnlite.evaluation.scores import Scores, evaluate_folders
+from nnlite.evaluation.case_scores import METRICS, TOLERANCE_MM
+from nnlite.evaluation.folders import evaluate_folders
+from nnlite.evaluation.scores import Scores
+from nnlite.pipeline.machine import cores
 
 
 def evaluate(
@@ -19,19 +22,31 @@ def evaluate(
     output: Path | None = None,
     labels: Labels | None = None,
     tolerance_mm: float = TOLERANCE_MM,
+    metrics: Collection[str] = METRICS,
     progress: Progress = silent,
 ) -> Scores:
     """Score the masks in ``prediction`` against those of the same name in ``truth`` (folders or single files).
 
     With ``output`` the scores are written there as ``scores.csv`` and ``scores.json``. Label names come from
     ``labels``, else from a dataset.json or nnlite.json beside the truth. Masks on different grids are refused.
-    ``tolerance_mm`` is that of the surface Dice.
+    ``tolerance_mm`` is that of the surface Dice. Of ``metrics``, "distances" and "lesions" may be left out: overlap and
+    volumes alone take less than half the time. As many cases as there are cores are scored at a time.
     """
+    if unknown := set(metrics) - set(METRICS):
+        raise UsageError(f"there are no metrics {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
     if not 0 < tolerance_mm < math.inf:
         raise UsageError(f"a tolerance of {tolerance_mm:g} mm makes no sense; give a positive number of millimetres")
     if output is not None and output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the scores")
-    scores = evaluate_folders(truth, prediction, labels=labels, tolerance_mm=tolerance_mm, progress=progress)
+    scores = evaluate_folders(
+        truth,
+        prediction,
+        labels=labels,
+        tolerance_mm=tolerance_mm,
+        metrics=metrics,
+        workers=cores(),
+        progress=progress,
+    )
     if output is not None:
         scores.write(output / "scores.csv", output / "scores.json")
     return scores

@@ -62,6 +62,7 @@ def plan(
     preset: Preset | None = None,
     residual: Residual | None = None,
     from_plan: Path | None = None,
+    from_nnunet: Path | None = None,
     overrides: Sequence[str] = (),
     splits: Path | None = None,
     probe: bool = True,
@@ -71,7 +72,8 @@ def plan(
 
     ``device`` "auto" plans for the GPU of this machine, where there is none for one of ``memory_gib`` (default: what
     the network was made for, 8 GiB for the plain one). ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
-    ``residual`` chooses one of nnU-Net's residual encoders. ``from_plan`` is another plan to take all this from.
+    ``residual`` chooses one of nnU-Net's residual encoders. ``from_plan`` is another plan to take all this from,
+    ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then trained as it is.
     ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
     nnU-Net's splits_final.json, or a splits.json. ``probe`` measures a training step of each
     configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
@@ -85,6 +87,7 @@ def plan(
         preset=preset,
         residual=residual,
         from_plan=from_plan,
+        from_nnunet=from_nnunet,
         overrides=overrides,
     )
     fixed = fixed_splits(found, workspace, splits)
@@ -102,7 +105,12 @@ def plan(
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
     folds, about_folds = decide_splits(report, workspace, fixed)
-    notes = (*_no_gpu(device, decided), *slow_steps(decided), *remarks, *_runs_of_other_plans(workspace, decided))
+    notes = (
+        *([] if request.follows else _no_gpu(device, decided)),
+        *slow_steps(decided),
+        *remarks,
+        *_runs_of_other_plans(workspace, decided),
+    )
     write_record(workspace.source, source_of(found))
     write_record(workspace.fingerprint, fingerprint)
     write_appearance(workspace, (seen for _, seen in report.findings.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nnlite.data.labels import Labels
 from nnlite.data.records import read_record
@@ -17,6 +17,9 @@ from nnlite.planning.nnunet import Planner
 from nnlite.planning.override import Override, override, parse_override
 from nnlite.planning.planner import Device, Plan, Preset, make_plan
 from nnlite.planning.transfer import transfer
+
+if TYPE_CHECKING:
+    from nnlite.interop.nnunet_transfer import NnunetPlans
 
 Residual = Literal["M", "L", "XL"]
 PLANNERS: dict[Residual | None, Planner] = {None: "plain", "M": "residual-M", "L": "residual-L", "XL": "residual-XL"}
@@ -32,11 +35,17 @@ class PlanRequest:
     preset: Preset
     other: Plan | None
     overrides: tuple[Override, ...]
+    nnunet: NnunetPlans | None = None
 
     @property
     def leaves_size_open(self) -> bool:
         """Whether patch and batch may follow a measurement: nothing else has decided them."""
-        return self.preset == "nnlite" and self.device == "cuda" and self.other is None and not self.overrides
+        return self.preset == "nnlite" and self.device == "cuda" and not self.follows and not self.overrides
+
+    @property
+    def follows(self) -> bool:
+        """Whether another plan, nnlite's or nnU-Net's, brings the device and all decisions."""
+        return self.other is not None or self.nnunet is not None
 
     def decide(
         self,
@@ -51,7 +60,11 @@ class PlanRequest:
 
         ``corrections`` are those of ``make_plan``.
         """
-        if self.other is not None:
+        if self.nnunet is not None:
+            from nnlite.interop.nnunet_transfer import transfer_nnunet
+
+            plan = transfer_nnunet(self.nnunet, fingerprint, dataset=dataset, channels=channels, labels=labels)
+        elif self.other is not None:
             plan = transfer(self.other, fingerprint, dataset=dataset, channels=channels, labels=labels)
         else:
             plan = make_plan(
@@ -77,16 +90,33 @@ def plan_request(
     preset: Preset | None = None,
     residual: Residual | None = None,
     from_plan: Path | None = None,
+    from_nnunet: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> PlanRequest:
     """A request whose parts fit together; UsageError where they do not, before any case is read."""
     by_hand = tuple(map(parse_override, overrides))
-    if from_plan is not None:
+    if from_plan is not None and from_nnunet is not None:
+        raise UsageError("--from and --from-nnunet both name the plan to follow; give one of them")
+    if from_plan is not None or from_nnunet is not None:
+        option = "--from" if from_nnunet is None else "--from-nnunet"
         if (device, memory_gib, preset, residual) != ("auto", None, None, None):
             raise UsageError(
-                "--from takes device, memory and network from the other plan; leave out --device, --gpu-memory, "
+                f"{option} takes device, memory and network from the other plan; leave out --device, --gpu-memory, "
                 "--preset and --residual"
             )
+    if from_nnunet is not None:
+        from nnlite.interop.nnunet_transfer import read_nnunet_plans  # loads torch, which other plans do without
+
+        return PlanRequest(
+            device="cuda",
+            memory_gib=None,
+            planner="plain",
+            preset="nnunet",
+            other=None,
+            overrides=by_hand,
+            nnunet=read_nnunet_plans(from_nnunet),
+        )
+    if from_plan is not None:
         other = read_plan_file(from_plan)
         return PlanRequest(
             device=other.device,

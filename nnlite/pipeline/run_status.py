@@ -16,6 +16,8 @@ from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.training_lock import LockHolder, lock_holder
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.training.curves import read_log
+from nnlite.training.trackers import TRACKERS
+from nnlite.training.tracking import TrackingState
 from nnlite.workspace import RunFolder, Workspace
 
 ALL = "all"  # the fold that holds nothing out
@@ -131,7 +133,7 @@ def _next_command(
 
 
 def length_options(run: RunFolder, configuration: Configuration) -> list[str]:
-    """Length and seed of a begun training where they are not the plan's: the rest of its round should have the same."""
+    """Length and seed of a begun training where they are not the plan's, and its trackers: its round has the same."""
     if not run.config.exists():  # another process is about to begin it
         return []
     asked = json.loads(run.config.read_text(encoding="utf-8"))["train"]  # as a record it would load torch
@@ -144,4 +146,7 @@ def length_options(run: RunFolder, configuration: Configuration) -> list[str]:
         options += ["--iterations", str(asked["iterations"])]
     if asked["seed"]:
         options += ["--seed", str(asked["seed"])]
+    if run.tracking.exists():
+        told = read_record(run.tracking, TrackingState).trackers
+        options += [word for name in TRACKERS if name in told for word in ("--track", name)]
     return options

@@ -6,7 +6,6 @@ import logging
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,12 +25,13 @@ from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.resume import require_as_begun
 from nnlite.pipeline.run_status import ALL, is_finished
+from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
 from nnlite.pipeline.training_lock import locked
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore
-from nnlite.training.checkpoint import Checkpoint
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
+from nnlite.training.tracking import Tracker
 from nnlite.training.train import TrainFiles
 from nnlite.training.train import train as train_network
 from nnlite.workspace import RunFolder, Workspace
@@ -72,6 +72,19 @@ class TrainResult:
     resumed_epochs: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sitting:
+    """What the folds of one call of ``train`` have in common."""
+
+    dataset: Dataset
+    workspace: Workspace
+    device: torch.device
+    transforms: Sequence[Callable[..., dict]]
+    trackers: Sequence[Tracker]
+    progress: Progress
+    on_epoch: Callable[[EpochRecord], None]
+
+
 def fold_names(dataset: Path, folds: Sequence[str], *, work: Path = DEFAULT_WORK) -> tuple[str, ...]:
     """The folds that these words mean, each once: "folds" is a whole round; ``UsageError`` if one does not exist."""
     found, workspace = locate_dataset(dataset, work)
@@ -92,6 +105,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     transforms: Sequence[Callable[..., dict]] = (),
+    track: Sequence[str | Tracker] = (),
     progress: Progress = silent,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
 ) -> tuple[TrainResult, ...]:
@@ -101,8 +115,10 @@ def train(
     after its last finished epoch, with what it was begun with; another length or seed is an error, but for a length
     with ``resume``, which takes the place of the old one. ``time_budget_s`` is the time that each fold's training
     takes; predicting the held-out cases comes on top. ``seed`` is 0 by default. ``transforms`` are batchgenerators
-    transforms of the caller's own, run on every training patch before nnlite's augmentation.
+    transforms of the caller's own, run on every training patch before nnlite's augmentation. ``track`` says who
+    is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or ``Tracker``s of the caller's own.
     """
+    trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
     plan = read_plan(workspace)
     planned = plan.configuration(configuration)  # a misspelt name is refused before hours of training
@@ -113,7 +129,15 @@ def train(
     split_of = {fold: _split(splits, fold, found) for fold in names}
     target = torch.device(device_name(device))
     defaults = _defaults(plan, planned, target)
-    learn = partial(train_network, device=target, transforms=transforms, on_epoch=on_epoch)
+    sitting = _Sitting(
+        dataset=found,
+        workspace=workspace,
+        device=target,
+        transforms=transforms,
+        trackers=trackers,
+        progress=progress,
+        on_epoch=on_epoch,
+    )
 
     def as_asked(config: TrainConfig) -> TrainConfig:
         config = with_length(config, epochs, iterations, time_budget_s)
@@ -127,13 +151,10 @@ def train(
             continue
         with locked(run):
             before = len(read_log(run.log))
-            if run.config.exists():
-                job = read_record(run.config, RunConfig)
-                require_as_begun(run, job.train, as_asked(job.train), resume=resume)
-                job = replace(job, train=as_asked(job.train))
-            else:
-                job = _new_job(plan, configuration, fold, as_asked(defaults), target)
-            _train_fold(found, workspace, run, job, split_of[fold], learn, target, progress)
+            job = _begun(run, as_asked, resume=resume) or _new_job(
+                plan, configuration, fold, as_asked(defaults), target
+            )
+            _train_fold(sitting, run, job, split_of[fold])
         results.append(_result(run, skipped=False, resumed_epochs=before))
     return tuple(results)
 
@@ -152,6 +173,15 @@ def _defaults(plan: Plan, configuration: Configuration, device: torch.device) ->
     return default_config(device)
 
 
+def _begun(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> RunConfig | None:
+    """What an unfinished training was begun with, its length ``as_asked``; None where none was begun."""
+    if not run.config.exists():
+        return None
+    job = read_record(run.config, RunConfig)
+    require_as_begun(run, job.train, as_asked(job.train), resume=resume)
+    return replace(job, train=as_asked(job.train))
+
+
 def _new_job(plan: Plan, configuration: str, fold: str, asked: TrainConfig, device: torch.device) -> RunConfig:
     """What is asked for, and what it runs on."""
     packages = ("nnlite", "torch", "numpy")
@@ -161,42 +191,47 @@ def _new_job(plan: Plan, configuration: str, fold: str, asked: TrainConfig, devi
     )
 
 
-def _train_fold(
-    dataset: Dataset,
-    workspace: Workspace,
-    run: RunFolder,
-    job: RunConfig,
-    split: Split,
-    learn: Callable[..., Checkpoint],
-    device: torch.device,
-    progress: Progress,
-) -> None:
-    """Preprocess what is missing, ``learn`` unless that is done, then score what was held out."""
+def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split) -> None:
+    """Preprocess what is missing, train unless that is done, then score what was held out."""
+    dataset, workspace = sitting.dataset, sitting.workspace
     configuration = job.plan.configuration(job.configuration)
-    prepare(dataset, workspace, job.plan, [configuration], progress=progress)
+    prepare(dataset, workspace, job.plan, [configuration], progress=sitting.progress)
     store = CaseStore(workspace.cases(job.configuration))
     held_out = {case_id: store.open(case_id) for case_id in split.validation}
     write_record(run.config, job)
-    if not run.checkpoint_final.exists():
-        learn(
-            job.plan,
-            configuration,
-            job.train,
-            fold=job.fold,
-            training_cases={case_id: store.open(case_id) for case_id in split.train},
-            validation_cases=held_out,
-            files=TrainFiles(
-                log=run.log,
-                plot=run.plot,
-                best=run.checkpoint_best,
-                last=run.checkpoint_last,
-                final=run.checkpoint_final,
-            ),
-            resume=run.checkpoint_last.exists(),
-        )
-    if held_out:
-        cases = [case for case in dataset.cases if case.id in held_out]
-        score_held_out(run, cases, held_out, device=device, progress=progress)
+    with track_training(sitting.trackers, workspace, run, job) as tracking:
+        if not run.checkpoint_final.exists():
+            train_network(
+                job.plan,
+                configuration,
+                job.train,
+                fold=job.fold,
+                training_cases={case_id: store.open(case_id) for case_id in split.train},
+                validation_cases=held_out,
+                files=_train_files(run),
+                device=sitting.device,
+                resume=run.checkpoint_last.exists(),
+                transforms=sitting.transforms,
+                on_epoch=_one_after_the_other(tracking.epoch, sitting.on_epoch),
+            )
+        if held_out:
+            cases = [case for case in dataset.cases if case.id in held_out]
+            score_held_out(run, cases, held_out, device=sitting.device, progress=sitting.progress)
+        tracking.finish(held_out_metrics(run) if held_out else {})
+
+
+def _train_files(run: RunFolder) -> TrainFiles:
+    return TrainFiles(
+        log=run.log, plot=run.plot, best=run.checkpoint_best, last=run.checkpoint_last, final=run.checkpoint_final
+    )
+
+
+def _one_after_the_other(*calls: Callable[[EpochRecord], None]) -> Callable[[EpochRecord], None]:
+    def call_all(epoch: EpochRecord) -> None:
+        for call in calls:
+            call(epoch)
+
+    return call_all
 
 
 def _named(folds: Sequence[str], splits: Splits, dataset: Dataset) -> tuple[str, ...]:

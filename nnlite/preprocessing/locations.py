@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnlite.data.labels import values_in
+
 LOCATIONS_PER_LABEL = 10_000  # enough places to centre patches on, a fraction of a second to draw and to read
 LARGEST_INT32 = np.iinfo(np.int32).max
 
@@ -62,16 +64,16 @@ def locate(label: np.ndarray, case_id: str) -> Locations:
     ([2, 1, 5], [[1, 1], [2, 3]], [[0, 0, 1], [0, 1, 2]])
     """
     rng = np.random.default_rng(zlib.crc32(case_id.encode()))
-    foreground = np.flatnonzero(label)
+    foreground = np.flatnonzero(label != 0)  # of truth values: ten times faster than of numbers
     values = label.reshape(-1)[foreground]
     parts, ends, end = [np.empty(0, dtype=foreground.dtype)], [], 0
-    for index in np.unique(values):
+    for index in values_in(values):
         voxels = foreground[values == index]
         if len(voxels) > LOCATIONS_PER_LABEL:
             voxels = np.sort(rng.choice(voxels, LOCATIONS_PER_LABEL, replace=False))
         parts.append(voxels)
         end += len(voxels)
-        ends.append((int(index), end))
+        ends.append((index, end))
     dtype = np.int32 if label.size <= LARGEST_INT32 else np.int64
     return Locations(
         shape=label.shape,

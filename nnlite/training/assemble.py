@@ -65,7 +65,7 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
             channel.copy_(interpolate(volume.flatten(), where).view_as(channel))
         for label, target in ((patch.label, labels), (patch.previous, stages)):
             if label is not None and target is not None:
-                target[index] = elect(_moved(label, device).flatten(), where).view_as(target[index])
+                target[index] = elect(_moved(label, device), where).view_as(target[index])
     return Batch(
         images=images, labels=labels.to(torch.int64), previous=None if stages is None else stages.to(torch.int64)
     )
@@ -92,7 +92,9 @@ def _stacked(
 
 
 def _moved(volume: np.ndarray, device: torch.device) -> Tensor:
-    """A volume on the device, whole and in one piece."""
+    """A volume on the device, in one piece; on a CPU it is copied only if it lies scattered or may not be written."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.require(volume, requirements=("C", "W")))
     staged = _staging(volume.shape, volume.dtype, device)
     staged.numpy()[...] = volume
     return staged.to(device, non_blocking=True)
@@ -151,23 +153,61 @@ def interpolate(volume: Tensor, where: Sampling) -> Tensor:
 def elect(label: Tensor, where: Sampling) -> Tensor:
     """The label with the largest share in the linear interpolation; of equal ones the lowest.
 
-    ``label`` (voxels of the region) holds indices, the result (voxels of the patch) too. Where all corners have one
-    label nothing needs to be counted: on a CPU only the others are, few as they are. (On a GPU all are: to find out how
-    many there are would wait for the device.)
+    ``label`` (*region) holds indices, the result (voxels of the patch) too. Where all corners have one label nothing
+    needs to be counted: on a CPU only the others are, few as they are. (On a GPU all are: to find out how many there
+    are would wait for the device.)
     """
-    corners = torch.stack([where.corner(label, number) for number in range(len(where.offsets))])
+    flat = label.flatten()
     if label.device.type != "cpu":
-        return _winner(corners, where.weights)
-    mixed = (corners.amin(dim=0) != corners.amax(dim=0)).nonzero()[:, 0]
-    weights = [weight.index_select(0, mixed) for weight in where.weights]
-    return corners[0].index_copy(0, mixed, _winner(corners.index_select(1, mixed), weights))
+        corners = torch.stack([where.corner(flat, number) for number in range(len(where.offsets))])
+        return _winner(corners, _shares(where.weights))
+    borders = torch.from_numpy(_borders(label.numpy()))
+    mixed = torch.from_numpy(np.flatnonzero(borders.index_select(0, where.first).numpy()))
+    there = Sampling(
+        first=where.first.index_select(0, mixed),
+        offsets=where.offsets,
+        weights=tuple(weight.index_select(0, mixed) for weight in where.weights),
+    )
+    corners = torch.stack([there.corner(flat, number) for number in range(len(where.offsets))])
+    return where.corner(flat, 0).index_copy_(0, mixed, _winner_of_few(corners, _shares(there.weights)))
 
 
-def _winner(corners: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """The label of the largest share for each voxel; ``corners`` (2^ndim, voxels) labels, ``weights`` per axis."""
+def _borders(label: np.ndarray) -> np.ndarray:
+    """At which voxels of a flattened label map not all of the 2^ndim corners that begin there have one label."""
+    lowest = highest = label.reshape(-1)
+    stride = 1
+    for length in reversed(label.shape):
+        if length > 1:  # behind the last voxel of a line the next begins, but no corners begin at the last
+            lowest = np.minimum(lowest[:-stride], lowest[stride:])
+            highest = np.maximum(highest[:-stride], highest[stride:])
+        stride *= length
+    borders = np.zeros(label.size, dtype=bool)
+    np.not_equal(lowest, highest, out=borders[: len(lowest)])
+    return borders
+
+
+def _shares(weights: Sequence[Tensor]) -> Tensor:
+    """What each corner counts (2^ndim, voxels), from the weights per axis."""
     shares = torch.ones_like(weights[0])[None]
     for weight in weights:  # doubles the list: lower and upper corner along one more axis
         shares = torch.stack((shares * (1 - weight), shares * weight), dim=1).flatten(0, 1)
+    return shares
+
+
+def _winner(corners: Tensor, shares: Tensor) -> Tensor:
+    """The label of the largest share for each voxel, from the labels and shares of its corners (2^ndim, voxels)."""
     totals = torch.stack([((corners == label) * shares).sum(dim=0) for label in corners])
     losing = totals < totals.amax(dim=0)
     return corners.masked_fill(losing, torch.iinfo(corners.dtype).max).amin(dim=0)
+
+
+def _winner_of_few(corners: Tensor, shares: Tensor) -> Tensor:
+    """The same label by label, on a CPU: few occur, but which would have to be asked of a GPU."""
+    labels, parts = corners.numpy(), shares.numpy()
+    winner, best = corners[0].clone(), torch.full(corners.shape[1:], -1.0)
+    for label in np.flatnonzero(np.bincount(labels.reshape(-1))).tolist():
+        # compared and multiplied by numpy, a few times faster with truth values; added by torch, as for a GPU
+        total = torch.from_numpy((labels == label) * parts).sum(dim=0)
+        winner.masked_fill_(total > best, label)
+        best = torch.maximum(best, total)
+    return winner

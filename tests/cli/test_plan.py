@@ -43,6 +43,11 @@ def test_plan_passes_on_what_was_decided_by_hand(pipeline: FakePipeline):
     assert (options["preset"], options["residual"], options["from_plan"]) == ("nnunet", "L", None)
     nn("plan", "d", "--from", "other")
     assert pipeline.calls[1][2]["from_plan"] == Path("other")
+    nn("plan", "d", "--from-nnunet", "plans.json")
+    assert pipeline.calls[2][2]["from_nnunet"] == Path("plans.json")
+    refused = nn("plan", "--fingerprint", "f.json", "--labels", "2", "--channels", "CT", "--from-nnunet", "plans.json")
+    assert refused.exit_code == 2
+    assert "--from-nnunet belongs to a DATASET" in refused.stderr
 
 
 def test_a_fingerprint_is_planned_without_a_dataset(pipeline: FakePipeline):

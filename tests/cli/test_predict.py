@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 from fake_pipeline import FakePipeline, nn, predicted
 
+from nnlite.inference.postprocess import Postprocessing, Rule
+
 
 def test_predict_passes_everything_on(pipeline: FakePipeline):
     pipeline.answers["predict"] = predicted()
@@ -50,6 +52,14 @@ def test_predict_tells_the_dice_to_expect_and_what_is_unusual(pipeline: FakePipe
     assert "2 more such findings are in the files o/*.prediction.json" in shown.stderr
 
 
+def test_predict_tells_which_imported_rules_it_applied(pipeline: FakePipeline):
+    rules = Postprocessing(rules=(Rule(operation="keep_largest", label="liver", ties="all"),))
+    pipeline.answers["predict"] = SimpleNamespace(**{**vars(predicted()), "postprocessing": rules})
+    shown = nn("predict", "model", "a.nii.gz", "-o", "o")
+    told = "postprocessing, as imported with the model: liver: only the largest component"
+    assert shown.stdout.splitlines()[0] == told
+
+
 def test_evaluate_shows_a_row_per_label_and_a_dash_for_an_absent_one(pipeline: FakePipeline):
     def average(mean: float | None) -> SimpleNamespace:
         return SimpleNamespace(mean=mean, median=mean)
@@ -61,11 +71,11 @@ def test_evaluate_shows_a_row_per_label_and_a_dash_for_an_absent_one(pipeline: F
     foreground = {"dice": 0.5, "nsd": 0.25, "hd95_mm": 3.0, "sensitivity": 0.75, "precision": None}
     summary = SimpleNamespace(cases=4, foreground=foreground, labels={"liver": label(0.5), "lesion": label(None)})
     pipeline.answers["evaluate"] = SimpleNamespace(summary=lambda: summary, mean_dice=0.5)
-    shown = nn("evaluate", "truth", "prediction", "-o", "scores", "--tolerance-mm", "1")
-    assert pipeline.calls[0][1:] == (
-        (Path("truth"), Path("prediction")),
-        {"output": Path("scores"), "tolerance_mm": 1.0, "progress": pipeline.calls[0][2]["progress"]},
-    )
+    shown = nn("evaluate", "truth", "prediction", "-o", "scores", "--tolerance-mm", "1", "--metrics", "overlap,lesions")
+    _, folders, given = pipeline.calls[0]
+    assert folders == (Path("truth"), Path("prediction"))
+    assert (given["output"], given["tolerance_mm"]) == (Path("scores"), 1.0)
+    assert given["metrics"] == ["overlap", "lesions"]
     rows = [line.split() for line in shown.stdout.splitlines()]
     assert ["liver", "4", "0.500", "0.500", "0.500", "0.5", "0.500", "0.500", "0.5", "0.5"] in rows
     assert ["lesion", "4", *["-"] * 8] in rows

@@ -150,34 +150,6 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
         write_mask(tmp_path / "m.nii.gz", np.zeros((3, 4, 6), int), like=read_image(tmp_path / "a.nii.gz"))
 
 
-def test_differences_name_both_values_of_everything_that_differs():
-    a = Geometry(shape=SHAPE, spacing_mm=(1, 1, 2))
-    b = Geometry(shape=(3, 4, 6), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 5), direction=oblique(90))
-    assert a.differences(b, names=("image", "label")) == [
-        "label shape (3, 4, 6) but image shape (3, 4, 5)",
-        "label spacing (1, 1, 1) mm but image spacing (1, 1, 2) mm",
-        "label origin (0, 0, 5) mm but image origin (0, 0, 0) mm",
-        "label direction ((1, 0, 0), (0, 6.12323e-17, 1), (0, -1, 6.12323e-17)) "
-        "but image direction ((1, 0, 0), (0, 1, 0), (0, 0, 1))",
-    ]
-
-
-def test_rounding_in_headers_is_no_difference():
-    a = Geometry(shape=SHAPE, spacing_mm=(3.27, 0.9765625, 0.9765625), origin_mm=(-812.5, 0, 0))
-    b = Geometry(shape=SHAPE, spacing_mm=(3.2699999, 0.97656, 0.97656), origin_mm=(-812.501, 0, 0))
-    assert a.differences(b) == []
-
-
-@pytest.mark.parametrize("wrong", [{"shape": (0, 4, 5)}, {"spacing_mm": (0, 1, 1)}, {"origin_mm": (np.nan, 0, 0)}])
-def test_an_impossible_geometry_is_refused_where_it_is_made(wrong):
-    with pytest.raises(ValueError, match=r"no voxels|not positive|not a finite"):
-        Geometry(**{"shape": SHAPE, "spacing_mm": (1, 1, 1), **wrong})
-
-
-def test_voxel_volume_is_in_millilitres():
-    assert Geometry(shape=SHAPE, spacing_mm=(10, 10, 10)).voxel_volume_ml == 1.0
-
-
 def test_channels_of_a_case_are_joined_only_on_one_grid(tmp_path):
     for name, spacing in [("a", 1.0), ("b", 1.0), ("c", 2.0)]:
         write_image(tmp_path / f"{name}.nii.gz", VOXELS[None], Geometry(shape=SHAPE, spacing_mm=(spacing, 1, 1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nnlite.data import labels
 from nnlite.data.labels import Labels, values_in
 from nnlite.data.records import from_json, to_json
 from nnlite.errors import DatasetError, WorkspaceError
@@ -72,3 +73,20 @@ def test_values_are_found_in_all_slices():
     array[2, 1, 1] = 7
     array[0, 0, 0] = -1
     assert values_in(array) == (-1, 0, 7)
+
+
+def test_values_are_found_in_all_parts_whether_few_or_many(monkeypatch):
+    monkeypatch.setattr(labels, "PART_VOXELS", 100)
+    rng = np.random.default_rng(0)
+    for count in (1, 3, 200):
+        array = rng.integers(0, count, (5, 9, 11))
+        assert values_in(array) == tuple(np.unique(array).tolist())
+    assert values_in(np.empty((0, 3), np.uint8)) == ()
+    assert values_in(np.array(4)) == (4,)
+
+
+def test_indices_of_values_that_are_indices_already_are_a_copy():
+    array = np.array([0, 2, 1], dtype=np.uint8)
+    indices = Labels(names=("background", "a", "b"), values=(0, 1, 2)).to_indices(array)
+    array[0] = 1
+    assert indices.tolist() == [0, 2, 1]

@@ -10,7 +10,7 @@ import pytest
 
 from nnlite.data.image import NO_DEPTH_MM, Geometry
 from nnlite.data.labels import Labels
-from nnlite.evaluation.case_scores import LabelScore, score_case
+from nnlite.evaluation.case_scores import DISTANCES, LESIONS, LabelScore, score_case
 
 ORGANS = Labels(names=("background", "liver", "tumour"), values=(0, 1, 2))
 LIVER = Labels(names=("background", "liver"), values=(0, 1))
@@ -154,3 +154,28 @@ def test_a_label_that_is_rightly_absent_is_neither_success_nor_failure() -> None
         },
         nan_ok=True,
     )
+
+
+@pytest.mark.parametrize("metrics", [("overlap",), ("distances",), ("lesions",)])
+def test_each_kind_of_metric_is_the_same_alone_as_with_the_others(metrics: tuple[str, ...]) -> None:
+    kinds = {"distances": DISTANCES, "lesions": LESIONS}
+    for alone, with_others in zip(
+        score_case("a", TRUTH, PREDICTION, ORGANS, GRID, metrics=metrics),
+        score_case("a", TRUTH, PREDICTION, ORGANS, GRID),
+        strict=True,
+    ):
+        left_out = [name for kind, names in kinds.items() if kind not in metrics for name in names]
+        np.testing.assert_equal(asdict(alone), asdict(with_others) | dict.fromkeys(left_out, math.nan))
+
+
+def test_where_in_the_image_a_structure_lies_changes_nothing_but_the_specificity() -> None:
+    truth, prediction = np.random.default_rng(4).random((2, 4, 5, 6)) < 0.4
+    inside = score(truth, prediction, (3.0, 1.0, 0.5))
+    margin = ((2, 9), (7, 0), (1, 4))
+    elsewhere = score(np.pad(truth, margin), np.pad(prediction, margin), (3.0, 1.0, 0.5))
+    # 4 x 5 x 6 voxels of which all that are added are background in both masks
+    added = 15 * 12 * 11 - 120
+    spared = 120 - np.count_nonzero(truth | prediction)
+    made_up = np.count_nonzero(prediction & ~truth)
+    assert elsewhere.specificity == pytest.approx((spared + added) / (spared + added + made_up))
+    assert asdict(elsewhere) | {"specificity": inside.specificity} == pytest.approx(asdict(inside))

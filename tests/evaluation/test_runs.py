@@ -75,3 +75,15 @@ def test_centres_of_noise_are_those_of_scipy() -> None:
         theirs = np.array(ndimage.center_of_mass(label_map == label)) * (3.0, 1.0, 0.5)
         assert ours[label] == pytest.approx(theirs)
     assert np.isnan(ours[[0, 3]]).all()
+
+
+def test_a_winding_component_is_followed_to_its_end() -> None:
+    # a snake that turns at alternate ends of the rows between its windings: each run touches two others
+    snake = np.zeros((1, 201, 5), dtype=np.uint8)
+    snake[0, ::2] = 1
+    snake[0, 1::4, -1] = snake[0, 3::4, 0] = 1
+    assert components(find_runs(snake))[0] == 1
+    snake[0, 101] = 0  # cut in two
+    number, of_run = components(find_runs(snake))
+    assert number == 2
+    assert of_run.tolist() == sorted(of_run.tolist())

@@ -55,7 +55,9 @@ def test_an_image_like_the_others_raises_nothing(known: Appearance):
 def test_another_spacing_is_told_with_both_numbers(known: Appearance):
     found = compare(scan(50, spacing=2.0), known).findings
     assert {finding.check for finding in found} == {"spacing", "field of view"}
-    assert found[0].what == "spacing along z (up) is 2 mm, of training images 1 to 1"
+    axes = ("z (up)", "y (back)", "x (left)")
+    told = "; ".join(f"2 mm along {axis}, of training images 1 to 1" for axis in axes)
+    assert found[0].what == f"spacing is {told}"
     assert (found[0].value, found[0].lowest, found[0].highest) == (2.0, 1.0, 1.0)
     assert checks(scan(50, spacing=1.3), known) == set()  # training zooms by up to 1.4
 

@@ -36,6 +36,15 @@ def test_of_equal_components_the_first_stays():
     assert after(row(0, 1, 0, 1, 0), Rule(operation="keep_largest")).tolist() == row(0, 1, 0, 0, 0).tolist()
 
 
+def test_of_equal_components_all_stay_where_a_rule_says_so():
+    indices = row(1, 1, 0, 1, 0, 1, 1)
+    kept = after(indices, Rule(operation="keep_largest", ties="all"))
+    assert kept.tolist() == row(1, 1, 0, 0, 0, 1, 1).tolist()
+    assert not after(row(0, 0), Rule(operation="keep_largest", ties="all")).any()
+    with pytest.raises(ValueError, match="fill_holes knows no ties"):
+        Rule(operation="fill_holes", label="organ", ties="all")
+
+
 def test_voxels_that_share_a_corner_are_connected():
     indices = np.zeros((2, 3, 3), dtype=np.uint8)
     indices[0, 0, 0] = indices[1, 1, 1] = 1

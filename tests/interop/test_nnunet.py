@@ -50,15 +50,12 @@ def test_the_best_checkpoint_is_taken_only_where_no_training_is_finished(tmp_pat
     assert mixed.notes == ("left out, because the training is not finished: fold_1",)
 
 
-def test_another_trainer_and_a_postprocessing_are_told(tmp_path: Path):
+def test_another_trainer_is_told(tmp_path: Path):
     folder = write_result(tmp_path)
     path = folder / "fold_0" / "checkpoint_final.pth"
     torch.save(checkpoint("3d_fullres", {}) | {"trainer_name": "MyTrainer"}, path)
-    (folder / "crossval_results_folds_0").mkdir()
-    (folder / "crossval_results_folds_0" / "postprocessing.pkl").write_bytes(b"never opened")
-    trainer, postprocessing = find_trained(folder).notes
+    [trainer] = find_trained(folder).notes
     assert "MyTrainer" in trainer
-    assert "postprocessing" in postprocessing
 
 
 def test_what_is_no_result_folder_is_told_with_the_way_out(tmp_path: Path):

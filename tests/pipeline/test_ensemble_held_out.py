@@ -13,7 +13,8 @@ from nnlite import pipeline
 from nnlite.data.dataset import find_dataset
 from nnlite.data.image import read_image, read_label
 from nnlite.data.records import read_record
-from nnlite.evaluation.scores import Scores, evaluate_folders
+from nnlite.evaluation.folders import evaluate_folders
+from nnlite.evaluation.scores import Scores
 from nnlite.pipeline.cross_validated import cross_validated, held_out_by_fold
 from nnlite.pipeline.ensemble_held_out import score_ensembles
 from nnlite.planning.planner import Plan

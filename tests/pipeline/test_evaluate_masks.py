@@ -40,3 +40,10 @@ def test_a_tolerance_that_is_no_length_is_refused(balls: Path):
     for tolerance_mm in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="makes no sense; give a positive number of millimetres"):
             pipeline.evaluate(mask, mask, tolerance_mm=tolerance_mm)
+
+
+def test_metrics_that_do_not_exist_are_refused_with_those_that_do(balls: Path):
+    mask = balls / "labels" / "ball_0.nii.gz"
+    assert pipeline.evaluate(mask, mask, metrics=["lesions"]).metrics == ("lesions",)
+    with pytest.raises(UsageError, match="no metrics hd95; there are overlap, distances, lesions"):
+        pipeline.evaluate(mask, mask, metrics=["overlap", "hd95"])

@@ -12,7 +12,8 @@ import torch
 from nnlite.data.dataset import find_dataset
 from nnlite.data.image import read_label
 from nnlite.data.records import read_record
-from nnlite.evaluation.scores import Summary, evaluate_folders
+from nnlite.evaluation.folders import evaluate_folders
+from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.held_out import score_held_out
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import Workspace

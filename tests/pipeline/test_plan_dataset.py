@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nnunet_files
 import numpy as np
 import pytest
 
@@ -123,6 +124,40 @@ def test_another_dataset_s_plan_is_followed(balls: Path, tmp_path: Path):
         pipeline.plan(data, work=tmp_path / "b", from_plan=other.path, memory_gib=8)
     with pytest.raises(PlanError, match=r"nowhere\.json cannot be read"):
         pipeline.plan(data, work=tmp_path / "b", from_plan=tmp_path / "nowhere.json")
+
+
+def test_nnunet_s_own_plan_and_folds_are_trained(balls: Path, tmp_path: Path):
+    """The dataset in nnU-Net's raw layout, its plans beside its dataset.json, and its splits_final.json."""
+    raw, preprocessed = tmp_path / "Dataset007_Balls", tmp_path / "preprocessed"
+    for ours, theirs, suffix in (("images", "imagesTr", "_0000.nii.gz"), ("labels", "labelsTr", ".nii.gz")):
+        (raw / theirs).mkdir(parents=True)
+        for file in (balls / ours).iterdir():
+            shutil.copy(file, raw / theirs / file.name.replace(".nii.gz", suffix))
+    described = nnunet_files.dataset() | {"labels": {"background": 0, "ball": 1, "core": 7}}
+    (raw / "dataset.json").write_text(json.dumps(described))
+    preprocessed.mkdir()
+    (preprocessed / "dataset.json").write_text(json.dumps(nnunet_files.dataset()))
+    (preprocessed / "nnUNetPlans.json").write_text(json.dumps(nnunet_files.plans()))
+    folds = [
+        {"train": ["ball_0", "ball_1", "ball_2"], "val": ["ball_3", "ball_4"]},
+        {"train": ["ball_3", "ball_4"], "val": ["ball_0", "ball_1", "ball_2"]},
+    ]
+    (tmp_path / "splits_final.json").write_text(json.dumps(folds))
+    options = {"from_nnunet": preprocessed, "splits": tmp_path / "splits_final.json"}
+    made = pipeline.plan(raw, work=tmp_path / "work", probe=False, **options).plan
+    assert (made.preset, made.configuration("3d").patch_size) == ("nnunet", (8, 16, 16))
+    assert made.labels.values == (0, 1, 7)
+    [fold1] = pipeline.train(raw, "3d", ["fold1"], work=tmp_path / "work", device="cpu", epochs=1, iterations=2, seed=1)
+    scored = sorted(path.name for path in (fold1.folder / "validation").iterdir())
+    assert scored == [f"ball_{number}.nii.gz" for number in range(3)]
+
+
+def test_a_plan_to_follow_is_named_once_and_decides_the_device(balls: Path, tmp_path: Path):
+    both = {"from_plan": tmp_path, "from_nnunet": tmp_path}
+    with pytest.raises(UsageError, match="--from and --from-nnunet both name the plan to follow"):
+        pipeline.plan(balls, work=tmp_path, **both)
+    with pytest.raises(UsageError, match="--from-nnunet takes device, memory and network from the other plan"):
+        pipeline.plan(balls, work=tmp_path, from_nnunet=tmp_path, device="cpu")
 
 
 def test_an_edited_plan_is_judged_when_it_is_read_and_when_it_is_planned_from(balls: Path, tmp_path: Path):

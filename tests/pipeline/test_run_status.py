@@ -21,6 +21,7 @@ from nnlite.pipeline.run_status import FoldStatus, fold_status
 from nnlite.pipeline.train_folds import RunConfig
 from nnlite.pipeline.training_lock import locked
 from nnlite.training.curves import append_to_log, read_log
+from nnlite.training.tracking import TrackerState, TrackingState
 from nnlite.workspace import RunFolder, Workspace
 
 SHORT = ("--epochs", "2", "--iterations", "10")  # as the folds of the fixture are trained
@@ -122,6 +123,14 @@ def test_the_rest_of_a_round_is_given_the_length_and_seed_of_what_was_begun(ball
     ):
         write_record(config, replace(begun, train=train))
         assert look(balls, workspace)[1].next_command == command(balls, workspace, "train", "3d", "folds", *options)
+
+
+def test_the_next_command_names_the_trackers_of_what_was_begun(balls: Path, workspace: Workspace):
+    told = TrackerState(run_id=None, epochs=2)
+    known = TrackingState(trackers={"wandb": told, "diary of my own": told, "tensorboard": told})
+    write_record(workspace.run("3d", "fold0").tracking, known)
+    tracked = ("--track", "tensorboard", "--track", "wandb")  # the third is no word for the command line
+    assert look(balls, workspace)[1].next_command == command(balls, workspace, "train", "3d", "folds", *SHORT, *tracked)
 
 
 def test_where_nothing_is_trained_the_finest_configuration_comes_first(balls: Path, workspace: Workspace):

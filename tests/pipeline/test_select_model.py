@@ -14,7 +14,8 @@ from nnlite.data.dataset import find_dataset
 from nnlite.data.image import read_label, write_mask
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import DatasetError, UsageError, WorkspaceError
-from nnlite.evaluation.scores import evaluate_folders, read_scores
+from nnlite.evaluation.folders import evaluate_folders
+from nnlite.evaluation.scores import read_scores
 from nnlite.pipeline.dataset_source import source_of
 from nnlite.pipeline.selection import Selection
 from nnlite.workspace import Workspace

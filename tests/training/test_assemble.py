@@ -11,7 +11,16 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from nnlite.training.assemble import Batch, assemble, elect, interpolate, sampling
+from nnlite.training.assemble import (
+    Batch,
+    _shares,
+    _winner,
+    _winner_of_few,
+    assemble,
+    elect,
+    interpolate,
+    sampling,
+)
 from nnlite.training.patches import Patch, draw_pose, read_region, region_size
 
 CPU = torch.device("cpu")
@@ -156,7 +165,7 @@ def test_the_label_with_the_largest_share_wins(size: tuple[int, ...], seed: int)
     shares = functional.grid_sample(one_hot[None], grid, padding_mode="border", align_corners=True)[0]
     first, second = shares.topk(2, dim=0).values
     clear = first - second > 1e-4  # elsewhere rounding decides
-    got = elect(label.to(torch.uint8).flatten(), sampling(pose, size, region, CPU)).view(size)
+    got = elect(label.to(torch.uint8), sampling(pose, size, region, CPU)).view(size)
     assert clear.float().mean() > 0.95
     assert torch.equal(got.long()[clear], shares.argmax(dim=0)[clear])
 
@@ -164,7 +173,7 @@ def test_the_label_with_the_largest_share_wins(size: tuple[int, ...], seed: int)
 def test_of_labels_with_equal_shares_the_lowest_wins() -> None:
     label = torch.tensor([[7, 3], [3, 7]], dtype=torch.uint8)  # all four voxels are as near to the middle
     where = sampling(np.eye(2), (1, 1), (2, 2), CPU)
-    assert elect(label.flatten(), where).tolist() == [3]
+    assert elect(label, where).tolist() == [3]
 
 
 def test_a_region_of_one_slice_is_its_own_neighbour() -> None:
@@ -207,3 +216,13 @@ def test_patches_are_left_as_they_were_read() -> None:
     batch.labels.zero_()
     assert image.all()
     assert label.all()
+
+
+def test_the_counts_for_a_gpu_and_for_a_cpu_give_the_same_label() -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.randint(0, 5, (8, 2000), generator=generator, dtype=torch.uint8)
+    weights = [torch.rand(2000, generator=generator) for _ in range(3)]
+    weights[0][:500] = weights[1][:500] = 0.5  # ties
+    shares = _shares(weights)
+    assert torch.equal(_winner_of_few(corners, shares), _winner(corners, shares))
+    assert torch.equal(_winner_of_few(corners[:, :0], shares[:, :0]), corners[0, :0])
