@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from nnlite.evaluation.report.contents import Command, Evidence
@@ -25,19 +26,8 @@ def commands(
         return Command(line=shlex.join(["nnlite", verb, str(dataset), *words, *work]), what=what)
 
     lines = [command("checks every case and decides, with reasons", "plan", *_plan_options(plan))]
-    begun = [fold for fold in status.folds if fold.state != "missing"]
-    for name in dict.fromkeys(fold.configuration for fold in begun):
-        folds = [fold.fold for fold in begun if fold.configuration == name]
-        numbered = {fold.fold for fold in status.folds if fold.configuration == name}
-        words = ["folds"] if set(folds) == numbered else folds
-        options = (
-            length_options(workspace.run(name, folds[0]), plan.configurations[name])
-            if name in plan.configurations
-            else []
-        )
-        lines.append(
-            command("trains, then predicts and scores what each fold holds out", "train", name, *words, *options)
-        )
+    for words in _trainings(workspace, plan, status):
+        lines.append(command("trains, then predicts and scores what each fold holds out", "train", *words))
     if evidence is not None:
         largest = max(len(one.members) for one in evidence.candidates)
         alone = sum(len(one.members) == 1 for one in evidence.candidates) == 1
@@ -46,6 +36,20 @@ def commands(
         lines.append(command("segments new images with it", "predict", "IMAGES", "-o", "MASKS"))
     lines.append(command("makes this page", "report"))
     return tuple(lines)
+
+
+def _trainings(workspace: Workspace, plan: Plan, status: DatasetStatus) -> Iterator[tuple[str, ...]]:
+    """Configuration, folds and length of all trainings that were begun; folds of one length go together."""
+    begun = [fold for fold in status.folds if fold.state != "missing"]
+    for name in dict.fromkeys(fold.configuration for fold in begun):
+        planned = plan.configurations.get(name)  # None for a run of an earlier plan
+        together: dict[tuple[str, ...], list[str]] = {}
+        for fold in (fold.fold for fold in begun if fold.configuration == name):
+            options = length_options(workspace.run(name, fold), planned) if planned else []
+            together.setdefault(tuple(options), []).append(fold)
+        every = [fold.fold for fold in status.folds if fold.configuration == name]
+        for lengths, folds in together.items():
+            yield (name, *(["folds"] if folds == every else folds), *lengths)
 
 
 def _plan_options(plan: Plan) -> list[str]:

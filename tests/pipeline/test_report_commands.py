@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,5 +56,19 @@ def test_a_whole_round_is_one_word_and_keeps_the_length_it_was_given(balls: Path
         one.line for one in commands(balls, workspace, read_plan(workspace), status(balls, work=workspace.root), None)
     ]
     assert lines[1] == f"nnlite train {balls} 2d folds --epochs 2 --iterations 15 --work {workspace.root}"
+    assert lines[2] == lines[1].replace(" 2d ", " 3d ")
     assert lines[-1] == f"nnlite report {balls} --work {workspace.root}"
     assert len(lines) == 4
+
+
+def test_folds_of_different_lengths_are_commands_of_their_own(balls: Path, cross_validated_work: Path, tmp_path: Path):
+    workspace = Workspace(root=Path(shutil.copytree(cross_validated_work, tmp_path / "work")), dataset="balls")
+    config = workspace.run("3d", "fold1").config
+    config.write_text(config.read_text().replace('"epochs": 2', '"epochs": 7'))
+    found = status(balls, work=workspace.root)
+    lines = [one.line for one in commands(balls, workspace, read_plan(workspace), found, None)]
+    assert [line.split(str(balls))[1].split(" --work")[0] for line in lines[1:4]] == [
+        " 2d folds --epochs 2 --iterations 15",
+        " 3d fold0 --epochs 2 --iterations 15",
+        " 3d fold1 --epochs 7 --iterations 15",
+    ]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import re
+import tomllib
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from small_report import CASES, UNKIND, bare_report, small_report
 
+import nnlite
 from nnlite.evaluation.report.page import render
 
 NEVER_CLOSED = {"meta", "link", "input", "br", "circle", "line", "rect", "polyline"}
@@ -123,6 +126,18 @@ def test_what_is_not_there_is_said_and_nothing_fails():
         assert words in outline.text
     assert "viewer-data" not in outline.scripts
     assert not any(attributes.get("href") == "#reliability" for _, attributes in outline.elements)
+
+
+def test_templates_styles_and_scripts_come_along_in_a_wheel():
+    package = Path(nnlite.__file__).parent
+    settings = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["nnlite"]
+    carried = {path for pattern in patterns for path in package.glob(pattern)}
+    needed = {
+        path for path in (package / "evaluation" / "report").glob("*/*") if path.suffix in (".html", ".css", ".js")
+    }
+    assert len(needed) > 10
+    assert needed <= carried
 
 
 def test_a_selection_that_no_longer_holds_is_not_in_the_summary():

@@ -131,7 +131,7 @@ Report.Volume = class {
 
   stroke(context, layout, labels, colours, [left, top, wide, high]) {
     const matrix = new DOMMatrix([wide / layout.width, 0, 0, high / layout.height, left, top]);
-    context.lineWidth = Math.max(2, context.canvas.width / 130);
+    context.lineWidth = Math.max(3.5, context.canvas.width / 130);
     context.lineCap = "square";
     for (const [label, path] of this.outlines(layout, labels)) {
       const placed = new Path2D();
