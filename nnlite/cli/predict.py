@@ -33,6 +33,10 @@ def predict(
     postprocessing: Annotated[
         bool, typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that nnlite select chose.")
     ] = True,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="For imported models: nnU-Net's arithmetic, bit by bit. Slower, more memory."),
+    ] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
@@ -51,6 +55,7 @@ def predict(
             configuration=config,
             folds=names,
             mirroring=mirroring,
+            exact=exact,
             device=device,
             probabilities=probabilities,
             postprocessing=postprocessing,

@@ -3,6 +3,7 @@
 Enters at the top of the pipeline: every image becomes an array (channels, z, y, x) whose axes point toward superior,
 posterior and left (DICOM LPS), whatever the order of the file, by exact permutations and flips. ``StoredGrid``
 remembers the way back, so that a mask is written on the grid of the file it belongs to. Oblique directions are kept.
+Networks that were trained elsewhere may want their images as the file has them: that is the orientation "file".
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -35,6 +36,8 @@ DIRECTION_TOLERANCE = 1e-3  # of a unit vector; 0.5 voxels at the end of an axis
 ORIGIN_TOLERANCE = 1e-2  # of the smallest spacing: a shift nobody could see
 
 Triple = tuple[float, float, float]
+Orientation = Literal["canonical", "file"]
+"""Which axes an array has: those of the patient, always alike, or those of the file, in its order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,10 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGrid:
-    """How the file holds the array: canonical axis c is the file's axis ``axes[c]``, reversed where ``flips[c]``."""
+    """How the file holds the array: canonical axis c is the file's axis ``axes[c]``, reversed where ``flips[c]``.
+
+    For an image in the orientation of its file both say that nothing was changed.
+    """
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
@@ -118,7 +124,7 @@ class StoredGrid:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """Voxels (channels, z, y, x) in canonical orientation with their place in the patient and in the file.
+    """Voxels (channels, z, y, x), in canonical orientation unless read otherwise, with their place in patient and file.
 
     ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place).
     """
@@ -150,12 +156,12 @@ def image_suffix(path: Path) -> str | None:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix) and len(name) > len(suffix)), None)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, orientation: Orientation = "canonical") -> Image:
     """Read one file; colour components, vector components and the fourth axis of a 4D file become channels.
 
     Voxel values keep the type of the file. Raises ``ImageError`` naming the file and the cause, for NaN as well.
     """
-    image = inspect_image(path)
+    image = inspect_image(path, orientation=orientation)
     if image.not_finite:
         raise ImageError(
             f"{path}: {image.not_finite} of {image.array.size} voxels are NaN or infinite; replace them by numbers"
@@ -163,7 +169,7 @@ def read_image(path: Path) -> Image:
     return image
 
 
-def inspect_image(path: Path) -> Image:
+def inspect_image(path: Path, *, orientation: Orientation = "canonical") -> Image:
     """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``."""
     suffix = _checked_suffix(path)
     image, not_finite = _load(path, suffix)
@@ -180,7 +186,7 @@ def inspect_image(path: Path) -> Image:
     if dimensions == 2:
         array = array[:, None]
     try:
-        stored = _stored_grid(image, array.shape[1:], suffix)
+        stored = _stored_grid(image, array.shape[1:], suffix, orientation)
     except ValueError as error:
         raise ImageError(f"{path}: {error}; correct its header") from error
     if array.dtype.kind == "f":
@@ -189,9 +195,9 @@ def inspect_image(path: Path) -> Image:
     return Image(array=canonical, geometry=_canonical_geometry(stored), stored=stored, not_finite=not_finite)
 
 
-def read_channels(paths: Sequence[Path]) -> Image:
+def read_channels(paths: Sequence[Path], *, orientation: Orientation = "canonical") -> Image:
     """Read the files of one case, one after the other, as the channels of one image on one grid."""
-    images = [read_image(path) for path in paths]
+    images = [read_image(path, orientation=orientation) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
             raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")
@@ -309,7 +315,7 @@ def _last_line(error: RuntimeError) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _stored_grid(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) -> StoredGrid:
+def _stored_grid(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str, orientation: Orientation) -> StoredGrid:
     z, y, x = shape
     planar, picture = image.GetDimension() == 2, suffix in PICTURE_SUFFIXES
     spacing, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
@@ -326,7 +332,7 @@ def _stored_grid(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) ->
         origin_mm=_triple(origin[::-1]),
         direction=_rows(direction[::-1, ::-1]),
     )
-    axes_, flips = _orientation(geometry)
+    axes_, flips = _orientation(geometry) if orientation == "canonical" else ((0, 1, 2), (False, False, False))
     return StoredGrid(axes=axes_, flips=flips, planar=planar, suffix=suffix, geometry=geometry)
 
 

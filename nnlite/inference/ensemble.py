@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
-from nnlite.inference.predict import Model, Prediction, ReadyCase, logit_slabs, predict_case, ready_case
+from nnlite.inference.predict import Model, Prediction, ReadyCase, predict_case, ready_case, restorable_logits
 from nnlite.preprocessing.preprocess import Restoration
 from nnlite.preprocessing.resample import winner
 from nnlite.preprocessing.restore import (
@@ -52,10 +52,7 @@ def predict_cases(
     """Label indices (z, y, x) on the grid of the image from one case, preprocessed for each of the models."""
     if len(models) == 1:
         return predict_case(models[0], cases[0], keep_probabilities=keep_probabilities, progress=progress)
-    members = [
-        (logit_slabs(model, case, progress=progress), case.restoration)
-        for model, case in zip(models, cases, strict=True)
-    ]
+    members = [restorable_logits(model, case, progress=progress) for model, case in zip(models, cases, strict=True)]
     labels = {model.plan.labels for model in models}
     if len(labels) != 1:
         raise ValueError(f"only models of the same labels can answer together, not {labels or 'none'}")

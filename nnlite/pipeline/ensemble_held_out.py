@@ -19,7 +19,7 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split
 from nnlite.evaluation.scores import LabelScore, Scores, read_scores, score_case
 from nnlite.inference.ensemble import combine_each
-from nnlite.inference.predict import Model, logit_slabs
+from nnlite.inference.predict import Model, restorable_logits
 from nnlite.pipeline.cross_validated import CrossValidated
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.prepare_cases import prepare
@@ -106,7 +106,7 @@ def _predict_missing(
             if not all(path.exists() for path in paths):
                 models = models or [load([finished[n].runs[fold].checkpoint_final], device=device) for n in names]
                 stored = [store.open(case_id) for store in stores]
-                members = [(logit_slabs(m, c), c.restoration) for m, c in zip(models, stored, strict=True)]
+                members = [restorable_logits(m, c) for m, c in zip(models, stored, strict=True)]
                 labels = models[0].plan.labels
                 for path, indices in zip(paths, combine_each(members, groups, labels=labels.count), strict=True):
                     write_mask(path, labels.to_values(indices), like=truth)

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.nn.functional import conv3d
 
 from nnlite.inference import sliding_window
+from nnlite.inference.blending import blending_weights, gaussian_weight
 from nnlite.inference.sliding_window import (
     blending_device,
-    blending_weights,
-    gaussian_weight,
     mirrored_mean,
     predict_logits,
     predict_slabs,
