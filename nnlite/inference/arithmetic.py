@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnlite.data.image import Orientation
-from nnlite.inference.blending import Band, BandMaker
+from nnlite.inference.blending import BandMaker, GaussianBand
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration, preprocess
 from nnlite.preprocessing.restore import Logits
 
@@ -44,7 +44,7 @@ class Arithmetic:
 
     orientation: Orientation = "canonical"
     preprocess: Preprocess = preprocess
-    band: BandMaker = Band
+    band: BandMaker = GaussianBand
     folds_apart: bool = False
     windows_alone: bool = False
     autocast_dtype: torch.dtype | None = None

@@ -8,8 +8,9 @@ Gaussian width 1/8 of the window follows nnU-Net (Isensee et al., Nature Methods
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,11 +40,34 @@ class WindowGrid:
         return (slice(None), *(slice(first, first + length) for first, length in zip(corner, self.window, strict=True)))
 
 
-class Band:
-    """Neighbouring slices of a volume of logits (labels, z, y, x), float32, on which windows are being blended.
+class Band(Protocol):
+    """Neighbouring slices of a volume of logits (labels, z, y, x) on which windows are being blended.
 
-    It starts at the first slice; when some slices are finished it moves on. ``depth`` is how many it holds.
+    It starts at the first slice of the volume; when some slices are finished it moves on. ``top`` is where it is.
     """
+
+    grid: WindowGrid
+    top: int
+
+    def add(self, number: Number, logits: Tensor) -> None:
+        """Take in what the network says about a window: (labels, *window) float32, which may be written to."""
+
+    def finished(self, slices: int) -> Tensor:
+        """The first so many slices, which no later window touches; a view that holds until the band moves on."""
+
+    def move_on(self, finished: int, begun: int) -> None:
+        """Forget the ``finished`` slices; the ``begun`` ones after them have windows still to come."""
+
+
+class BandMaker(Protocol):
+    """Makes an empty band of ``depth`` slices."""
+
+    def __call__(self, grid: WindowGrid, *, labels: int, depth: int, device: torch.device) -> Band:
+        """See above."""
+
+
+class GaussianBand:
+    """A ``Band`` of float32, with weights that add up to one beforehand."""
 
     def __init__(self, grid: WindowGrid, *, labels: int, depth: int, device: torch.device):
         self.grid = grid
@@ -53,22 +77,18 @@ class Band:
         self._weights = [blending_weights(size, window, starts).to(device) for size, window, starts in axes]
 
     def add(self, number: Number, logits: Tensor) -> None:
-        """Take in what the network says about a window: (labels, *window) float32, which may be written to."""
+        """See ``Band``."""
         z, y, x = (weights[place] for weights, place in zip(self._weights, number, strict=True))
         self._logits[self.grid.region(number, self.top)].addcmul_(logits, z[:, None, None] * y[:, None] * x)
 
     def finished(self, slices: int) -> Tensor:
-        """The first so many slices, which no later window touches; a view that holds until the band moves on."""
+        """See ``Band``."""
         return self._logits[:, :slices]
 
     def move_on(self, finished: int, begun: int) -> None:
-        """Forget the ``finished`` slices; the ``begun`` ones after them have windows still to come."""
+        """See ``Band``."""
         move_to_front(self._logits, finished, begun)
         self.top += finished
-
-
-BandMaker = Callable[..., Band]
-"""Makes an empty band; takes what ``Band`` takes."""
 
 
 def gaussian_weight(window: int) -> Tensor:

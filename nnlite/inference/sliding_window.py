@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nnlite.data.progress import Progress, silent
-from nnlite.inference.blending import Band, BandMaker, WindowGrid
+from nnlite.inference.blending import Band, BandMaker, GaussianBand, WindowGrid
 
 WINDOW_STEP = 0.5  # windows overlap by half, so that each voxel lies near the centre of some window
 FREE_MEMORY_SHARE = 0.5  # what the blended logits may take of a GPU's free memory; the rest is for the network
@@ -60,7 +60,7 @@ def predict_slabs(
     step: float = WINDOW_STEP,
     window_batch: int = 1,
     autocast_dtype: torch.dtype | None = None,
-    band: BandMaker = Band,
+    band: BandMaker = GaussianBand,
     progress: Progress = silent,
 ) -> Iterator[Tensor]:
     """Logits of a whole case, from a network that sees windows of ``patch_size``, a few slices after the other.

@@ -2,7 +2,8 @@
 
 The same libraries in the same precision and order of axes: numpy sums float32 along memory, scikit-image resizes in
 float64, batchgenerators lets the label of the nearest voxel win where labels tie. ``preprocess_exactly`` repeats all of
-it; ``preprocess_alike`` resamples with nnlite's operators, which are much faster and differ in the last digits.
+it; ``preprocess_alike`` resamples images with nnlite's operators, which are much faster and differ in the last digits.
+Labels have no last digits, but ties: both resample them in the same way.
 Facts: nnU-Net 2.8.1, default_preprocessor.py, default_normalization_schemes.py and default_resampling.py.
 """
 
@@ -19,8 +20,15 @@ from nnlite.planning.configurations import Configuration
 from nnlite.planning.fingerprint import IntensityProperties, nonzero_box
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.normalize import RGB_MAX, SMALLEST_DIVISOR
-from nnlite.preprocessing.preprocess import NormalizedCase, PreprocessedCase, inside, plan_restoration, resample_case
-from nnlite.preprocessing.resample import resample_labels, separate_axis
+from nnlite.preprocessing.preprocess import (
+    NormalizedCase,
+    PreprocessedCase,
+    Restoration,
+    inside,
+    plan_restoration,
+    resample_case,
+)
+from nnlite.preprocessing.resample import separate_axis
 
 OUTSIDE = -1  # nnU-Net's label for what lies outside of the non-zero region
 
@@ -41,20 +49,7 @@ def preprocess_alike(
     """
     case, nonzero = _normalized(case_id, image, spacing_mm, plan, configuration)
     ready = resample_case(replace(case, image=case.image.to(device)), plan, configuration)
-    if previous is None:
-        return ready
-    way = ready.restoration
-    outside = plan.labels.count  # one more index, so that what is outside competes as it does in nnU-Net
-    marked = np.where(nonzero | (way.inside(previous) > 0), way.inside(previous), outside)
-    resampled = resample_labels(
-        torch.from_numpy(marked.astype(np.int16)).to(device),
-        way.resampled_shape,
-        count=outside + 1,
-        separate_axis=separate_axis(way.spacing_mm, way.resampled_spacing_mm),
-        ties="nearest",
-    )
-    labels = resampled.masked_fill_(resampled == outside, 0).cpu().numpy().astype(previous.dtype)
-    return replace(ready, previous=labels)
+    return replace(ready, previous=_resampled_previous(previous, nonzero, ready.restoration))
 
 
 def preprocess_exactly(
@@ -72,12 +67,13 @@ def preprocess_exactly(
     way = plan_restoration(case, plan, configuration)
     separate = separate_axis(way.spacing_mm, way.resampled_spacing_mm)
     resampled = resize(case.image.numpy(), way.resampled_shape, order=3, separate=separate)
-    labels = None
-    if previous is not None:
-        marked = np.where(nonzero | (way.inside(previous) > 0), way.inside(previous).astype(np.float32), OUTSIDE)
-        grown = _along_slices(_resized_labels, marked.astype(np.float32), way.resampled_shape, separate)
-        labels = np.maximum(grown, 0).astype(previous.dtype)
-    return PreprocessedCase(case_id=case_id, image=resampled, label=None, previous=labels, restoration=way)
+    return PreprocessedCase(
+        case_id=case_id,
+        image=resampled,
+        label=None,
+        previous=_resampled_previous(previous, nonzero, way),
+        restoration=way,
+    )
 
 
 def resize(volumes: np.ndarray, new_shape: Sequence[int], *, order: int, separate: int | None) -> np.ndarray:
@@ -161,10 +157,20 @@ def _normalize(channel: np.ndarray, scheme: str, dataset: IntensityProperties, m
         channel /= RGB_MAX
 
 
-def _resized_labels(labels: np.ndarray, new_shape: Sequence[int]) -> np.ndarray:
+def _resampled_previous(previous: np.ndarray | None, nonzero: np.ndarray, way: Restoration) -> np.ndarray | None:
+    """Label indices of the image's grid on that of the network; what is outside competes as a label of its own."""
     from batchgenerators.augmentations.utils import resize_segmentation
 
-    return resize_segmentation(labels, tuple(new_shape), order=1)
+    if previous is None:
+        return None
+    marked = way.inside(previous).astype(np.int32)
+    marked[(marked == 0) & ~nonzero] = OUTSIDE
+
+    def resized(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        return resize_segmentation(labels, tuple(shape), order=1)
+
+    separate = separate_axis(way.spacing_mm, way.resampled_spacing_mm)
+    return np.maximum(_along_slices(resized, marked, way.resampled_shape, separate), 0).astype(previous.dtype)
 
 
 def _along_slices(

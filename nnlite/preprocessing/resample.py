@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -133,45 +132,21 @@ def resample(
     return resampled
 
 
-def resample_labels(
-    label: Tensor,
-    new_shape: Sequence[int],
-    *,
-    count: int,
-    separate_axis: int | None = None,
-    ties: Literal["highest", "nearest"] = "highest",
-) -> Tensor:
+def resample_labels(label: Tensor, new_shape: Sequence[int], *, count: int, separate_axis: int | None = None) -> Tensor:
     """Resample a label volume (z, y, x) of indices 0 .. count - 1: each label linearly, then the label that wins.
 
     Labels are taken one at a time against a running maximum, a slab of slices after another, so that memory does not
-    grow with the number of labels. Of labels that tie the ``highest`` wins: thin structures survive halving the grid.
-    With ``nearest`` it is that of the nearest voxel if it is one of them, else the lowest. Returns the dtype of
-    ``label``.
+    grow with the number of labels. Of labels that tie the highest wins: thin structures survive halving the grid.
+    Returns the dtype of ``label``.
     """
     if tuple(label.shape) == tuple(new_shape):
         return label.clone()
-    present = [index for index in range(count) if bool((label == index).any())]
-    nearest = None if ties == "highest" else nearest_voxels(label, new_shape)
+    present = [index for index in reversed(range(count)) if bool((label == index).any())]
     resampled = torch.empty(tuple(new_shape), dtype=label.dtype, device=label.device)
     for slab in slabs(label.shape, new_shape, separate_axis=separate_axis, device=label.device):
         part = label[slab.source]
-
-        def scores(indices: Iterable[int], slab: Slab = slab, part: Tensor = part) -> Iterator[tuple[int, Tensor]]:
-            return ((index, slab.resample((part == index).float())) for index in indices)
-
-        if nearest is None:
-            resampled[slab.target] = winner(scores(reversed(present)))
-        else:
-            resampled[slab.target] = winner(scores(present), preferred=nearest[slab.target])
+        resampled[slab.target] = winner((index, slab.resample((part == index).float())) for index in present)
     return resampled
-
-
-def nearest_voxels(volume: Tensor, new_shape: Sequence[int]) -> Tensor:
-    """``volume`` (z, y, x) on a grid of ``new_shape``, each new voxel as the old one nearest to it."""
-    for axis, new in enumerate(new_shape):
-        source = axis_operator(volume.shape[axis], new, 0).argmax(dim=1)
-        volume = volume.index_select(axis, source.to(volume.device))
-    return volume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,30 +191,21 @@ def slabs(
         yield Slab(target=target, source=source, operators=((block,), *plane))
 
 
-def winner(scores: Iterable[tuple[int, Tensor]], *, preferred: Tensor | None = None) -> Tensor:
+def winner(scores: Iterable[tuple[int, Tensor]]) -> Tensor:
     """Index of the highest of several (index, score) volumes at each voxel, int16; of those that tie, the first.
 
-    Where the index that is ``preferred`` at a voxel is one of those that tie, it wins. Holds a few scores at a time,
-    however many there are.
+    Holds one score and the running maximum, however many there are.
 
     >>> winner([(0, torch.tensor([0.2, 0.5])), (1, torch.tensor([0.7, 0.5]))])
     tensor([1, 0], dtype=torch.int16)
-    >>> winner([(0, torch.tensor([0.2, 0.5])), (1, torch.tensor([0.7, 0.5]))], preferred=torch.tensor([0, 1]))
-    tensor([1, 1], dtype=torch.int16)
     """
     rest = iter(scores)
     first, best = next(rest)
     winners = torch.full(best.shape, first, dtype=torch.int16, device=best.device)
-    leads = None if preferred is None else preferred == first  # where the preferred index has the highest score so far
     for index, score in rest:
-        higher = score > best
-        winners.masked_fill_(higher, index)
-        if preferred is not None and leads is not None:
-            leads = torch.where(preferred == index, score >= best, leads & ~higher)
+        winners.masked_fill_(score > best, index)
         best = torch.maximum(best, score)
-    if preferred is None or leads is None:
-        return winners
-    return torch.where(leads, preferred.to(torch.int16), winners)
+    return winners
 
 
 def _used_columns(weights: Tensor) -> slice:

@@ -8,12 +8,23 @@ from fake_pipeline import FakePipeline, nn, predicted
 
 def test_predict_passes_everything_on(pipeline: FakePipeline):
     pipeline.answers["predict"] = predicted()
-    options = ["--folds", "fold0,fold1", "--config", "3d", "--no-mirroring", "--probabilities", "--device", "cuda"]
+    options = [
+        "--folds",
+        "fold0,fold1",
+        "--config",
+        "3d",
+        "--no-mirroring",
+        "--probabilities",
+        "--exact",
+        "--device",
+        "cuda",
+    ]
     shown = nn("predict", "brain", "a.nii.gz", "more", "-o", "o", *options)
     (_, arguments, given) = pipeline.calls[0]
     assert arguments == (Path("brain"), [Path("a.nii.gz"), Path("more")], Path("o"))
     assert (given["folds"], given["configuration"]) == (("fold0", "fold1"), "3d")
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
+    assert given["exact"]
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout
 
 
