@@ -107,6 +107,8 @@ def make_model(model: dict) -> None:
 def predict(model: dict, base: Path, patch: torch.Tensor | None = None) -> None:
     """Predict the model's images, and the logits of ``patch`` by its first fold."""
     images, first_stage = model["images"], model.get("first_stage")
+    if not images:
+        return
     predictor = nnUNetPredictor(
         perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False, use_mirroring=True
     )

@@ -30,6 +30,21 @@ DATASETS: dict[str, dict[str, Any]] = {  # name in nnU-Net, and what differs bet
         "scheme": "CTNormalization",
         "3d_fullres": ((6.5, 4.0, 4.0), (16, 64, 64)),
     },
+    "trunk": {  # phantoms with labels that nobody ever sees, for the cost of many
+        "name": "Dataset903_Trunk",
+        "channel": "CT",
+        "labels": {
+            "background": 0,
+            "liver": 1,
+            "spleen": 2,
+            "kidneys": 3,
+            "spine": 4,
+            "lesion": 5,
+            **{f"structure_{value}": value for value in range(6, 14)},
+        },
+        "scheme": "CTNormalization",
+        "3d_fullres": ((2.5, 1.6, 1.6), (40, 96, 96)),
+    },
 }
 CONVOLUTION = {2: "torch.nn.modules.conv.Conv2d", 3: "torch.nn.modules.conv.Conv3d"}
 NORMALIZATION = {2: "torch.nn.modules.instancenorm.InstanceNorm2d", 3: "torch.nn.modules.instancenorm.InstanceNorm3d"}
@@ -47,11 +62,11 @@ def dataset(name: str, cases: int) -> dict[str, Any]:
     }
 
 
-def plans(name: str, encoder: str) -> dict[str, Any]:
-    """nnU-Net's plans with narrow networks; ``encoder`` is plain, residual, or early: plain, with keys of old plans."""
+def plans(name: str, encoder: str, features: int = 8) -> dict[str, Any]:
+    """nnU-Net's plans with small networks; ``encoder`` is plain, residual, or early: plain, with keys of old plans."""
     one = DATASETS[name]
     kind = "residual" if encoder == "residual" else "plain"
-    configurations = {key: settings(kind, one["scheme"], *one[key]) for key in CONFIGURATIONS if key in one}
+    configurations = {key: settings(kind, features, one["scheme"], *one[key]) for key in CONFIGURATIONS if key in one}
     if "3d_lowres" in configurations:
         configurations["3d_lowres"]["next_stage"] = "3d_cascade_fullres"
         configurations["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
@@ -81,7 +96,9 @@ def plans(name: str, encoder: str) -> dict[str, Any]:
     return early(made) if encoder == "early" else made
 
 
-def settings(encoder: str, scheme: str, spacing_mm: tuple[float, ...], patch: tuple[int, ...]) -> dict[str, Any]:
+def settings(
+    encoder: str, features: int, scheme: str, spacing_mm: tuple[float, ...], patch: tuple[int, ...]
+) -> dict[str, Any]:
     """One configuration as nnU-Net's planner writes it, of three stages."""
     ndim = len(patch)
     pooled = (1, 2, 2)[-ndim:]
@@ -108,7 +125,7 @@ def settings(encoder: str, scheme: str, spacing_mm: tuple[float, ...], patch: tu
             + ("PlainConvUNet" if encoder == "plain" else "ResidualEncoderUNet"),
             "arch_kwargs": {
                 "n_stages": 3,
-                "features_per_stage": [8, 16, 32],
+                "features_per_stage": [features, 2 * features, 4 * features],
                 "conv_op": CONVOLUTION[ndim],
                 "kernel_sizes": [(1, 3, 3)[-ndim:], *[(3,) * ndim] * 2],
                 "strides": [(1,) * ndim, pooled, (2,) * ndim],
