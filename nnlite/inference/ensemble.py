@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
-from nnlite.inference.predict import Model, Prediction, ReadyCase, logit_slabs, predict_case, ready_case
+from nnlite.inference.predict import Model, Prediction, ReadyCase, predict_case, ready_case, restorable_logits
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.preprocessing.preprocess import Restoration
 from nnlite.preprocessing.resample import winner
@@ -59,7 +59,7 @@ def predict_cases(
         [model], [case] = models, cases
         return predict_case(model, case, keep_probabilities=keep_probabilities, meter=meter, progress=progress)
     members = [
-        (logit_slabs(model, case, meter=meter, progress=progress), case.restoration)
+        restorable_logits(model, case, meter=meter, progress=progress)
         for model, case in zip(models, cases, strict=True)
     ]
     labels = {model.plan.labels for model in models}

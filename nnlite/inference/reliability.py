@@ -87,7 +87,7 @@ class ReliabilityMeter:
         for slab in logits:
             slices = max(1, PART_ELEMENTS // (slab.shape[0] * slab.shape[2] * slab.shape[3]))
             for part in slab.split(slices, dim=1):
-                self.add(part.softmax(dim=0))
+                self.add(part.float().softmax(dim=0))
             yield slab
 
     def add(self, probabilities: Tensor) -> None:

@@ -21,7 +21,7 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split
 from nnlite.evaluation.scores import LabelScore, Scores, read_scores, score_case
 from nnlite.inference.ensemble import combine_each
-from nnlite.inference.predict import Model, logit_slabs
+from nnlite.inference.predict import Model, restorable_logits
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.pipeline.cross_validated import CrossValidated
 from nnlite.pipeline.load_model import load
@@ -149,8 +149,7 @@ def _predict(
     alone = [ReliabilityMeter(labels) for _ in models]  # each network runs once, whatever groups it is a member of
     together = [ReliabilityMeter(labels) for _ in groups]
     members = [
-        (logit_slabs(model, case, meter=meter), case.restoration)
-        for model, case, meter in zip(models, cases, alone, strict=True)
+        restorable_logits(model, case, meter=meter) for model, case, meter in zip(models, cases, alone, strict=True)
     ]
     masks = combine_each(members, groups, labels=labels, meters=together)
     for meter, group in zip(together, groups, strict=True):

@@ -70,6 +70,7 @@ def predict(
     folds: Sequence[str] = (),
     mirroring: bool = True,
     step: float = WINDOW_STEP,
+    exact: bool = False,
     device: str = "auto",
     probabilities: bool = False,
     entropy: bool = False,
@@ -86,15 +87,16 @@ def predict(
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
     channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
     ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
-    ``CASE.preview.png``, the mask on slices of its image. Images that cannot be read are told of at the end, in one
-    ``ImageError``, when all others are predicted.
+    ``CASE.preview.png``, the mask on slices of its image. ``exact`` is for models that nnU-Net has trained: its
+    arithmetic, to the bit. Images that cannot be read are told of at the end, in one ``ImageError``, when all others
+    are predicted.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
     target = torch.device(device_name(device))
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()
-    models = load_models(chosen, device=target, mirroring=mirroring, step=step)
+    models = load_models(chosen, device=target, mirroring=mirroring, step=step, exact=exact)
     notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
     cases = find_images(inputs, len(models[0].plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
@@ -177,7 +179,7 @@ def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[
 
 def _read(models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path]) -> _Job:
     """Read a case, and preprocess it unless one is a cascade; files in ``given`` are not to be overwritten."""
-    image = read_channels(case.images)
+    image = read_channels(case.images, orientation=models[0].arithmetic.orientation)
     mask = output / f"{case.id}{image.stored.mask_suffix}"
     if mask.resolve() in given:
         raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")

@@ -52,10 +52,14 @@ class RestoredSlab:
     slab: Slab
 
     def scores(self) -> Iterator[tuple[int, Tensor]]:
-        """Index and interpolated logits (z, y, x) of each label, float32, made when asked for."""
+        """Index and interpolated logits (z, y, x) of each label, float32, made when asked for.
+
+        Rounded to the precision of ``source``: whoever blends in half precision lets rounding make ties.
+        """
         for index in range(self.source[0].shape[0]):
             parts = [piece[index] for piece in self.source]
-            yield index, self.slab.resample(parts[0] if len(parts) == 1 else torch.cat(parts))
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            yield index, self.slab.resample(whole).to(whole.dtype).float()
 
     def stacked(self) -> Tensor:
         """Interpolated logits (labels, z, y, x) of all labels."""

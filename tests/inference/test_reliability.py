@@ -61,8 +61,8 @@ def test_flips_agree_where_a_network_follows_them_and_not_where_it_prefers_a_sid
     batch = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     side = torch.linspace(-1, 1, 8).expand(1, 1, 8, 8)
     follows, prefers = Agreement(2), Agreement(2)
-    mirrored_mean(lambda x: torch.cat([0.5 - x, x - 0.5], dim=1), batch, (0, 1), follows.add)
-    mirrored_mean(lambda x: torch.cat([0 * x, x - 0.5 + side], dim=1), batch, (0, 1), prefers.add)
+    mirrored_mean(lambda x: torch.cat([0.5 - x, x - 0.5], dim=1), batch, (0, 1), compare=follows.add)
+    mirrored_mean(lambda x: torch.cat([0 * x, x - 0.5 + side], dim=1), batch, (0, 1), compare=prefers.add)
     assert follows.dice()[1] == 1
     assert prefers.dice()[1] < 0.8
 

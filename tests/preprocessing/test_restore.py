@@ -195,3 +195,13 @@ def test_a_gpu_restores_alike():
     logits = logits_on(restoration)
     same = restore_labels(logits.cuda(), restoration) == restore_labels(logits, restoration)
     assert same.mean() > 0.999  # but for ties
+
+
+def test_scores_are_rounded_to_the_precision_of_the_logits() -> None:
+    restoration = way_back((7, 9, 8))
+    logits = logits_on(restoration).half()
+    exact = torch.cat([slab.stacked() for slab in restored_slabs(logits.float(), restoration)], dim=1)
+    rounded = torch.cat([slab.stacked() for slab in restored_slabs(logits, restoration)], dim=1)
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, exact.half().float())
+    assert not torch.equal(rounded, exact)
