@@ -59,13 +59,41 @@ def score_case(
     *,
     tolerance_mm: float = TOLERANCE_MM,
 ) -> tuple[LabelScore, ...]:
-    """Score each foreground label of one case; both masks hold label indices (z, y, x) on the grid of ``geometry``.
+    """Score each structure of one case; both masks hold label indices (z, y, x) on the grid of ``geometry``.
 
-    ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``.
+    Voxels that the truth ignores count as background in both masks for everything that has a surface, and for the rest
+    not at all. ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``.
     """
+    ignored = None if labels.ignore_index is None else truth == labels.ignore_index
+    unknown = 0
+    if ignored is not None:
+        unknown = int(np.count_nonzero(ignored))
+        truth, prediction = np.where(ignored, 0, truth), np.where(ignored, 0, prediction)
+    if not labels.regions:
+        alone = Labels(names=labels.names, values=labels.values)
+        return _score_labels(case_id, truth, prediction, alone, geometry, unknown=unknown, tolerance_mm=tolerance_mm)
+    rows: list[LabelScore] = []
+    for name, members in zip(labels.structures, labels.members, strict=True):
+        true, predicted = (np.isin(indices, members).astype(np.uint8) for indices in (truth, prediction))
+        alone = Labels(names=("background", name), values=(0, 1))
+        rows += _score_labels(case_id, true, predicted, alone, geometry, unknown=unknown, tolerance_mm=tolerance_mm)
+    return tuple(rows)
+
+
+def _score_labels(
+    case_id: str,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    labels: Labels,
+    geometry: Geometry,
+    *,
+    unknown: int,
+    tolerance_mm: float,
+) -> tuple[LabelScore, ...]:
+    """Score each label of two masks without ignored voxels; ``unknown`` of those both call background do not count."""
     histogram = metrics.joint_histogram(truth, prediction, labels.count)
     hits, false_alarms, misses = metrics.overlap(histogram)
-    spared = histogram.sum() - hits - false_alarms - misses
+    spared = histogram.sum() - unknown - hits - false_alarms - misses
     truth_runs, prediction_runs = find_runs(truth), find_runs(prediction)
     lesions = count_lesions(truth_runs, prediction_runs, labels.count)
     centres = [centres_mm(runs, geometry.spacing_mm, labels.count) for runs in (truth_runs, prediction_runs)]

@@ -207,7 +207,7 @@ def evaluate_folders(
         raise DatasetError("\n  ".join([f"{len(faults)} of {cases} cases cannot be scored:", *faults]))
     if not pairs:
         raise DatasetError(f"none of the {len(missing)} masks in {truth} has a prediction of its name in {prediction}")
-    names = (table or _joined(case.labels for case in scored)).foreground
+    names = (table or _joined(case.labels for case in scored)).structures
     scores = Scores(rows=tuple(row for case in scored for row in case.rows_of(names)), tolerance_mm=tolerance_mm)
     for remark in scores.remarks():
         log.warning(remark)

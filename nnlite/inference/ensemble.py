@@ -16,8 +16,8 @@ from torch import Tensor
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.predict import Model, Prediction, ReadyCase, logit_slabs, predict_case, ready_case
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import Restoration
-from nnlite.preprocessing.resample import winner
 from nnlite.preprocessing.restore import (
     KeepProbabilities,
     Logits,
@@ -59,13 +59,13 @@ def predict_cases(
     labels = {model.plan.labels for model in models}
     if len(labels) != 1:
         raise ValueError(f"only models of the same labels can answer together, not {labels or 'none'}")
-    return combine(members, labels=labels.pop().count, keep_probabilities=keep_probabilities)
+    return combine(members, decision=Decision.by(labels.pop()), keep_probabilities=keep_probabilities)
 
 
 def combine(
     members: Sequence[tuple[Logits, Restoration]],
     *,
-    labels: int,
+    decision: Decision,
     keep_probabilities: KeepProbabilities | None = None,
 ) -> np.ndarray:
     """Label indices (z, y, x) of the highest mean probability, from each member's logits and its way back.
@@ -74,7 +74,7 @@ def combine(
     of logits. Where labels tie, the first of them wins.
     """
     everyone = range(len(members))
-    return combine_each(members, [everyone], labels=labels, keep_probabilities=keep_probabilities)[0]
+    return combine_each(members, [everyone], decision=decision, keep_probabilities=keep_probabilities)[0]
 
 
 @torch.inference_mode()
@@ -82,7 +82,7 @@ def combine_each(
     members: Sequence[tuple[Logits, Restoration]],
     groups: Sequence[Sequence[int]],
     *,
-    labels: int,
+    decision: Decision,
     keep_probabilities: KeepProbabilities | None = None,
 ) -> list[np.ndarray]:
     """What ``combine`` says of each group of members, all in one pass; a group names members by their place.
@@ -94,25 +94,25 @@ def combine_each(
         told = ", ".join(f"{r.case_id} {r.shape}, axes {r.transpose}" for r in restorations)
         raise ValueError(f"only predictions of one case with the same axis order can be combined, not {told or 'none'}")
     restoration = restorations[0]
-    masks = [background(restoration, labels=labels) for _ in groups]
+    masks = [background(restoration, labels=decision.labels) for _ in groups]
     streams = [restored_slabs(logits, way_back, stacked=True) for logits, way_back in members]
     for slabs in zip(*streams, strict=True):  # cut alike, as they lead to the same box
-        target, probabilities = slabs[0].target, _probabilities(slabs)
+        target, probabilities = slabs[0].target, _probabilities(slabs, decision)
         for mask, group in zip(masks, groups, strict=True):
             mean = _mean([probabilities[member] for member in group])
-            restoration.inside(mask)[target] = winner(enumerate(mean)).cpu().numpy()
+            restoration.inside(mask)[target] = decision.from_probabilities(enumerate(mean)).cpu().numpy()
             if keep_probabilities is not None and mask is masks[0]:
                 keep_probabilities(*on_image(mean, target, restoration))
     return masks
 
 
-def _probabilities(slabs: Sequence[RestoredSlab]) -> list[Tensor]:
+def _probabilities(slabs: Sequence[RestoredSlab], decision: Decision) -> list[Tensor]:
     """Float32 probabilities (labels, z, y, x) of each member, where the first member's logits are."""
     if len({len(slab.source[0]) for slab in slabs}) != 1:
         numbers = " and ".join(str(len(slab.source[0])) for slab in slabs)
         raise ValueError(f"predictions of {numbers} labels cannot be combined")
     device = slabs[0].source[0].device
-    return [slab.stacked().softmax(dim=0).to(device) for slab in slabs]
+    return [decision.probabilities(slab.stacked()).to(device) for slab in slabs]
 
 
 def _mean(volumes: Sequence[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ from nnlite.errors import CheckpointError
 from nnlite.inference.sliding_window import WINDOW_STEP, predict_slabs
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration, preprocess
 from nnlite.preprocessing.restore import KeepProbabilities, restore_labels
 
@@ -139,12 +140,12 @@ def predict_case(
 ) -> np.ndarray:
     """Label indices (z, y, x) of a preprocessed case on the grid of its image; uint8, or int16 beyond 256 labels."""
     slabs = logit_slabs(model, case, progress=progress)
-    return restore_labels(slabs, case.restoration, keep_probabilities=keep_probabilities)
+    decision = Decision.by(model.plan.labels)
+    return restore_labels(slabs, case.restoration, decision=decision, keep_probabilities=keep_probabilities)
 
 
 def logit_slabs(model: Model, case: ReadyCase, *, progress: Progress = silent) -> Iterator[Tensor]:
     """Logits of a preprocessed case on its own grid, averaged over the folds: the slabs of ``predict_slabs``."""
-    labels = model.plan.labels.count
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))  # a copy: a stored case is a read-only memory map
     if model.configuration.previous_stage is not None:
         if case.previous is None:
@@ -154,7 +155,7 @@ def logit_slabs(model: Model, case: ReadyCase, *, progress: Progress = silent) -
         model.mean_logits,
         image,
         patch_size=model.configuration.patch_size,
-        labels=labels,
+        labels=model.plan.labels.outputs,
         device=model.device,
         mirror_axes=model.mirror_axes,
         step=model.step,

@@ -24,6 +24,7 @@ from nnlite.pipeline.cross_validated import CrossValidated
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.selection import TrainedRun, trained_run
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import EnsembleFolder, Workspace
 
@@ -108,7 +109,9 @@ def _predict_missing(
                 stored = [store.open(case_id) for store in stores]
                 members = [(logit_slabs(m, c), c.restoration) for m, c in zip(models, stored, strict=True)]
                 labels = models[0].plan.labels
-                for path, indices in zip(paths, combine_each(members, groups, labels=labels.count), strict=True):
+                for path, indices in zip(
+                    paths, combine_each(members, groups, decision=Decision.by(labels)), strict=True
+                ):
                     write_mask(path, labels.to_values(indices), like=truth)
             done += 1
             progress("predict held-out cases together", done, total)

@@ -86,9 +86,10 @@ def plan(
         overrides=overrides,
     )
     fixed = fixed_splits(found, workspace, splits)
+    ignore = None if found.labels is None else found.labels.ignore
     report = check_dataset(
         found,
-        partial(_fingerprint, samples=samples_per_case(len(found.cases))),
+        partial(_fingerprint, samples=samples_per_case(len(found.cases)), ignore=ignore),
         workers=cores(),
         description_home=workspace.folder,
         progress=progress,
@@ -132,10 +133,12 @@ def read_plan(workspace: Workspace) -> Plan:
     return plan
 
 
-def _fingerprint(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> CaseFingerprint:
+def _fingerprint(
+    case: Case, image: Image, label: np.ndarray | None, *, samples: int, ignore: int | None
+) -> CaseFingerprint:
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
-    return case_fingerprint(case.id, image.array, label, spacing, samples=samples)
+    return case_fingerprint(case.id, image.array, label, spacing, samples=samples, ignore=ignore)
 
 
 def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:

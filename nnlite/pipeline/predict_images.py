@@ -30,6 +30,7 @@ from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.pipeline.choose_runs import choose_runs, load_models
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase
 
 PROBABILITIES_SUFFIX = ".probabilities.nii"  # every viewer reads it, and without compression it can be written in parts
@@ -183,7 +184,7 @@ def _predict(
         return error
     labels = models[0].plan.labels
     path = job.mask.parent / f"{job.case_id}{PROBABILITIES_SUFFIX}"
-    background = [1.0, *[0.0] * (labels.count - 1)]
+    background = Decision.by(labels).of_nothing
     with channels_written(path, job.grid, background=background) if probabilities else nullcontext() as keep:
         indices = predict_cases(models, cases, keep_probabilities=keep)
     repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
