@@ -118,7 +118,10 @@ def test_a_label_table_that_cannot_be_used_is_one_of_the_faults(plain):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"label": {}}', "unknown key 'label'; the keys are name, labels, regions_class_order, channels, exclude, groups"),
+        (
+            '{"label": {}}',
+            "unknown key 'label'; the keys are name, labels, regions_class_order, channels, exclude, groups",
+        ),
         ('{"labels": []}', "'labels' should be an object like"),
         ('{"channels": "CT"}', r"'channels' should be a list of names like \[\"CT\"\]"),
         ('{"exclude": [1]}', "'exclude' should be a list of case ids"),
