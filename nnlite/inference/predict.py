@@ -20,11 +20,11 @@ from nnlite.data.progress import Progress, silent
 from nnlite.errors import CheckpointError
 from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.reliability import ReliabilityMeter
-from nnlite.inference.sliding_window import WINDOW_STEP, Compare, predict_slabs, winning
+from nnlite.inference.sliding_window import WINDOW_STEP, Comparison, predict_slabs
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
-from nnlite.preprocessing.resample import winner
 from nnlite.preprocessing.restore import KeepProbabilities, Logits, restore_labels
 
 
@@ -52,7 +52,7 @@ class Model:
         for network in self.networks:
             network.to(self.device).eval()
 
-    def mean_logits(self, batch: Tensor, compare: Compare | None = None) -> Tensor:
+    def mean_logits(self, batch: Tensor, compare: Comparison | None = None) -> Tensor:
         """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases.
 
         The second stage of a cascade is given the label indices of the first as the last channel of ``batch``. They
@@ -64,15 +64,15 @@ class Model:
         if len(self.networks) == 1:
             return self.networks[0](batch).float()
         total = self.networks[0](batch).to(torch.float32, copy=True)
-        answers = [winning(total)] if compare else []
+        answers = [compare.answer(total)] if compare else []
         for network in self.networks[1:]:
             logits = network(batch)
             total += logits
             if compare:
-                answers.append(winning(logits))
+                answers.append(compare.answer(logits))
             del logits  # before the next network needs room
         if compare:
-            compare(answers, winning(total))
+            compare.add(answers, compare.answer(total))
         return total.div_(len(self.networks))
 
     def folds(self) -> tuple[Model, ...]:
@@ -163,7 +163,8 @@ def predict_case(
     if meter is not None:
         slabs = meter.passing(slabs)
     logits, restoration = model.arithmetic.restore(slabs, case.restoration)
-    return restore_labels(logits, restoration, keep_probabilities=keep_probabilities)
+    decision = Decision.by(model.plan.labels)
+    return restore_labels(logits, restoration, decision=decision, keep_probabilities=keep_probabilities)
 
 
 def restorable_logits(
@@ -190,21 +191,21 @@ def logit_slabs(
         return _slabs(model, image, meter, progress)
     *others, last = model.folds()
     streams = [*(_slabs(fold, image, meter, silent) for fold in others), _slabs(last, image, meter, progress)]
-    return _mean_slabs(streams, compare=meter.folds.add if meter else None)
+    return _mean_slabs(streams, compare=meter.folds if meter else None)
 
 
 def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress: Progress) -> Iterator[Tensor]:
     """The slabs of ``predict_slabs``, computed as the model wants it."""
     arithmetic = model.arithmetic
     return predict_slabs(
-        partial(model.mean_logits, compare=meter.folds.add) if meter else model.mean_logits,
+        partial(model.mean_logits, compare=meter.folds) if meter else model.mean_logits,
         image,
         patch_size=model.configuration.patch_size,
-        labels=model.plan.labels.count,
+        labels=model.plan.labels.outputs,
         device=model.device,
         mirror_axes=model.mirror_axes,
         step=model.step,
-        compare=meter.flips.add if meter else None,
+        compare=meter.flips if meter else None,
         # a batch that could be trained can be predicted
         window_batch=1 if arithmetic.windows_alone else model.configuration.batch_size,
         autocast_dtype=arithmetic.autocast_dtype,
@@ -214,13 +215,13 @@ def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress
 
 
 @torch.inference_mode()
-def _mean_slabs(streams: Sequence[Iterator[Tensor]], compare: Compare | None) -> Iterator[Tensor]:
+def _mean_slabs(streams: Sequence[Iterator[Tensor]], compare: Comparison | None) -> Iterator[Tensor]:
     """Mean of slabs that are cut alike, in their own precision; ``compare`` is told what each of them says."""
     for slabs in zip(*streams, strict=True):
-        answers = [winner(enumerate(slab)) for slab in slabs] if compare else []
+        answers = [compare.answer(slab[None]) for slab in slabs] if compare else []
         total, *others = slabs
         for slab in others:
             total += slab  # the band behind it forgets these slices
         if compare:
-            compare(answers, winner(enumerate(total)))
+            compare.add(answers, compare.answer(total[None]))
         yield total.div_(len(slabs))

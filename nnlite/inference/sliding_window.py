@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
 from math import ceil, prod
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from torch.nn.functional import pad
 
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.blending import Band, BandMaker, GaussianBand, WindowGrid
-from nnlite.preprocessing.resample import winner
 
 WINDOW_STEP = 0.5  # windows overlap by half, so that each voxel lies near the centre of some window
 FREE_MEMORY_SHARE = 0.5  # what the blended logits may take of a GPU's free memory; the rest is for the network
@@ -31,8 +30,15 @@ PART_LOGITS = 2**22  # 16 MiB of float32: what is flipped back at once
 Network = Callable[[Tensor], Tensor]
 """Anything that turns a batch (n, channels, *window) into logits (n, labels, *window)."""
 
-Compare = Callable[[Sequence[Tensor], Tensor], None]
-"""Takes label indices (n, *window): the answer of each member, and that of all together."""
+
+class Comparison(Protocol):
+    """Is told what each member says, and what all of them say together."""
+
+    def answer(self, logits: Tensor) -> Tensor:
+        """Label indices (n, *window) of logits (n, channels, *window), or of their sum over members."""
+
+    def add(self, answers: Sequence[Tensor], together: Tensor) -> None:
+        """Count the answers of the members and that of all together."""
 
 
 def window_starts(size: int, window: int, step: float = WINDOW_STEP) -> list[int]:
@@ -65,7 +71,7 @@ def predict_slabs(
     window_batch: int = 1,
     autocast_dtype: torch.dtype | None = None,
     band: BandMaker = GaussianBand,
-    compare: Compare | None = None,
+    compare: Comparison | None = None,
     progress: Progress = silent,
 ) -> Iterator[Tensor]:
     """Logits of a whole case, from a network that sees windows of ``patch_size``, a few slices after the other.
@@ -111,7 +117,7 @@ def predict_logits(network: Network, image: Tensor, **options: Any) -> Tensor:
 
 
 def mirrored_mean(
-    network: Network, batch: Tensor, axes: Sequence[int], *, at_once: int = 1, compare: Compare | None = None
+    network: Network, batch: Tensor, axes: Sequence[int], *, at_once: int = 1, compare: Comparison | None = None
 ) -> Tensor:
     """Mean float32 output over all flips of ``axes`` (0 = first axis after the channels), each flipped back.
 
@@ -135,17 +141,12 @@ def mirrored_mean(
             else:
                 _add_flipped(total, logits, flip)
             if compare:
-                members.append(winning(logits).flip([dim - 1 for dim in flip]))
+                members.append(compare.answer(logits).flip([dim - 1 for dim in flip]))
         del answers, logits  # before the network needs room for the next
     assert total is not None
     if compare:
-        compare(members, winning(total))
+        compare.add(members, compare.answer(total))
     return total.div_(len(flips))
-
-
-def winning(logits: Tensor) -> Tensor:
-    """Label indices (n, *window) of the highest of logits (n, labels, *window), int16; ten times as fast as argmax."""
-    return winner(enumerate(logits.unbind(dim=1)))
 
 
 def blending_device(elements: int, device: torch.device) -> torch.device:

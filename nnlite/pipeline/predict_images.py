@@ -36,6 +36,7 @@ from nnlite.pipeline.choose_runs import choose_runs, load_models
 from nnlite.pipeline.kept_volumes import volumes_kept
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase
 
 T = TypeVar("T")
@@ -206,8 +207,8 @@ def _predict(
     except ImageError as error:
         return error
     labels = models[0].plan.labels
-    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels.count)
-    with volumes_kept(path, job.grid, labels.count, probabilities=probabilities, entropy=entropy) as keep:
+    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels)
+    with volumes_kept(path, job.grid, Decision.by(labels), probabilities=probabilities, entropy=entropy) as keep:
         indices = predict_cases(models, cases, keep_probabilities=keep, meter=meter)
     repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
     told = notes.record(job.case_id, job.grid, repaired, meter, job.seen)
