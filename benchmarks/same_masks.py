@@ -7,7 +7,8 @@ volumes that it has not seen, with mirroring, on the CPU (benchmarks/nnunet_mode
 predicts the same volumes with its defaults, with ``--exact``, and with defaults but for bfloat16 convolutions.
 
 Columns: the largest difference of the logits of one patch; voxels whose label differs; the largest difference of a
-probability; and, where labels differ, how far apart nnU-Net's own two best probabilities are at most.
+probability; and, where labels differ, how far apart nnU-Net's own two best probabilities are at most (of regions: how
+far from undecided the probability of the one nearest to it is at most, from 0 to 1).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from nnlite.data.phantom import draw_case
 from nnlite.inference.ensemble import predict_together
 from nnlite.inference.predict import Model
 from nnlite.pipeline.choose_runs import choose_runs, load_models
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.restore import Region
 
 CPU = torch.device("cpu")
@@ -201,8 +203,8 @@ def over_images(work: Path, expected: Path, models: Sequence[Model], images: Seq
     for name in images:
         mask = read_image(expected / f"{name}.nii.gz", orientation="file").array[0]
         theirs = np.load(expected / f"{name}.npz")["probabilities"].astype(np.float32)
-        ours = np.zeros_like(theirs)
-        ours[0] = 1  # outside of the box that preprocessing crops to, background is certain
+        ours = np.empty_like(theirs)
+        ours[:] = np.reshape(Decision.by(models[0].plan.labels).of_nothing, (-1, 1, 1, 1))  # outside of the cropped box
 
         def keep(region: Region, values: np.ndarray, ours: np.ndarray = ours) -> None:
             ours[(slice(None), *region)] = values
@@ -214,8 +216,7 @@ def over_images(work: Path, expected: Path, models: Sequence[Model], images: Seq
         voxels += mask.size
         differing += int(differs.sum())
         if differs.any():
-            best = np.sort(theirs[:, differs], axis=0)
-            closest = max(closest, float((best[-1] - best[-2]).max()))
+            closest = max(closest, float(_certainty(theirs[:, differs], models[0]).max()))
     return {
         "voxels that differ": differing,
         "of": voxels,
@@ -224,6 +225,14 @@ def over_images(work: Path, expected: Path, models: Sequence[Model], images: Seq
         "closest labels": closest,
         "CPU seconds": time.process_time() - started,
     }
+
+
+def _certainty(probabilities: np.ndarray, model: Model) -> np.ndarray:
+    """How far labels are from a tie at voxels with these probabilities (channels, n)."""
+    if model.plan.labels.regions:
+        return np.abs(2 * probabilities - 1).min(axis=0)
+    best = np.sort(probabilities, axis=0)
+    return best[-1] - best[-2]
 
 
 def _in_words(value: Any) -> str:

@@ -72,7 +72,7 @@ class Description:
 
     name: str | None = None
     labels: Mapping[str, Any] | None = None
-    paint: tuple[int, ...] = ()
+    regions_class_order: tuple[int, ...] = ()
     channels: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
     labels = None
     if table := described.labels or found.label_table:
         try:
-            labels = Labels.from_table(table, described.paint if described.labels else found.paint)
+            labels = Labels.from_table(table, described.regions_class_order if described.labels else found.paint)
         except DatasetError as error:
             source = file if described.labels else root / "dataset.json"
             faults.append(Fault(case=None, what=str(error), remedy=f"correct {source}"))
@@ -184,7 +184,7 @@ def read_description(file: Path) -> Description:
     return Description(
         name=content.get("name"),
         labels=content.get("labels"),
-        paint=tuple(content.get("regions_class_order", ())),
+        regions_class_order=tuple(content.get("regions_class_order", ())),
         channels=tuple(content.get("channels", ())),
         exclude=tuple(content.get("exclude", ())),
         groups=content.get("groups", {}),
