@@ -73,6 +73,7 @@ class Description:
     name: str | None = None
     labels: Mapping[str, Any] | None = None
     regions_class_order: tuple[int, ...] = ()
+    mirrored: tuple[tuple[str | int, ...], ...] | None = None
     channels: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -91,10 +92,14 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
     labels = None
     if table := described.labels or found.label_table:
         try:
-            labels = Labels.from_table(table, described.regions_class_order if described.labels else found.paint)
+            paint = described.regions_class_order if described.labels else found.paint
+            labels = Labels.from_table(table, paint, described.mirrored)
         except DatasetError as error:
-            source = file if described.labels else root / "dataset.json"
+            source = file if described.labels or described.mirrored else root / "dataset.json"
             faults.append(Fault(case=None, what=str(error), remedy=f"correct {source}"))
+    elif described.mirrored:
+        what, remedy = '"mirrored" pairs labels, and there is no table of them', f'add "labels" to {file}'
+        faults.append(Fault(case=None, what=what, remedy=remedy))
     known = {case.id for case in found.cases} | {fault.case for fault in faults}
     for key, names in (("exclude", described.exclude), ("groups", described.groups)):
         for name in sorted(set(names) - known):
@@ -171,6 +176,7 @@ def read_description(file: Path) -> Description:
         "name": ("a name that can be a folder's", lambda v: isinstance(v, str) and not ILLEGAL_IN_ID.search(v)),
         "labels": ('an object like {"background": 0, "tumour": 1}', lambda v: isinstance(v, dict) and len(v) > 0),
         "regions_class_order": ("a list of label values like [1, 2]", _is_integers),
+        "mirrored": ('a list of pairs like [["left lung", "right lung"]], or [] for none', _is_pairs),
         "channels": ('a list of names like ["CT"]', _is_texts),
         "exclude": ("a list of case ids", _is_texts),
         "groups": ('an object like {"case_1": "patient A", "case_2": "patient A"}', _is_text_by_text),
@@ -185,6 +191,7 @@ def read_description(file: Path) -> Description:
         name=content.get("name"),
         labels=content.get("labels"),
         regions_class_order=tuple(content.get("regions_class_order", ())),
+        mirrored=tuple(map(tuple, content["mirrored"])) if "mirrored" in content else None,
         channels=tuple(content.get("channels", ())),
         exclude=tuple(content.get("exclude", ())),
         groups=content.get("groups", {}),
@@ -193,6 +200,15 @@ def read_description(file: Path) -> Description:
 
 def _is_integers(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+
+
+def _is_pairs(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(name, str | int) and not isinstance(name, bool) for name in pair)
+        for pair in value
+    )
 
 
 def _is_texts(value: object) -> bool:

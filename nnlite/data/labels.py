@@ -5,17 +5,20 @@ background first, and results are written with the values of the files again.
 
 What is learned and scored are *structures*. As a rule each label is one. Where the table holds regions, each region is
 one instead: a set of labels that belong together, which may overlap others (the whole tumour, and the core in it). Not
-labelled at all are the voxels of the ignore label: they count nowhere.
+labelled at all are the voxels of the ignore label: they count nowhere. Structures that are each other's mirror image
+(``sides.py``) are exchanged wherever an image is mirrored left to right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nnlite.data.records import record
+from nnlite.data.sides import mirror_images, one_sided, pairs_by_name
 from nnlite.errors import DatasetError
 
 PART_VOXELS = 2**20  # looked through at once
@@ -41,12 +44,14 @@ class Labels:
     """Names and file values of the labels, background with value 0 first; the position is the index.
 
     ``ignore`` is the file value of voxels that nobody labelled; it has no name and gets the index after the last label.
+    ``mirrored`` names pairs of structures that are each other's mirror image.
     """
 
     names: tuple[str, ...]
     values: tuple[int, ...]
     regions: tuple[Region, ...] = ()
     ignore: int | None = None
+    mirrored: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.values) or not self.values or self.values[0] != 0:
@@ -64,6 +69,8 @@ class Labels:
                 raise ValueError(
                     f"region {region.name} of {region.values}, painted {region.painted}: these are no foreground labels"
                 )
+        if (fault := self._fault_of_mirrored()) is not None:
+            raise ValueError(fault)
 
     @property
     def count(self) -> int:
@@ -100,6 +107,28 @@ class Labels:
     def outputs(self) -> int:
         """Number of channels that a network answers with: one per region, or one per label with the background."""
         return len(self.regions) or self.count
+
+    @property
+    def mirror_images(self) -> tuple[int, ...]:
+        """For each index, that of ignored voxels included, the one that stands for it in a mirrored image.
+
+        >>> Labels.from_table({"left lung": 1, "heart": 2, "right lung": 3}).mirror_images
+        (0, 3, 2, 1)
+        """
+        images = mirror_images(self.members, self._partners, self.index_count, self.painted)
+        assert images is not None, "pairs are checked where labels are made"
+        return images
+
+    @property
+    def mirror_channels(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of a network's channels, see ``outputs``, that change places in a mirrored image."""
+        first = 0 if self.regions else 1  # the background's comes before those of the labels
+        return tuple((first + one, first + other) for one, other in self._partners.items() if one < other)
+
+    @property
+    def one_sided(self) -> tuple[str, ...]:
+        """Structures whose name says left or right, and which have no mirror image among the others."""
+        return one_sided(self.structures, self.mirrored)
 
     @property
     def ignore_index(self) -> int | None:
@@ -150,16 +179,41 @@ class Labels:
         return ", ".join(parts) + (f"; regions {regions}" if regions else "")
 
     @property
+    def _partners(self) -> dict[int, int]:
+        """The place of a structure's mirror image among the structures, by its own."""
+        pairs = [(self.structures.index(one), self.structures.index(other)) for one, other in self.mirrored]
+        return dict(pairs) | {other: one for one, other in pairs}
+
+    def _fault_of_mirrored(self) -> str | None:
+        names = [name for pair in self.mirrored for name in pair]
+        if not names:
+            return None
+        if unknown := [name for name in names if name not in self.structures]:
+            return f"mirrored names {', '.join(unknown)}, which is not learned; there are {', '.join(self.structures)}"
+        if len(set(names)) < len(names):
+            return f"mirrored: a name occurs twice in {self.mirrored}; each structure has one mirror image"
+        if mirror_images(self.members, self._partners, self.index_count, self.painted) is None:
+            return (
+                f"mirrored: the regions of {' and '.join(names)} overlap others in ways of their own, so that no label "
+                'stands for each mirrored one; give left and right labels of their own, or write "mirrored": []'
+            )
+        return None
+
+    @property
     def _values_by_index(self) -> tuple[int, ...]:
         return self.values if self.ignore is None else (*self.values, self.ignore)
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any], paint: Sequence[int] = ()) -> Labels:
+    def from_table(
+        cls, table: Mapping[str, Any], paint: Sequence[int] = (), mirrored: Sequence[Sequence[str | int]] | None = None
+    ) -> Labels:
         """Labels from metadata, as name to value (nnU-Net v2) or value to name (Decathlon); 0 may be left out.
 
         A name with a list of values is a region; then all other names are regions too. ``paint`` gives, region by
         region, the value that it is painted with (nnU-Net's ``regions_class_order``); without it, that is the lowest
         of its values that no later region has. The name "ignore" marks the value of voxels that nobody labelled.
+        ``mirrored`` are pairs of structures that are each other's mirror image, by name or by value; without it, they
+        are those that differ in left and right, see ``sides.py``.
 
         >>> Labels.from_table({"1": "tumour"}) == Labels.from_table({"background": 0, "tumour": 1})
         True
@@ -184,9 +238,20 @@ class Labels:
         values = tuple(sorted(by_value))
         names = tuple(by_value[value] for value in values)
         try:
-            return cls(names=names, values=values, regions=regions, ignore=ignored[0][0] if ignored else None)
+            labels = cls(names=names, values=values, regions=regions, ignore=ignored[0][0] if ignored else None)
+            if mirrored is not None:
+                return replace(labels, mirrored=tuple(labels._pair(pair) for pair in mirrored))
         except ValueError as error:
             raise DatasetError(str(error)) from error
+        try:
+            return replace(labels, mirrored=pairs_by_name(labels.structures))
+        except ValueError:  # regions that cannot be exchanged: their names stay one-sided
+            return labels
+
+    def _pair(self, pair: Sequence[str | int]) -> tuple[str, str]:
+        """Names of two structures that a user names by name or by value."""
+        one, other = (self.names[self.values.index(name)] if name in self.values else str(name) for name in pair)
+        return one, other
 
 
 def values_in(array: np.ndarray) -> tuple[int, ...]:

@@ -200,9 +200,12 @@ def _channels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _labels(dataset: Mapping[str, Any]) -> Labels:
-    """The labels, or regions, in the order of the network's outputs; nnU-Net's values go 0, 1, 2, .. without a gap."""
+    """The labels, or regions, in the order of the network's outputs; nnU-Net's values go 0, 1, 2, .. without a gap.
+
+    No pair of them is exchanged by a mirror: nnU-Net has trained its networks without.
+    """
     try:
-        labels = Labels.from_table(dataset["labels"], dataset.get("regions_class_order") or ())
+        labels = Labels.from_table(dataset["labels"], dataset.get("regions_class_order") or (), mirrored=())
     except DatasetError as problem:
         raise PlanError(f"dataset.json: {problem}") from problem
     if labels.values != tuple(range(labels.count)):

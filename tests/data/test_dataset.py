@@ -106,6 +106,20 @@ def test_regions_are_painted_as_the_metadata_says(plain):
         find_dataset(plain)
 
 
+def test_pairs_of_left_and_right_are_named_in_nnlite_json(plain):
+    (plain / "dataset.json").write_text('{"labels": {"background": 0, "left lung": 1, "right lung": 2}}')
+    assert find_dataset(plain).labels.mirrored == (("left lung", "right lung"),)
+    (plain / "nnlite.json").write_text('{"mirrored": []}')
+    assert find_dataset(plain).labels.mirrored == ()
+    (plain / "nnlite.json").write_text('{"mirrored": [[1, 3]]}')
+    [fault] = find_dataset(plain).faults
+    assert "mirrored names 3, which is not learned; there are left lung, right lung" in fault.what
+    assert fault.remedy == f"correct {plain / 'nnlite.json'}"
+    (plain / "dataset.json").unlink()
+    [fault] = find_dataset(plain).faults
+    assert fault.what == '"mirrored" pairs labels, and there is no table of them'
+
+
 def test_a_label_table_that_cannot_be_used_is_one_of_the_faults(plain):
     (plain / "labels/b.nii.gz").unlink()
     (plain / "dataset.json").write_text('{"labels": {"background": 0, "whole": "both"}}')
@@ -120,12 +134,14 @@ def test_a_label_table_that_cannot_be_used_is_one_of_the_faults(plain):
     [
         (
             '{"label": {}}',
-            "unknown key 'label'; the keys are name, labels, regions_class_order, channels, exclude, groups",
+            "unknown key 'label'; the keys are name, labels, regions_class_order, mirrored, channels, exclude",
         ),
         ('{"labels": []}', "'labels' should be an object like"),
         ('{"channels": "CT"}', r"'channels' should be a list of names like \[\"CT\"\]"),
         ('{"exclude": [1]}', "'exclude' should be a list of case ids"),
         ('{"groups": {"a": 1}}', "'groups' should be an object like"),
+        ('{"mirrored": ["left", "right"]}', "'mirrored' should be a list of pairs like"),
+        ('{"mirrored": [["left", "right", "middle"]]}', "'mirrored' should be a list of pairs like"),
         ('{"groups": ["a"]}', "'groups' should be an object like"),
         ('{"name": "a/b"}', "'name' should be a name that can be a folder's"),
         ("[]", "write one JSON object"),

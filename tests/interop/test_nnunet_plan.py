@@ -114,6 +114,13 @@ def test_labels_that_nnlite_does_not_have_are_refused(labels: dict[str, Any], to
         plan_from_nnunet(plans(), {**dataset(), "labels": labels})
 
 
+def test_sides_are_not_exchanged_because_nnunet_does_not():
+    content = {**dataset(), "labels": {"background": 0, "left lung": 1, "right lung": 2}}
+    plan = plan_from_nnunet(plans(), content)
+    assert plan.labels.mirrored == ()
+    assert plan.configuration("3d").mirrored_axes == (0, 1, 2)
+
+
 def test_regions_and_the_ignore_label_are_taken_over():
     table = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     found = plan_from_nnunet(plans(), {**dataset(), "labels": table, "regions_class_order": [1, 2]}).labels
