@@ -25,6 +25,7 @@ from nnlite.planning.planner import Plan
 from nnlite.planning.transfer import transfer
 
 NAMES = ("plans.json", "nnUNetPlans.json")  # in a folder: of a trained model, and of what nnU-Net has preprocessed
+OWN = ("median_shape", "mirror_axes")  # decided for the dataset at hand
 ORDER = get_args(ConfigurationName)  # in which nnlite's own plans have them
 SAME_SPACING = 0.01  # relative; files round spacings to a few digits
 
@@ -70,7 +71,7 @@ def transfer_nnunet(
     made = transfer(plan, fingerprint, dataset=dataset, channels=channels, labels=labels)
     origin = f"nnU-Net's {given.path.name} for {plan.dataset}"
     configurations = {
-        name: replace(one, reasons={"all": f"as in {origin}", "median_shape": one.reasons["median_shape"]})
+        name: replace(one, reasons={"all": f"as in {origin}", **{key: one.reasons[key] for key in OWN}})
         for name, one in sorted(made.configurations.items(), key=lambda named: ORDER.index(named[1].name))
     }
     reasons = {

@@ -23,6 +23,7 @@ from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.planning.appearance import Look, look
 from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
+from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.planner import Plan, Preset
 from nnlite.workspace import Workspace
 
@@ -108,6 +109,7 @@ def plan(
     folds, about_folds = decide_splits(report, workspace, fixed)
     notes = (
         *([] if request.follows else _no_gpu(device, decided)),
+        *_one_sided(decided),
         *slow_steps(decided),
         *remarks,
         *_runs_of_other_plans(workspace, decided),
@@ -162,6 +164,14 @@ def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
         f"there is no GPU here: planned for one of {decided.memory_gib:g} GiB (another with --gpu-memory); "
         "to train on this machine, plan with --device cpu",
     )
+
+
+def _one_sided(decided: Plan) -> tuple[str, ...]:
+    """A note where images are not mirrored left to right because of what the labels are called."""
+    spared = [name for name, one in decided.configurations.items() if spares_sides(one, decided.transpose)]
+    if not (spared and decided.labels.one_sided):
+        return ()
+    return (f"{', '.join(spared)}: images are not mirrored left to right: {without_counterpart(decided.labels)}",)
 
 
 def _runs_of_other_plans(workspace: Workspace, decided: Plan) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Configuration:
 
     A training takes ``iterations`` steps in each of ``epochs``, nnU-Net's numbers where a plan does not say, unless its
     user asks for another length. ``measured`` is what a step cost on the machine that planned, None where none was
-    tried.
+    tried. ``mirror_axes`` are the axes of the patch along which images are mirrored in training, None for all of them.
     """
 
     name: ConfigurationName
@@ -41,6 +41,7 @@ class Configuration:
     epochs: int = EPOCHS
     iterations: int = ITERATIONS
     previous_stage: ConfigurationName | None = None
+    mirror_axes: tuple[int, ...] | None = None
     measured: StepMeasurement | None = None
     reasons: dict[str, str]
 
@@ -73,6 +74,14 @@ class Configuration:
             raise self._error(
                 "previous_stage", 'is "3d-lowres" for the configuration "3d-cascade" and null for all others'
             )
+        axes = self.mirrored_axes
+        if list(axes) != sorted(set(axes) & set(range(ndim))):
+            raise self._error("mirror_axes", f"must hold some of {', '.join(map(str, range(ndim)))} once each: {axes}")
+
+    @property
+    def mirrored_axes(self) -> tuple[int, ...]:
+        """Axes of the patch along which images are mirrored in training, and may be in prediction."""
+        return tuple(range(self.topology.ndim)) if self.mirror_axes is None else self.mirror_axes
 
     def _error(self, key: str, fault: str) -> PlanError:
         return PlanError(f"configuration {self.name}: {key} {fault}; correct the plan or run `nnlite plan` again")

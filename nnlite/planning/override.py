@@ -66,11 +66,11 @@ def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
             if name in configurations:
                 by_name.setdefault(name, {})[change.key] = change
     for name, changes in by_name.items():
-        configurations[name] = _changed(configurations[name], changes, plan.device)
+        configurations[name] = _changed(configurations[name], changes, plan)
     return replace(plan, configurations=configurations)
 
 
-def _changed(configuration: Configuration, changes: Mapping[str, Override], device: Device) -> Configuration:
+def _changed(configuration: Configuration, changes: Mapping[str, Override], plan: Plan) -> Configuration:
     values: dict[str, Any] = {key: change.value for key, change in changes.items()}
     reasons = {key: f"set by hand: {change.text}" for key, change in changes.items()}
     ndim, channels = configuration.topology.ndim, len(configuration.normalization)
@@ -81,6 +81,8 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], devi
     if "normalization" in values:
         masks = zip(configuration.use_nonzero_mask, values["normalization"], strict=True)
         values["use_nonzero_mask"] = tuple(mask and scheme == "zscore" for mask, scheme in masks)
+    if "mirror_axes" in values:
+        values["mirror_axes"] = _axes(changes["mirror_axes"], configuration, plan.transpose)
     spacing = values.get("spacing_mm", configuration.spacing_mm)
     if "spacing_mm" in values:
         sizes = zip(configuration.spacing_mm, spacing, configuration.median_shape, strict=True)
@@ -88,7 +90,7 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], devi
         reasons["median_shape"] = f"{voxels(values['median_shape'])}: the planned one at the spacing set by hand"
     if values.keys() & {"spacing_mm", "patch_size"}:
         patch = values.get("patch_size", configuration.patch_size)
-        values["topology"] = _topology(configuration, spacing, patch, device)
+        values["topology"] = _topology(configuration, spacing, patch, plan.device)
         reasons["topology"] = f"planned for what was set by hand; {pooling_reason(values['topology'])}"
     return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
 
@@ -115,6 +117,22 @@ def _topology(
     return topology
 
 
+def _axes(change: Override, configuration: Configuration, transpose: Sequence[int]) -> tuple[int, ...]:
+    """Axes of the patch, by their number in it or by the name that they have in images."""
+    names = ["zyx"[axis] for axis in transpose[3 - configuration.topology.ndim :]]
+    axes = {names.index(axis) if axis in names else axis for axis in change.value}
+    if unknown := axes - set(range(len(names))):
+        raise PlanError(
+            f"{change.text}: patches of {configuration.name} have the axes {', '.join(names)} "
+            f"(0 to {len(names) - 1}), not {', '.join(map(str, unknown))}"
+        )
+    return tuple(sorted(axes))
+
+
+def _axis(text: str) -> str | int:
+    return text if text in ("z", "y", "x") else int(text)
+
+
 def _positive(number: float) -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{number} is not positive")
@@ -135,6 +153,7 @@ _READ: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "spacing_mm": (_each(lambda text: _positive(float(text))), "positive numbers as 3,0.8,0.8"),
     "patch_size": (_each(lambda text: _positive(int(text))), "positive whole numbers as 96,96,96"),
     "batch_size": (lambda text: _positive(int(text)), "a positive whole number"),
+    "mirror_axes": (lambda text: () if text == "none" else _each(_axis)(text), "axes as z,y or 0,1, or none"),
     "batch_dice": (lambda text: {"true": True, "false": False}[text], "true or false"),
     "normalization": (_each(_scheme), f"per channel one of {', '.join(get_args(NormalizationScheme))}"),
 }

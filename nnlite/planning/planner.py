@@ -20,6 +20,7 @@ from nnlite.planning.configurations import Configuration, ConfigurationName, Nor
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.gpu import fit_gpu, require_memory
+from nnlite.planning.mirroring import decide_mirroring
 from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner, fit_nnunet
 from nnlite.planning.patch import Fit, PatchFit
 from nnlite.planning.spacing import (
@@ -158,7 +159,7 @@ def make_plan(
         labels=labels,
         intensities=fingerprint.intensities,
         training_cases=len(fingerprint.spacings_mm),
-        configurations={configuration.name: configuration for configuration in configurations},
+        configurations={one.name: decide_mirroring(one, labels, transpose) for one in configurations},
         reasons={
             "planner": f"{planner}: a U-Net with a {reference.encoder} encoder, sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations),

@@ -13,6 +13,7 @@ from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.fingerprint import Fingerprint
+from nnlite.planning.mirroring import decide_mirroring
 from nnlite.planning.planner import Plan, require_usable
 from nnlite.planning.spacing import median_resampled_shape, voxels
 
@@ -36,14 +37,18 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
         )
     dropped = [name for name in plan.configurations if flat and name != "2d"]
     configurations = {
-        name: replace(
-            one,
-            median_shape=shape[name],
-            measured=None,  # a step over other channels and labels costs something else
-            reasons={
-                **{key: f"{origin}{reason}" for key, reason in one.reasons.items()},
-                "median_shape": f"{voxels(shape[name])}: median of the cases resampled to this spacing",
-            },
+        name: decide_mirroring(
+            replace(
+                one,
+                median_shape=shape[name],
+                measured=None,  # a step over other channels and labels costs something else
+                reasons={
+                    **{key: f"{origin}{reason}" for key, reason in one.reasons.items()},
+                    "median_shape": f"{voxels(shape[name])}: median of the cases resampled to this spacing",
+                },
+            ),
+            labels,
+            plan.transpose,
         )
         for name, one in plan.configurations.items()
         if name not in dropped

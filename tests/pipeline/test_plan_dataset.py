@@ -114,6 +114,17 @@ def test_a_decision_by_hand_is_in_the_plan(balls: Path, tmp_path: Path):
     assert remark.startswith("3d: a step takes")
 
 
+def test_a_note_tells_why_images_are_not_mirrored_left_to_right(balls: Path, tmp_path: Path):
+    shutil.copytree(balls, tmp_path / "data")
+    table = {"background": 0, "left ball": 1, "core": 7}
+    (tmp_path / "data" / "nnlite.json").write_text(json.dumps({"channels": ["MR"], "labels": table}))
+    options = {"work": tmp_path / "work", "device": "cpu", "probe": False}
+    [note] = pipeline.plan(tmp_path / "data", **options).notes
+    assert note.startswith("2d, 3d: images are not mirrored left to right: left ball is on one side")
+    by_hand = ["2d.mirror_axes=y,x", "3d.mirror_axes=z,y,x"]
+    assert pipeline.plan(tmp_path / "data", overrides=by_hand, **options).notes == ()
+
+
 def test_another_dataset_s_plan_is_followed(balls: Path, tmp_path: Path):
     other = pipeline.plan(balls, work=tmp_path / "a", device="cuda", memory_gib=12)
     data = copied(balls, tmp_path / "rings")
