@@ -22,6 +22,7 @@ from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.sliding_window import WINDOW_STEP, Comparison, predict_slabs
 from nnlite.networks.inputs import stack_previous
+from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
@@ -204,6 +205,7 @@ def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress
         labels=model.plan.labels.outputs,
         device=model.device,
         mirror_axes=model.mirror_axes,
+        exchange=exchange(model.plan, model.configuration),
         step=model.step,
         compare=meter.flips if meter else None,
         # a batch that could be trained can be predicted

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.blending import Band, BandMaker, GaussianBand, WindowGrid
+from nnlite.planning.mirroring import Exchange
 
 WINDOW_STEP = 0.5  # windows overlap by half, so that each voxel lies near the centre of some window
 FREE_MEMORY_SHARE = 0.5  # what the blended logits may take of a GPU's free memory; the rest is for the network
@@ -67,6 +68,7 @@ def predict_slabs(
     labels: int,
     device: torch.device | str,
     mirror_axes: Sequence[int] = (),
+    exchange: Exchange | None = None,
     step: float = WINDOW_STEP,
     window_batch: int = 1,
     autocast_dtype: torch.dtype | None = None,
@@ -79,9 +81,10 @@ def predict_slabs(
     ``image`` is (channels, z, y, x); each slab (labels, slices, y, x) goes on where the last one ended. It is a view
     that holds until the next slab is asked for; float32, unless the ``band`` blends in another precision. A patch of
     two axes (y, x) means a 2D network: its windows are slices. ``mirror_axes`` count the axes of the patch; the result
-    is the mean over every combination of their flips, and ``compare`` is told what each of these says of a window. An
-    image smaller than the patch is padded with 0 on both sides. Slabs lie on ``device``, or in main memory when a GPU
-    has no room for the band they are blended in.
+    is the mean over every combination of their flips, and ``compare`` is told what each of these says of a window.
+    ``exchange`` tells which labels change places in a window that is flipped. An image smaller than the patch is padded
+    with 0 on both sides. Slabs lie on ``device``, or in main memory when a GPU has no room for the band they are
+    blended in.
     """
     device = torch.device(device)
     window = (1,) * (3 - len(patch_size)) + tuple(patch_size)
@@ -100,7 +103,7 @@ def predict_slabs(
     def answer(windows: Tensor) -> Tensor:
         seen = (windows.squeeze(2) if flat else windows).to(device)
         with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-            logits = mirrored_mean(network, seen, mirror_axes, at_once=window_batch, compare=compare)
+            logits = mirrored_mean(network, seen, mirror_axes, at_once=window_batch, exchange=exchange, compare=compare)
         expected = (len(windows), labels, *patch_size)
         if tuple(logits.shape) != expected:
             raise ValueError(f"the network answers with shape {tuple(logits.shape)} where {expected} is needed")
@@ -117,12 +120,18 @@ def predict_logits(network: Network, image: Tensor, **options: Any) -> Tensor:
 
 
 def mirrored_mean(
-    network: Network, batch: Tensor, axes: Sequence[int], *, at_once: int = 1, compare: Comparison | None = None
+    network: Network,
+    batch: Tensor,
+    axes: Sequence[int],
+    *,
+    at_once: int = 1,
+    exchange: Exchange | None = None,
+    compare: Comparison | None = None,
 ) -> Tensor:
     """Mean float32 output over all flips of ``axes`` (0 = first axis after the channels), each flipped back.
 
-    The network sees at most ``at_once`` windows at a time, or ``batch`` where that is larger. ``compare`` is told what
-    each flip says, where there are any.
+    The network sees at most ``at_once`` windows at a time, or ``batch`` where that is larger. Labels that change places
+    by ``exchange`` are changed back as well. ``compare`` is told what each flip says, where there are any.
     """
     dims = [axis + 2 for axis in axes]
     flips = [flip for count in range(len(dims) + 1) for flip in combinations(dims, count)]
@@ -133,9 +142,11 @@ def mirrored_mean(
     members = []
     for first in range(0, len(flips), together):
         group = flips[first : first + together]
-        flipped = [batch.flip(flip) for flip in group]
+        flipped = [_mirrored(batch, flip, exchange) for flip in group]
         answers = network(flipped[0] if len(group) == 1 else torch.cat(flipped)).split(len(batch))
         for flip, logits in zip(group, answers, strict=True):
+            if exchange is not None and exchange.axis + 2 in flip:
+                _swap(logits, exchange.channels)
             if total is None:  # of no flip at all
                 total = logits.to(torch.float32, copy=True)  # the network may have answered with what it was given
             else:
@@ -194,6 +205,23 @@ def _rows(starts: Sequence[Sequence[int]], window_batch: int) -> list[range]:
     """
     depths, together = len(starts[0]), ceil(window_batch / (len(starts[1]) * len(starts[2])))
     return [range(first, min(first + together, depths)) for first in range(0, depths, together)]
+
+
+def _mirrored(batch: Tensor, flip: tuple[int, ...], exchange: Exchange | None) -> Tensor:
+    """A flipped copy of the windows, with the labels exchanged that a cascade's second stage sees in them."""
+    flipped = batch.flip(flip)
+    if exchange is not None and exchange.previous and exchange.axis + 2 in flip:
+        indices = torch.tensor(exchange.indices, dtype=batch.dtype, device=batch.device)
+        flipped[:, -1] = indices[flipped[:, -1].long()]
+    return flipped
+
+
+def _swap(logits: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
+    """Let channels change places where they are: only one of a pair is copied."""
+    for one, other in pairs:
+        kept = logits[:, one].clone()
+        logits[:, one] = logits[:, other]
+        logits[:, other] = kept
 
 
 def _add_flipped(total: Tensor, logits: Tensor, flip: tuple[int, ...]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from nnlite.networks.inputs import stack_previous
+from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
 from nnlite.preprocessing.store import StoredCase
@@ -55,7 +56,8 @@ class BatchSource:
             patch_size=size,
             batch_size=batch,
             posed=True,
-            mirror_axes=range(len(size)),
+            mirror_axes=configuration.mirrored_axes,
+            exchange=exchange(plan, configuration),
             transforms=transforms,
             in_memory=in_memory,
         )

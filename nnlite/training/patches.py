@@ -20,6 +20,7 @@ from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.transforms.abstract_transforms import Compose
 
 from nnlite.errors import UsageError
+from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.open_cases import OpenCases
 from nnlite.preprocessing.store import StoredCase
 
@@ -46,7 +47,7 @@ class Patch:
     cascade; they may be views of a case's own arrays, so nothing is written to them. ``pose`` is None where the region
     is the patch itself; otherwise it maps voxel offsets from the centre of the patch to offsets from the centre of the
     region: an (ndim, ndim) matrix, axes ordered like the array. ``flips`` are the spatial axes along which the patch
-    is still to be mirrored.
+    is still to be mirrored; labels that this exchanges already are.
     """
 
     case_id: str
@@ -157,9 +158,10 @@ class PatchLoader(SlimDataLoaderBase):
     """An endless batchgenerators data loader over preprocessed cases; each batch is a list of ``Patch``.
 
     ``posed`` draws rotations and scalings, and flips along each of ``mirror_axes``; without these every patch is as it
-    lies in its case (validation). ``draw`` makes a batch a function of the random numbers it is given, whatever was
-    drawn before, so that several threads may draw at a time. ``reseed`` does the same for the run of batches that
-    ``next`` gives. ``in_memory`` keeps all cases in memory.
+    lies in its case (validation). ``exchange`` tells which labels change places in a patch that is flipped. ``draw``
+    makes a batch a function of the random numbers it is given, whatever was drawn before, so that several threads may
+    draw at a time. ``reseed`` does the same for the run of batches that ``next`` gives. ``in_memory`` keeps all cases
+    in memory.
 
     ``transforms`` are batchgenerators transforms (or callables like them) that keep the size of what they are given:
     ``data`` (1, channels, *region) and ``seg`` (1, maps, *region), the maps being the label and, in a cascade, the
@@ -174,6 +176,7 @@ class PatchLoader(SlimDataLoaderBase):
         batch_size: int,
         posed: bool,
         mirror_axes: Sequence[int] = (),
+        exchange: Exchange | None = None,
         transforms: Sequence[Callable[..., dict]] = (),
         in_memory: bool = False,
     ):
@@ -181,7 +184,7 @@ class PatchLoader(SlimDataLoaderBase):
         self.in_memory = in_memory
         self.case_ids = sorted(cases)
         self.patch_size = tuple(patch_size)
-        self.posed, self.mirror_axes = posed, tuple(mirror_axes)
+        self.posed, self.mirror_axes, self.exchange = posed, tuple(mirror_axes), exchange
         self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
@@ -220,6 +223,8 @@ class PatchLoader(SlimDataLoaderBase):
             image, *maps = image[:, 0], *(volume[0] for volume in maps)
         if self.compose.transforms:
             image, maps = self._transformed(image, maps, seed=int(rng.integers(2**32)))
+        if self.exchange is not None and self.exchange.axis in flips:
+            maps = [np.array(self.exchange.indices, dtype=volume.dtype)[volume] for volume in maps]
         label, previous = maps[0], maps[1] if len(maps) > 1 else None
         return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose, flips=flips)
 

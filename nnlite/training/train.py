@@ -108,8 +108,7 @@ def train(
     title, plotted_s = f"{plan.dataset} {configuration.name} {fold}", -PLOT_EVERY_S
 
     def checkpoint() -> Checkpoint:
-        axes = tuple(range(configuration.topology.ndim))
-        name = configuration.name
+        name, axes = configuration.name, configuration.mirrored_axes
         card = ModelCard(plan=plan, configuration=name, fold=fold, epoch=course.epoch, mirror_axes=axes)
         return Checkpoint(card=card, weights=learner.network.state_dict())
 

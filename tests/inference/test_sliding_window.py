@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import pytest
@@ -18,6 +19,7 @@ from nnlite.inference.sliding_window import (
     predict_slabs,
     window_starts,
 )
+from nnlite.planning.mirroring import Exchange
 
 
 def image(*shape: int) -> Tensor:
@@ -168,6 +170,47 @@ def test_mirroring_is_the_mean_over_every_combination_of_the_axes() -> None:
     batch = torch.zeros(1, 1, 2, 3)
     assert torch.equal(mirrored_mean(network, batch, (0,)), network(batch))
     assert torch.equal(mirrored_mean(network, batch, (0, 1)), torch.ones(1, 1, 2, 3))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_sides_that_a_mirror_exchanges_are_changed_back(at_once: int) -> None:
+    # A network that names the left half 1 and the right half 2 whatever it sees is right about every image, mirrored or
+    # not: only if the channels change places are all flips of one mind.
+    def network(batch: Tensor) -> Tensor:
+        left = (torch.arange(4.0) >= 2).float().expand(len(batch), 1, 3, 4)
+        return torch.cat([torch.zeros_like(left), left, 1 - left], dim=1)
+
+    batch, told = torch.zeros(2, 1, 3, 4), Recorded()
+    exchange = Exchange(axis=1, indices=(0, 2, 1), channels=((1, 2),))
+    options = {"at_once": 2 * at_once, "compare": told}
+    assert torch.equal(mirrored_mean(network, batch, (0, 1), exchange=exchange, **options), network(batch))
+    assert all(torch.equal(answer, told.together) for answer in told.answers)
+    assert len(told.answers) == 4
+    assert torch.all(mirrored_mean(network, batch, (0, 1))[:, 1:] == 0.5)
+
+
+class Recorded:
+    """Keeps what the members say."""
+
+    def answer(self, logits: Tensor) -> Tensor:
+        return logits.argmax(dim=1)
+
+    def add(self, answers: Sequence[Tensor], together: Tensor) -> None:
+        self.answers, self.together = answers, together
+
+
+def test_a_cascade_sees_exchanged_labels_in_a_mirrored_window() -> None:
+    seen = []
+    batch = torch.tensor([[[0.5, 0.6, 0.7]], [[0.0, 1.0, 2.0]]]).permute(1, 0, 2)[:, :, None]  # an image, indices
+    before = batch.clone()
+    exchange = Exchange(axis=1, indices=(0, 2, 1), channels=(), previous=True)
+    mirrored_mean(lambda batch: seen.append(batch.clone()) or batch, batch, (0, 1), exchange=exchange)
+    plain, upside_down, sideways, both = seen
+    assert torch.equal(plain, before)
+    assert torch.equal(upside_down, before)  # of one row
+    assert sideways[0, :, 0].tolist() == [pytest.approx([0.7, 0.6, 0.5]), [1, 2, 0]]
+    assert torch.equal(sideways, both)
+    assert torch.equal(batch, before)
 
 
 @pytest.mark.parametrize(("axes", "calls"), [((), 1), ((0,), 2), ((0, 1, 2), 8)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import torch
 from batchgenerators.transforms.color_transforms import BrightnessTransform
 from tiny import plan, store_cases
 
+from nnlite.data.labels import Labels
 from nnlite.planning.configurations import ConfigurationName
+from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch
 from nnlite.training.batches import BatchSource
@@ -101,6 +104,17 @@ def test_validation_patches_are_voxels_of_the_cases_as_they_are(tmp_path: Path) 
     known = {value for case in cases.values() for value in case.image.ravel().tolist()}
     for batch in source(cases).validation_batches(0, 3):
         assert set(batch.images.unique().tolist()) <= known
+
+
+def test_training_patches_are_mirrored_as_planned_and_validation_patches_never(tmp_path: Path) -> None:
+    made = plan()
+    made = replace(made, labels=Labels.from_table({"left ball": 1, "right ball": 2}))
+    configuration = replace(made.configuration("3d"), mirror_axes=(0, 2))
+    cases = store_cases(tmp_path)
+    batches = BatchSource(made, configuration, cases, cases, seed=0, device=torch.device("cpu"))
+    assert batches.training.mirror_axes == (0, 2)
+    assert batches.training.exchange == Exchange(axis=2, indices=(0, 2, 1), channels=((1, 2),))
+    assert (batches.validation.mirror_axes, batches.validation.exchange) == ((), None)
 
 
 def test_without_validation_cases_there_are_no_validation_batches(tmp_path: Path) -> None:

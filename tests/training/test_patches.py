@@ -13,6 +13,7 @@ from batchgenerators.transforms.crop_and_pad_transforms import CenterCropTransfo
 from batchgenerators.transforms.spatial_transforms import MirrorTransform
 
 from nnlite.errors import UsageError
+from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.training.patches import Patch, PatchLoader, draw_pose, draw_start, read_region, region_size
@@ -254,6 +255,23 @@ def test_patches_are_flipped_along_each_axis_half_of_the_time(tmp_path: Path) ->
     both = sum(patch.flips == (0, 2) for patch in batch) / 400
     assert both == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 400))
     assert not any(patch.flips for patch in next(loader(cases, (4, 4, 4))))
+
+
+@pytest.mark.parametrize("posed", [False, True])
+def test_labels_change_places_in_patches_that_are_flipped_left_to_right(posed: bool, tmp_path: Path) -> None:
+    # the first channel of an image is its label, and previous is 2 - label: both are exchanged like 1 and 2, or not
+    exchange = Exchange(axis=2, indices=(0, 2, 1), channels=((1, 2),))
+    cases = stored(tmp_path, blobs(9, 9, 9), cascade=True)
+    batch = next(loader(cases, (4, 4, 4), batch_size=60, posed=posed, mirror_axes=(0, 2), exchange=exchange))
+    for patch in batch:
+        label = patch.image[0].astype(np.uint8)
+        previous = np.where(patch.image[1] > 0, 2 - label, 0)  # outside of the image all is 0
+        if 2 in patch.flips:
+            label, previous = (np.choose(volume, (0, 2, 1)) for volume in (label, previous))
+        np.testing.assert_array_equal(patch.label, label)
+        np.testing.assert_array_equal(patch.previous, previous)
+        assert patch.label.dtype == np.uint8
+    assert {2 in patch.flips for patch in batch} == {False, True}
 
 
 def test_what_lies_inside_is_not_copied(tmp_path: Path) -> None:

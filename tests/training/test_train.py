@@ -100,6 +100,16 @@ def test_slices_and_cascades_train_too(name: ConfigurationName, tmp_path: Path) 
     assert len(read_log(files(tmp_path).log)) == 1
 
 
+def test_a_model_is_mirrored_along_the_axes_of_its_plan(tmp_path: Path) -> None:
+    made = plan()
+    configuration = replace(made.configuration("3d"), mirror_axes=(0, 1))
+    cases = store_cases(tmp_path / "cases")
+    chosen = {"fold": "all", "training_cases": cases, "validation_cases": {}, "files": files(tmp_path)}
+    config = replace(CONFIG, epochs=1)
+    card = train(made, configuration, config, device=torch.device("cpu"), **chosen).card
+    assert card.mirror_axes == (0, 1)
+
+
 def test_training_learns_what_is_easy_to_see(tmp_path: Path) -> None:
     run(tmp_path, replace(CONFIG, epochs=4, iterations=25, learning_rate=1e-2))
     losses = [epoch.train_loss for epoch in read_log(files(tmp_path).log)]
