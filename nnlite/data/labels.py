@@ -115,9 +115,19 @@ class Labels:
         >>> Labels.from_table({"left lung": 1, "heart": 2, "right lung": 3}).mirror_images
         (0, 3, 2, 1)
         """
-        images = mirror_images(self.members, self._partners, self.index_count, self.painted)
+        images = mirror_images(self.members, self._partners, self.index_count)
         assert images is not None, "pairs are checked where labels are made"
         return images
+
+    @property
+    def mask_mirror_images(self) -> tuple[int, ...]:
+        """The same for a predicted mask, where voxels have the index that their region is painted with."""
+        if not self.regions:
+            return self.mirror_images
+        images = list(range(self.index_count))
+        for one, other in self._partners.items():
+            images[self.painted[one]] = self.painted[other]
+        return tuple(images)
 
     @property
     def mirror_channels(self) -> tuple[tuple[int, int], ...]:
@@ -192,7 +202,7 @@ class Labels:
             return f"mirrored names {', '.join(unknown)}, which is not learned; there are {', '.join(self.structures)}"
         if len(set(names)) < len(names):
             return f"mirrored: a name occurs twice in {self.mirrored}; each structure has one mirror image"
-        if mirror_images(self.members, self._partners, self.index_count, self.painted) is None:
+        if mirror_images(self.members, self._partners, self.index_count) is None:
             return (
                 f"mirrored: the regions of {' and '.join(names)} overlap others in ways of their own, so that no label "
                 'stands for each mirrored one; give left and right labels of their own, or write "mirrored": []'

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 SIDES = {"left": "right", "right": "left", "lh": "rh", "rh": "lh"}
 LETTERS = {"l": "r", "r": "l"}
@@ -52,23 +52,20 @@ def one_sided(names: Sequence[str], mirrored: Sequence[tuple[str, str]]) -> tupl
     )
 
 
-def mirror_images(
-    members: Sequence[Sequence[int]], partners: Mapping[int, int], count: int, painted: Collection[int] = ()
-) -> tuple[int, ...] | None:
+def mirror_images(members: Sequence[Sequence[int]], partners: Mapping[int, int], count: int) -> tuple[int, ...] | None:
     """For each of ``count`` labels the one that stands for it in a mirrored image, or None where the labels have none.
 
     ``members`` are the labels of each structure, ``partners`` lead from a structure to its mirror image. A label is in
     the partners of the structures that its mirror image is in. Which one that is among several such labels makes no
-    difference to the structures: each is the other's, as far as there are as many, and those that masks are ``painted``
-    with come first.
+    difference to the structures: each is the other's, as far as there are as many.
 
     >>> mirror_images([(1, 2, 3), (1,), (2,)], {1: 2, 2: 1}, count=4)  # the kidneys with a cyst, the left, the right
     (0, 2, 1, 3)
     """
     belongs = [frozenset(at for at, labels in enumerate(members) if label in labels) for label in range(count)]
     alike: dict[frozenset[int], list[int]] = defaultdict(list)
-    for label in sorted(range(count), key=lambda label: label not in painted):
-        alike[belongs[label]].append(label)
+    for label, structures in enumerate(belongs):
+        alike[structures].append(label)
     images = []
     for label, structures in enumerate(belongs):
         others = alike.get(frozenset(partners.get(at, at) for at in structures))

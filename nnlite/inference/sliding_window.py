@@ -210,8 +210,8 @@ def _rows(starts: Sequence[Sequence[int]], window_batch: int) -> list[range]:
 def _mirrored(batch: Tensor, flip: tuple[int, ...], exchange: Exchange | None) -> Tensor:
     """A flipped copy of the windows, with the labels exchanged that a cascade's second stage sees in them."""
     flipped = batch.flip(flip)
-    if exchange is not None and exchange.previous and exchange.axis + 2 in flip:
-        indices = torch.tensor(exchange.indices, dtype=batch.dtype, device=batch.device)
+    if exchange is not None and exchange.previous is not None and exchange.axis + 2 in flip:
+        indices = torch.tensor(exchange.previous, dtype=batch.dtype, device=batch.device)
         flipped[:, -1] = indices[flipped[:, -1].long()]
     return flipped
 

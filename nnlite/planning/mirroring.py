@@ -26,14 +26,14 @@ class Exchange:
     """What changes in a mirrored image, besides its voxels' places.
 
     ``axis`` of the patch runs from right to left (or back). ``indices`` has for each label index the one that stands
-    for it in a mirrored image; ``channels`` are pairs of a network's channels that change places. ``previous`` tells
-    whether a network's input ends with the label indices of an earlier stage, which change as well.
+    for it in a mirrored image; ``channels`` are pairs of a network's channels that change places. ``previous`` is what
+    ``indices`` is, for the mask of an earlier stage that a cascade's input ends with; None where there is none.
     """
 
     axis: int
     indices: tuple[int, ...]
     channels: tuple[tuple[int, int], ...]
-    previous: bool = False
+    previous: tuple[int, ...] | None = None
 
 
 def exchange(plan: Plan, configuration: Configuration) -> Exchange | None:
@@ -45,7 +45,7 @@ def exchange(plan: Plan, configuration: Configuration) -> Exchange | None:
         axis=axis,
         indices=plan.labels.mirror_images,
         channels=plan.labels.mirror_channels,
-        previous=configuration.previous_stage is not None,
+        previous=None if configuration.previous_stage is None else plan.labels.mask_mirror_images,
     )
 
 

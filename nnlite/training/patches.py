@@ -224,7 +224,8 @@ class PatchLoader(SlimDataLoaderBase):
         if self.compose.transforms:
             image, maps = self._transformed(image, maps, seed=int(rng.integers(2**32)))
         if self.exchange is not None and self.exchange.axis in flips:
-            maps = [np.array(self.exchange.indices, dtype=volume.dtype)[volume] for volume in maps]
+            tables = (self.exchange.indices, self.exchange.previous)
+            maps = [np.array(table, dtype=volume.dtype)[volume] for table, volume in zip(tables, maps, strict=False)]
         label, previous = maps[0], maps[1] if len(maps) > 1 else None
         return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose, flips=flips)
 

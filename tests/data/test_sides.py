@@ -57,6 +57,7 @@ def test_a_table_finds_its_pairs_and_exchanges_their_indices_and_channels():
     labels = Labels.from_table({"left lung": 3, "heart": 7, "right lung": 9, "ignore": 20})
     assert labels.mirrored == (("left lung", "right lung"),)
     assert labels.mirror_images == (0, 3, 2, 1, 4)  # background, left, heart, right, ignored
+    assert labels.mask_mirror_images == labels.mirror_images
     assert labels.mirror_channels == ((1, 3),)
     assert from_json(to_json(labels), Labels, source="labels") == labels
 
@@ -81,7 +82,7 @@ def test_regions_change_places_and_their_labels_with_them():
         assert (label in members["left lung"]) == (image in members["right lung"])
         assert (label in members["right lung"]) == (image in members["left lung"])
         assert image in members["lungs"]
-    assert (labels.mirror_images[2], labels.mirror_images[4]) == (4, 2)  # what they are painted with in a mask
+    assert labels.mask_mirror_images == (0, 1, 4, 3, 2, 5)  # painted 2 and 4; what is painted 1 has no side
 
 
 def test_regions_whose_labels_have_no_mirror_image_stay_one_sided_and_cannot_be_named_a_pair():

@@ -203,7 +203,7 @@ def test_a_cascade_sees_exchanged_labels_in_a_mirrored_window() -> None:
     seen = []
     batch = torch.tensor([[[0.5, 0.6, 0.7]], [[0.0, 1.0, 2.0]]]).permute(1, 0, 2)[:, :, None]  # an image, indices
     before = batch.clone()
-    exchange = Exchange(axis=1, indices=(0, 2, 1), channels=(), previous=True)
+    exchange = Exchange(axis=1, indices=(0, 1, 2), channels=(), previous=(0, 2, 1))
     mirrored_mean(lambda batch: seen.append(batch.clone()) or batch, batch, (0, 1), exchange=exchange)
     plain, upside_down, sideways, both = seen
     assert torch.equal(plain, before)

@@ -260,7 +260,7 @@ def test_patches_are_flipped_along_each_axis_half_of_the_time(tmp_path: Path) ->
 @pytest.mark.parametrize("posed", [False, True])
 def test_labels_change_places_in_patches_that_are_flipped_left_to_right(posed: bool, tmp_path: Path) -> None:
     # the first channel of an image is its label, and previous is 2 - label: both are exchanged like 1 and 2, or not
-    exchange = Exchange(axis=2, indices=(0, 2, 1), channels=((1, 2),))
+    exchange = Exchange(axis=2, indices=(0, 2, 1), channels=((1, 2),), previous=(0, 2, 1))
     cases = stored(tmp_path, blobs(9, 9, 9), cascade=True)
     batch = next(loader(cases, (4, 4, 4), batch_size=60, posed=posed, mirror_axes=(0, 2), exchange=exchange))
     for patch in batch:
