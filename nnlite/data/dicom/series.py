@@ -7,7 +7,7 @@ in the patient; where two are equally long, the user is asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,16 +68,21 @@ def read_series(path: Path, wanted: str | None = None) -> Series:
 
 def series_in(path: Path) -> tuple[Series, ...]:
     """All image series whose files lie directly in a folder, in the order of their files."""
+    return grouped(path, headers(path))
+
+
+def grouped(folder: Path, files: Iterable[tuple[Path, pydicom.Dataset]]) -> tuple[Series, ...]:
+    """The image series among files with their headers; other objects are left out. Messages name ``folder``."""
     first: dict[str, pydicom.Dataset] = {}
     slices: dict[str, list[Frame]] = {}
-    for file, header in headers(path):
+    for file, header in files:
         if is_image(header):
             uid = str(header.get("SeriesInstanceUID", ""))
             first.setdefault(uid, header)
             slices.setdefault(uid, []).extend(frames(file, header))
     return tuple(
         Series(
-            folder=path,
+            folder=folder,
             uid=uid,
             number=str(_text(header, "SeriesNumber")),
             description=_text(header, "SeriesDescription"),
