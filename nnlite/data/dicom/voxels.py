@@ -1,8 +1,9 @@
 """The values of a stack of slices: Hounsfield units of a CT, activities of a PET, signals of an MR.
 
 After ``stack.py``; ``image.py`` takes over from here. Stored values become physical ones by the Rescale Slope and
-Intercept of each slice (DICOM PS3.3 C.11.1). pydicom decodes what it can without further libraries; other compressed
-files (JPEG lossless, say) are handed to the reader that ``image.py`` has anyway, GDCM within SimpleITK.
+Intercept of each slice (DICOM PS3.3 C.11.1). pydicom reads what is not compressed, or run-length encoded: it notices
+when pixels are missing. JPEG of all kinds is handed to the reader that ``image.py`` has anyway, GDCM within SimpleITK,
+so that no further library is needed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnlite.data.dicom.headers import NOT_READABLE, Frame, read_header
+from nnlite.data.dicom.headers import NOT_READABLE, Frame, read_header, require_pydicom
 from nnlite.data.dicom.stack import Stack
 from nnlite.errors import ImageError
 
@@ -26,7 +27,7 @@ Decode = Callable[[Path], np.ndarray]  # a file's frames (frames, rows, columns)
 def read_voxels(stack: Stack, decode: Decode) -> np.ndarray:
     """The volume (slices, rows, columns) in physical values, as int16 or int32 where these are whole, else float32.
 
-    ``decode`` reads files in a compression that pydicom does not know. Raises ``ImageError`` naming the file.
+    ``decode`` reads the files that are compressed as JPEG. Raises ``ImageError`` naming the file.
     """
     volume: np.ndarray | None = None
     opened: tuple[Path, _Content] | None = None
@@ -62,14 +63,20 @@ def _open(path: Path, decode: Decode) -> _Content:
         raise ImageError(f"{path}: has no pixel data, only a header; get the file again")
     if (samples := int(file.get("SamplesPerPixel") or 1)) != 1:
         raise ImageError(f"{path}: is a colour image ({samples} samples per pixel); convert pictures to PNG")
-    try:
-        values = np.asarray(file.pixel_array)
-    except (NotImplementedError, RuntimeError):  # pydicom has no decoder for this compression
+    if file.file_meta.TransferSyntaxUID in _compressed():
         values = decode(path)
         return _Content(values.reshape(-1, *values.shape[-2:]), rescaled=True)
-    except NOT_READABLE as error:
+    try:
+        values = np.asarray(file.pixel_array)
+    except (*NOT_READABLE, NotImplementedError, RuntimeError) as error:
         raise ImageError(f"{path}: its pixels are cut short or damaged ({error}); get the file again") from error
     return _Content(values.reshape(-1, *values.shape[-2:]), rescaled=False)
+
+
+def _compressed() -> tuple[str, ...]:
+    """Transfer syntaxes that pydicom reads only with further libraries."""
+    uid = require_pydicom().uid
+    return (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes)
 
 
 def _kind(stack: Stack) -> type[np.generic]:
