@@ -165,12 +165,13 @@ def find_images(inputs: Sequence[Path], channels: int) -> tuple[Case, ...]:
 
 def _images_in(given: Path) -> list[Path]:
     """The images that an input stands for; DICOM folders without slices (a structure set, say) are no images."""
-    if is_series(given):
-        return [given]
-    if given.is_dir():
+    if is_series(given) or (given.is_file() and image_suffix(given)):
+        found = [given]
+    elif given.is_dir():
         found = image_files(given) or sorted(path for path in given.rglob("*") if holds_dicom(path))
-        return [path for path in found if path.is_file() or holds_images(path)]
-    return [given] if given.is_file() and image_suffix(given) else []
+    else:
+        found = []
+    return [path for path in found if path.is_file() or holds_images(path)]
 
 
 def read_description(file: Path) -> Description:

@@ -19,6 +19,10 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "--probabilities",
         "--preview",
         "--entropy",
+        "--output-format",
+        "dicom-seg",
+        "--series",
+        "Thorax",
         "--device",
         "cuda",
     ]
@@ -28,6 +32,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert (given["folds"], given["configuration"]) == (("fold0", "fold1"), "3d")
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
     assert given["previews"]
+    assert (given["output_format"], given["series"]) == ("dicom-seg", "Thorax")
     assert given["entropy"]
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout
 
