@@ -18,7 +18,7 @@ import numpy as np
 
 from nnlite.data.dicom.headers import SUFFIX as DICOM_SUFFIX
 from nnlite.data.dicom.headers import is_series
-from nnlite.data.geometry import MASK_SUFFIXES, Geometry, StoredGrid, grids, rows, triple
+from nnlite.data.geometry import MASK_SUFFIXES, Geometry, Orientation, StoredGrid, grids, rows, triple
 from nnlite.data.integrity import examine
 from nnlite.data.plain_nifti import read_plain
 from nnlite.data.records import written_whole
@@ -35,7 +35,7 @@ IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """Voxels (channels, z, y, x) in canonical orientation with their place in the patient and in the file.
+    """Voxels (channels, z, y, x), in canonical orientation unless read otherwise, with their place in patient and file.
 
     ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place).
     """
@@ -67,14 +67,14 @@ def image_suffix(path: Path) -> str | None:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix) and len(name) > len(suffix)), None)
 
 
-def read_image(path: Path, series: str | None = None) -> Image:
+def read_image(path: Path, series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
     """Read one file, or a folder of DICOM slices; colour and vector components and a fourth axis become channels.
 
     Voxel values keep the type of the file; DICOM becomes Hounsfield units, or what its rescale slope and intercept say.
     ``series`` is the UID, number or description of one of several DICOM series in a folder.
     Raises ``ImageError`` naming the file and the cause, for NaN as well.
     """
-    image = inspect_image(path, series)
+    image = inspect_image(path, series, orientation=orientation)
     if image.not_finite:
         raise ImageError(
             f"{path}: {image.not_finite} of {image.array.size} voxels are NaN or infinite; replace them by numbers"
@@ -82,10 +82,10 @@ def read_image(path: Path, series: str | None = None) -> Image:
     return image
 
 
-def inspect_image(path: Path, series: str | None = None) -> Image:
+def inspect_image(path: Path, series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
     """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``."""
     if is_series(path):
-        return _read_series(path, series)
+        return _read_series(path, series, orientation)
     suffix = _checked_suffix(path)
     try:
         plain = read_plain(path) if suffix in (".nii.gz", ".nii") else None
@@ -95,14 +95,14 @@ def inspect_image(path: Path, series: str | None = None) -> Image:
             array, geometry, planar, not_finite = _read_any(path, suffix)
     except ValueError as error:
         raise ImageError(f"{path}: {error}; correct its header") from error
-    stored, canonical_geometry = grids(geometry, suffix, planar=planar)
-    canonical = np.require(stored.canonical(array), requirements=("C", "W"))
-    return Image(array=canonical, geometry=canonical_geometry, stored=stored, not_finite=not_finite)
+    stored, turned = grids(geometry, suffix, planar=planar, orientation=orientation)
+    voxels = np.require(stored.canonical(array), requirements=("C", "W"))
+    return Image(array=voxels, geometry=turned, stored=stored, not_finite=not_finite)
 
 
-def read_channels(paths: Sequence[Path], series: str | None = None) -> Image:
+def read_channels(paths: Sequence[Path], series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
     """Read the files of one case, one after the other, as the channels of one image on one grid."""
-    images = [read_image(path, series) for path in paths]
+    images = [read_image(path, series, orientation=orientation) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
             raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")
@@ -175,15 +175,15 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bo
             raise OSError(errno.ENOSPC, "no space left")
 
 
-def _read_series(path: Path, wanted: str | None) -> Image:
+def _read_series(path: Path, wanted: str | None, orientation: Orientation) -> Image:
     from nnlite.data.dicom.series import read_series
     from nnlite.data.dicom.stack import stack
     from nnlite.data.dicom.voxels import read_voxels
 
     slices = stack(read_series(path, wanted))
-    stored, canonical_geometry = grids(slices.geometry, SERIES_SUFFIX)
-    canonical = np.require(stored.canonical(read_voxels(slices, read_by_gdcm)[None]), requirements=("C", "W"))
-    return Image(array=canonical, geometry=canonical_geometry, stored=stored)
+    stored, turned = grids(slices.geometry, SERIES_SUFFIX, orientation=orientation)
+    voxels = np.require(stored.canonical(read_voxels(slices, read_by_gdcm)[None]), requirements=("C", "W"))
+    return Image(array=voxels, geometry=turned, stored=stored)
 
 
 def read_by_gdcm(path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ DICOM names x first and measures in mm; voxels are (slice, row, column) as every
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MANUFACTURER = "nnlite"
 SERIES_NUMBER = 9000  # beyond what scanners count to, so that results come last
+Members = Sequence[Sequence[int]]  # for each structure, the labels it consists of
 KNOWN_OR_EMPTY = (  # to be there even if nobody knows them (type 2)
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),

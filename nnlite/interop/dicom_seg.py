@@ -19,7 +19,7 @@ from nnlite.data.dicom.headers import NOT_READABLE, Frame, frame_value, frames, 
 from nnlite.data.dicom.stack import Stack
 from nnlite.data.records import written_whole
 from nnlite.errors import ImageError, UsageError
-from nnlite.interop.dicom_objects import MANUFACTURER, SERIES_NUMBER, to_voxels
+from nnlite.interop.dicom_objects import MANUFACTURER, SERIES_NUMBER, Members, to_voxels
 from nnlite.interop.organ_codes import LONGEST_MEANING, meaning_of, private_code
 
 if TYPE_CHECKING:
@@ -109,20 +109,24 @@ def _place(frame: Frame, stack: Stack) -> tuple[np.ndarray, np.ndarray]:
     return origin, steps
 
 
-def write_segments(path: Path, indices: np.ndarray, names: Sequence[str], stack: Stack) -> None:
+def write_segments(
+    path: Path, indices: np.ndarray, names: Sequence[str], stack: Stack, members: Members | None = None
+) -> None:
     """Write label k of ``indices`` (slices, rows, columns) as binary segment k called ``names[k - 1]``, k from 1.
 
+    ``members`` makes a segment of several labels, and lets segments overlap: for each name, the labels it consists of.
     The file refers to every slice of the series, and appears whole.
     """
     highdicom = require_highdicom()
     sources = [read_header(file) for file in dict.fromkeys(frame.path for frame in stack.frames)]
     if len(sources) < len(stack.frames):  # one file of many frames: highdicom wants them in its order
         indices = indices[np.argsort([frame.number for frame in stack.frames])]
+    pixels = indices if members is None else np.stack([np.isin(indices, labels) for labels in members], axis=-1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about the patient's name, which is as the scanner wrote it
         segmentation = highdicom.seg.Segmentation(
             source_images=sources,
-            pixel_array=indices,
+            pixel_array=pixels,
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_description(number, name) for number, name in enumerate(names, start=1)],
             series_instance_uid=highdicom.UID(),

@@ -19,7 +19,7 @@ from nnlite.data.records import written_whole
 from nnlite.errors import ImageError
 from nnlite.evaluation.palette import label_colour
 from nnlite.interop.contours import filled, traced
-from nnlite.interop.dicom_objects import described_like, reference, to_patient, to_voxels
+from nnlite.interop.dicom_objects import Members, described_like, reference, to_patient, to_voxels
 
 if TYPE_CHECKING:
     import pydicom
@@ -90,10 +90,13 @@ def _fill(mask: np.ndarray, outlines_mm: Sequence[np.ndarray], stack: Stack, whe
         mask[index] ^= filled(outlines, mask[index].shape)
 
 
-def write_structures(path: Path, indices: np.ndarray, names: Sequence[str], stack: Stack) -> None:
+def write_structures(
+    path: Path, indices: np.ndarray, names: Sequence[str], stack: Stack, members: Members | None = None
+) -> None:
     """Write label k of ``indices`` (slices, rows, columns) as closed outlines called ``names[k - 1]``, k from 1.
 
-    The outlines lie in the slices of the series; the file appears whole.
+    ``members`` makes a structure of several labels: for each name, the labels it consists of. The outlines lie in the
+    slices of the series; the file appears whole.
     """
     pydicom = require_pydicom()
     source = read_header(stack.frames[0].path)
@@ -104,7 +107,8 @@ def write_structures(path: Path, indices: np.ndarray, names: Sequence[str], stac
     file.StructureSetROISequence = pydicom.Sequence()
     file.ROIContourSequence = pydicom.Sequence()
     file.RTROIObservationsSequence = pydicom.Sequence()
-    for number, name in enumerate(names, start=1):
+    parts = members or [(number,) for number in range(1, len(names) + 1)]
+    for number, (name, labels) in enumerate(zip(names, parts, strict=True), start=1):
         roi, observation = pydicom.Dataset(), pydicom.Dataset()
         roi.ROINumber, roi.ROIName, roi.ROIGenerationAlgorithm = number, name, "AUTOMATIC"
         roi.ReferencedFrameOfReferenceUID = source.get("FrameOfReferenceUID", "")
@@ -112,7 +116,7 @@ def write_structures(path: Path, indices: np.ndarray, names: Sequence[str], stac
         observation.RTROIInterpretedType, observation.ROIInterpreter = "", ""
         file.StructureSetROISequence.append(roi)
         file.RTROIObservationsSequence.append(observation)
-        file.ROIContourSequence.append(_contours(number, indices == number, stack, str(source.SOPClassUID)))
+        file.ROIContourSequence.append(_contours(number, np.isin(indices, labels), stack, str(source.SOPClassUID)))
     with written_whole(path) as beside:
         file.save_as(beside, enforce_file_format=True)
 

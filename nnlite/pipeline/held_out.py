@@ -44,9 +44,9 @@ def score_held_out(
     measured: Measured = {}
     for done, case in enumerate(cases, start=1):
         assert case.label is not None, f"{case.id} is held out to be scored, so it has a label"
-        meter = ReliabilityMeter(labels.count)
+        meter = ReliabilityMeter(labels)
         indices = predict_case(model, stored[case.id], meter=meter)
-        measured[case.id] = meter.features(labels.names)
+        measured[case.id] = meter.features()
         truth = read_label(case.label)
         mask_path = run.validation / f"{case.id}{truth.stored.mask_suffix}"
         write_mask(mask_path, labels.to_values(indices), like=truth)
@@ -73,8 +73,8 @@ def measure_held_out(
         return
     model = load([run.checkpoint_final], device=device)
     for done, case_id in enumerate(missing, start=1):
-        meter = ReliabilityMeter(model.plan.labels.count)
+        meter = ReliabilityMeter(model.plan.labels)
         predict_case(model, stored[case_id], meter=meter)
-        measured[case_id] = meter.features(model.plan.labels.names)
+        measured[case_id] = meter.features()
         progress(f"measure reliability of {run.configuration} {run.fold}", done, len(missing))
     write_measured(run, measured)

@@ -46,7 +46,8 @@ class MaskOutput:
         slices = stack(read_series(self.sources[case_id], self.series))
         indices = grid.as_stored(self.labels.to_indices(values)[None])[0]
         write = write_segments if self.form == "dicom-seg" else write_structures
-        write(path, indices, self.labels.foreground, slices)
+        members = self.labels.members if self.labels.regions else None
+        write(path, indices, self.labels.structures, slices, members)
 
 
 def mask_output(cases: Iterable[Case], labels: Labels, form: OutputFormat, series: str | None) -> MaskOutput:

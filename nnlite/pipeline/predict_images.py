@@ -37,6 +37,7 @@ from nnlite.pipeline.kept_volumes import volumes_kept
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.mask_output import MaskOutput, OutputFormat, mask_output
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ def predict(
     folds: Sequence[str] = (),
     mirroring: bool = True,
     step: float = WINDOW_STEP,
+    exact: bool = False,
     device: str = "auto",
     probabilities: bool = False,
     entropy: bool = False,
@@ -90,15 +92,16 @@ def predict(
     channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
     ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
     ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among the DICOM series of a folder;
-    ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``. Images that cannot be read
-    are told of at the end, in one ``ImageError``, when all others are predicted.
+    ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``. ``exact`` is for models that
+    nnU-Net has trained: its arithmetic, to the bit. Images that cannot be read are told of at the end, in one
+    ``ImageError``, when all others are predicted.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
     target = torch.device(device_name(device))
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()
-    models = load_models(chosen, device=target, mirroring=mirroring, step=step)
+    models = load_models(chosen, device=target, mirroring=mirroring, step=step, exact=exact)
     notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
     cases = find_images(inputs, len(models[0].plan.channels))
     masks_as = mask_output(cases, models[0].plan.labels, output_format, series)
@@ -185,7 +188,7 @@ def _read(
     models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path], masks_as: MaskOutput
 ) -> _Job:
     """Read a case, and preprocess it unless one is a cascade; files in ``given`` are not to be overwritten."""
-    image = read_channels(case.images, masks_as.series)
+    image = read_channels(case.images, masks_as.series, orientation=models[0].arithmetic.orientation)
     mask = masks_as.path(output, case.id, image.stored)
     if mask.resolve() in given:
         raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
@@ -212,8 +215,8 @@ def _predict(
     except ImageError as error:
         return error
     labels = models[0].plan.labels
-    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels.count)
-    with volumes_kept(path, job.grid, labels.count, probabilities=probabilities, entropy=entropy) as keep:
+    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels)
+    with volumes_kept(path, job.grid, Decision.by(labels), probabilities=probabilities, entropy=entropy) as keep:
         indices = predict_cases(models, cases, keep_probabilities=keep, meter=meter)
     repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
     told = notes.record(job.case_id, job.grid, repaired, meter, job.seen)

@@ -25,6 +25,7 @@ from nnlite.training.checkpoint import Checkpoint, ModelCard, load_state, save_m
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord, append_to_log, plot_course, read_log, truncate_log
 from nnlite.training.learner import Learner, pseudo_dice
+from nnlite.training.loss import Answer
 from nnlite.training.schedule import Schedule
 
 PLOT_EVERY_S = 20.0  # drawing takes a third of a second, which short epochs would feel
@@ -103,6 +104,7 @@ def train(
     if config.compile == "auto":
         (sample,) = batches.training_batches(course.epoch, 1)
         learner.compile_if_faster(sample)
+    structures = plan.labels.structures
     title, plotted_s = f"{plan.dataset} {configuration.name} {fold}", -PLOT_EVERY_S
 
     def checkpoint() -> Checkpoint:
@@ -112,13 +114,13 @@ def train(
         return Checkpoint(card=card, weights=learner.network.state_dict())
 
     while not schedule.finished(course.epoch):
-        record, improved = _run_epoch(learner, batches, schedule, course)
+        record, improved = _run_epoch(learner, batches, schedule, course, structures)
         append_to_log(files.log, record)
         if improved:
             save_model(files.best, checkpoint())
         save_state(files.last, {**learner.state(), "course": asdict(course)})
         if schedule.elapsed_s - plotted_s > PLOT_EVERY_S or schedule.finished(course.epoch):
-            plot_course(files.plot, read_log(files.log), labels=plan.labels.foreground, title=title)
+            plot_course(files.plot, read_log(files.log), labels=structures, title=title)
             plotted_s = schedule.elapsed_s
         on_epoch(record)
 
@@ -128,7 +130,8 @@ def train(
 
 def _new_learner(plan: Plan, configuration: Configuration, config: TrainConfig, device: torch.device) -> Learner:
     network = build_network(plan, configuration).to(device)
-    return Learner(network, config, batch_dice=configuration.batch_dice, labels=plan.labels.count, device=device)
+    answer = Answer.to(plan.labels, device)
+    return Learner(network, config, batch_dice=configuration.batch_dice, device=device, answer=answer)
 
 
 def _restored(path: Path, learner: Learner) -> Course:
@@ -143,12 +146,14 @@ def _restored(path: Path, learner: Learner) -> Course:
         ) from error
 
 
-def _run_epoch(learner: Learner, batches: BatchSource, schedule: Schedule, course: Course) -> tuple[EpochRecord, bool]:
+def _run_epoch(
+    learner: Learner, batches: BatchSource, schedule: Schedule, course: Course, structures: Sequence[str]
+) -> tuple[EpochRecord, bool]:
     """Train and validate for one epoch; moves ``course`` on. Also tells whether the epoch is the best so far."""
     started, rate = time.perf_counter(), schedule.learning_rate(course.epoch)
     train_loss, waited_s = _train_epoch(learner, batches, schedule, course.epoch)
     trained_s = time.perf_counter() - started
-    validation_loss, dice = _validate_epoch(learner, batches, course.epoch)
+    validation_loss, dice = _validate_epoch(learner, batches, course.epoch, structures)
     known = [score for score in dice if score is not None]
     mean_dice = sum(known) / len(known) if known else None
     improved = course.follow(mean_dice)
@@ -194,12 +199,12 @@ def _train_epoch(learner: Learner, batches: BatchSource, schedule: Schedule, epo
 
 
 def _validate_epoch(
-    learner: Learner, batches: BatchSource, epoch: int
+    learner: Learner, batches: BatchSource, epoch: int, structures: Sequence[str]
 ) -> tuple[float | None, tuple[float | None, ...]]:
-    """Mean loss, and pseudo Dice per foreground label, over patches of the validation cases."""
+    """Mean loss, and pseudo Dice of each structure, over patches of the validation cases."""
     learner.network.eval()
     total, done = torch.zeros((), device=learner.device), 0
-    counts = torch.zeros(3, learner.labels, dtype=torch.int64, device=learner.device)
+    counts = torch.zeros(3, len(structures), dtype=torch.int64, device=learner.device)
     with closing(batches.validation_batches(epoch, learner.config.validation_iterations)) as source:
         for batch in source:
             loss, overlap = learner.look(batch)

@@ -17,6 +17,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "3d",
         "--no-mirroring",
         "--probabilities",
+        "--exact",
         "--preview",
         "--entropy",
         "--output-format",
@@ -31,6 +32,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert arguments == (Path("brain"), [Path("a.nii.gz"), Path("more")], Path("o"))
     assert (given["folds"], given["configuration"]) == (("fold0", "fold1"), "3d")
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
+    assert given["exact"]
     assert given["previews"]
     assert (given["output_format"], given["series"]) == ("dicom-seg", "Thorax")
     assert given["entropy"]

@@ -102,6 +102,14 @@ def test_segments_have_codes_and_sides_and_the_file_refers_to_its_slices(tmp_pat
     assert file.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
 
 
+def test_segments_of_several_labels_may_overlap(tmp_path: Path):
+    slices, indices = series(tmp_path / "ct"), labels()
+    write_segments(tmp_path / "seg.dcm", indices, ("whole", "core"), slices, members=((1, 2), (2,)))
+    masks = read_segments(tmp_path / "seg.dcm", slices, ("whole", "core"))
+    np.testing.assert_array_equal(masks["whole"], (indices == 1) | (indices == 2))
+    np.testing.assert_array_equal(masks["core"], indices == 2)
+
+
 def test_a_mask_without_any_voxel_can_be_written_and_read(tmp_path: Path):
     slices = series(tmp_path / "ct")
     write_segments(tmp_path / "seg.dcm", np.zeros((5, 16, 18), np.uint8), ("liver",), slices)

@@ -44,6 +44,14 @@ def test_what_is_written_reads_back_voxel_by_voxel(tmp_path: Path, orientation: 
         np.testing.assert_array_equal(masks[name], indices == number)
 
 
+def test_structures_of_several_labels_may_overlap(tmp_path: Path):
+    slices, indices = series(tmp_path / "ct"), ring_and_block()
+    write_structures(tmp_path / "rs.dcm", indices, ("both", "block"), slices, members=((1, 2), (2,)))
+    masks = read_structures(tmp_path / "rs.dcm", slices, ("both", "block"))
+    np.testing.assert_array_equal(masks["both"], indices > 0)
+    np.testing.assert_array_equal(masks["block"], indices == 2)
+
+
 def test_the_file_refers_to_its_series_and_slices(tmp_path: Path):
     slices = series(tmp_path / "ct")
     write_structures(tmp_path / "rs.dcm", ring_and_block(), ("ring", "block"), slices)
