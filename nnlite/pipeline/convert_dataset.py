@@ -1,7 +1,7 @@
 """Turn a dataset of another kind into one that nnlite reads: images and label maps as NIfTI, with an ``nnlite.json``.
 
 Its source is a tree of DICOM files with structure sets or segmentations (``interop/dicom_dataset.py``). NIfTI rather
-than reading DICOM at every training step of the way: it is read many times faster, shows in every viewer what the
+than reading DICOM at every training step of the way: it is read several times faster, shows in every viewer what the
 truth became, and what was decided about names and overlaps is decided once.
 """
 

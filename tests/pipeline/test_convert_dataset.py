@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import dicom_files as made
@@ -53,6 +54,16 @@ def test_the_dataset_is_faultless_and_holds_the_voxels(patients: Path, tmp_path:
     assert label.array.sum() == 2 * 2 * 3
     spared = np.asarray(source.stored.as_stored(label.array)[0], dtype=bool)
     assert spared[1:3, 2:4, 2:5].all()
+
+
+def test_the_labels_fit_the_folders_of_slices_themselves(patients: Path, tmp_path: Path):
+    pipeline.convert(patients, tmp_path / "out")
+    for name, scan in (("Ann", "scan 0"), ("Bob_1", "scan 1")):
+        shutil.copytree(patients / scan, tmp_path / "mixed" / "images" / name)
+        (tmp_path / "mixed" / "labels").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "out" / "labels" / f"{name}.nii.gz", tmp_path / "mixed" / "labels")
+    report = pipeline.check(tmp_path / "mixed", work=tmp_path / "work")
+    assert (report.faults, len(report.dataset.cases)) == ((), 2)
 
 
 def test_what_cannot_be_converted_is_told_at_the_end_and_the_others_are_there(patients: Path, tmp_path: Path):
