@@ -56,27 +56,40 @@ def traced(mask: np.ndarray) -> list[np.ndarray]:
     for part, (rows, columns) in enumerate(ndimage.find_objects(parts, count), start=1):
         inside = np.pad(parts[rows, columns] == part, 1)
         offset = np.array([rows.start - 1, columns.start - 1], dtype=float)
-        found = [closed[:-1] + offset for closed in find_contours(inside.astype(np.float32), 0.5)]
+        found = [_corners(closed[:-1] + offset) for closed in find_contours(inside.astype(np.float32), 0.5)]
         outlines.append(_joined(sorted(found, key=_area, reverse=True)))
     return outlines
 
 
 def _joined(outlines: Sequence[np.ndarray]) -> np.ndarray:
-    """One outline of the outer border, which comes first, and of its holes, each reached by the shortest cut."""
+    """One outline of the outer border, which comes first, and of its holes, each reached by the shortest cut from it.
+
+    A cut may cross another hole: walked to and fro, it counts twice, and so not at all.
+    """
+    border, *holes = outlines
+    if not holes:
+        return border
     from scipy.spatial import cKDTree
 
-    border, holes = outlines[0], list(outlines[1:])
-    while holes:
-        tree = cKDTree(border)
-        nearest = [tree.query(hole) for hole in holes]
-        index = int(np.argmin([distances.min() for distances, _ in nearest]))
-        distances, on_border = nearest[index]
-        hole = holes.pop(index)
+    tree = cKDTree(border)
+    detours: dict[int, list[np.ndarray]] = {}
+    for hole in holes:
+        distances, nearest = tree.query(hole)
         start = int(np.argmin(distances))
-        leave = int(on_border[start])
+        leave = int(nearest[start])
         around = np.roll(hole, -start, axis=0)
-        border = np.concatenate([border[: leave + 1], around, around[:1], border[leave:]])
-    return border
+        detours.setdefault(leave, []).extend([around, around[:1], border[leave : leave + 1]])
+    pieces, done = [], 0
+    for leave in sorted(detours):
+        pieces.extend([border[done : leave + 1], *detours[leave]])
+        done = leave + 1
+    return np.concatenate([*pieces, border[done:]])
+
+
+def _corners(outline: np.ndarray) -> np.ndarray:
+    """The points where an outline turns; those on a straight way say nothing."""
+    before, after = outline - np.roll(outline, 1, axis=0), np.roll(outline, -1, axis=0) - outline
+    return outline[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]  # exact: multiples of half a voxel
 
 
 def _area(outline: np.ndarray) -> float:

@@ -63,7 +63,8 @@ def described_like(source: pydicom.Dataset, kind: str, *, modality: str, descrip
     pydicom = require_pydicom()
     file = pydicom.Dataset()
     file.file_meta = pydicom.dataset.FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    # explicit ones have no room for outlines of more than 64 kB
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     for keyword in IDENTITY:
         if keyword in source:
             file[keyword] = source[keyword]

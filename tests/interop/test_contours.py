@@ -28,6 +28,11 @@ def test_each_outline_alone_can_be_united_with_the_others(mask: np.ndarray, shif
     np.testing.assert_array_equal(united, mask)
 
 
+def test_straight_ways_have_no_points_but_their_ends():
+    [outline] = traced(np.ones((30, 40), dtype=bool))
+    assert len(outline) == 8  # a cut corner each
+
+
 def test_nested_outlines_are_holes_and_islands():
     def square(low: float, high: float) -> np.ndarray:
         return np.array([(low, low), (low, high), (high, high), (high, low)])

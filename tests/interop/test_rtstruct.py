@@ -70,6 +70,21 @@ def test_the_file_refers_to_its_series_and_slices(tmp_path: Path):
     np.testing.assert_allclose(points.max(axis=0), [x + 16.5 * 0.75, y + 14.5 * 1.5, z + 12.0])
 
 
+def test_an_outline_may_be_longer_than_64_kilobytes(tmp_path: Path):
+    made.write_series(tmp_path / "ct", made.ramp((2, 200, 200)))
+    slices = stack(read_series(tmp_path / "ct"))
+    comb = np.zeros((2, 200, 200), dtype=np.uint8)
+    comb[0, 1] = comb[0, 1::2] = 1
+    comb[0, :, 0] = 1  # rows joined by a column: one part
+    comb[0, 1::2, 1::2] = 1
+    comb[0, 2::4, 1:199:2] = 1  # and with many holes
+    write_structures(tmp_path / "rs.dcm", comb, ("comb",), slices)
+    file = made.pydicom.dcmread(tmp_path / "rs.dcm")
+    points = file.ROIContourSequence[0].ContourSequence[0].ContourData
+    assert len("\\".join(map(str, points))) > 2**16
+    np.testing.assert_array_equal(read_structures(tmp_path / "rs.dcm", slices, ("comb",))["comb"], comb == 1)
+
+
 def test_only_closed_outlines_enclose_something(tmp_path: Path):
     slices = series(tmp_path / "ct")
     write_structures(tmp_path / "rs.dcm", ring_and_block(), ("ring", "block"), slices)
