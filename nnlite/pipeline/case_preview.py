@@ -23,20 +23,21 @@ class Previews:
 
     plan: Plan
     images: Mapping[str, tuple[Path, ...]]
+    series: str | None = None
 
     def write(self, folder: Path, case_id: str, values: np.ndarray) -> Path:
         """Draw a mask of label values (z, y, x) on its image."""
         # read again: an image need not stay in memory while its case is predicted
-        image = read_channels(self.images[case_id])
+        image = read_channels(self.images[case_id], self.series)
         path = folder / f"{case_id}{PREVIEW_SUFFIX}"
         indices = self.plan.labels.to_indices(values)
         write_preview(path, preview(image, indices, self.plan.labels, window=window(self.plan)))
         return path
 
 
-def previews_of(cases: Iterable[Case], plan: Plan) -> Previews:
-    """For the cases of a prediction."""
-    return Previews(plan=plan, images={case.id: case.images for case in cases})
+def previews_of(cases: Iterable[Case], plan: Plan, series: str | None = None) -> Previews:
+    """For the cases of a prediction; ``series`` is which DICOM series was read of several."""
+    return Previews(plan=plan, images={case.id: case.images for case in cases}, series=series)
 
 
 def window(plan: Plan) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from nnlite.data.dataset import Case, find_images
-from nnlite.data.image import Image, StoredGrid, read_channels, write_mask
+from nnlite.data.image import Image, StoredGrid, read_channels
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
@@ -35,6 +35,7 @@ from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path, recor
 from nnlite.pipeline.choose_runs import choose_runs, load_models
 from nnlite.pipeline.kept_volumes import volumes_kept
 from nnlite.pipeline.machine import device_name
+from nnlite.pipeline.mask_output import MaskOutput, OutputFormat, mask_output
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
 from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase
@@ -77,6 +78,8 @@ def predict(
     entropy: bool = False,
     postprocessing: bool = True,
     previews: bool = False,
+    output_format: OutputFormat = "nifti",
+    series: str | None = None,
     progress: Progress = silent,
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
@@ -88,9 +91,10 @@ def predict(
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
     channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
     ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
-    ``CASE.preview.png``, the mask on slices of its image. ``exact`` is for models that nnU-Net has trained: its
-    arithmetic, to the bit. Images that cannot be read are told of at the end, in one ``ImageError``, when all others
-    are predicted.
+    ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among the DICOM series of a folder;
+    ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``. ``exact`` is for models that
+    nnU-Net has trained: its arithmetic, to the bit. Images that cannot be read are told of at the end, in one
+    ``ImageError``, when all others are predicted.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
@@ -100,8 +104,9 @@ def predict(
     models = load_models(chosen, device=target, mirroring=mirroring, step=step, exact=exact)
     notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
     cases = find_images(inputs, len(models[0].plan.channels))
+    masks_as = mask_output(cases, models[0].plan.labels, output_format, series)
     given = {path.resolve() for case in cases for path in case.images}
-    read = _overlapped(lambda case: _read(models, notes, case, output, given), cases)
+    read = _overlapped(lambda case: _read(models, notes, case, output, given, masks_as), cases)
     seconds: list[float] = []
     records: list[CaseRecord] = []
 
@@ -115,7 +120,8 @@ def predict(
             progress("predict", done, len(cases))
             yield outcome
 
-    write = partial(_write, previews=previews_of(cases, models[0].plan) if previews else None)
+    drawn = previews_of(cases, models[0].plan, series) if previews else None
+    write = partial(_write, masks_as=masks_as, previews=drawn)
     with closing(_overlapped(write, predicted())) as written:  # whatever happens, its thread ends
         masks = _collected(cases, written, output)
     return PredictResult(
@@ -178,10 +184,12 @@ def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[
             yield before
 
 
-def _read(models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path]) -> _Job:
+def _read(
+    models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path], masks_as: MaskOutput
+) -> _Job:
     """Read a case, and preprocess it unless one is a cascade; files in ``given`` are not to be overwritten."""
-    image = read_channels(case.images, orientation=models[0].arithmetic.orientation)
-    mask = output / f"{case.id}{image.stored.mask_suffix}"
+    image = read_channels(case.images, masks_as.series, orientation=models[0].arithmetic.orientation)
+    mask = masks_as.path(output, case.id, image.stored)
     if mask.resolve() in given:
         raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
     # from here on the grid is enough: the voxels of a large scan are let go
@@ -215,11 +223,11 @@ def _predict(
     return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(repaired), record=told)
 
 
-def _write(predicted: _Predicted | ImageError, previews: Previews | None) -> Path:
+def _write(predicted: _Predicted | ImageError, masks_as: MaskOutput, previews: Previews | None) -> Path:
     """Write a mask, its record and a preview if asked for; return the mask's path, or raise an image's fault."""
     if isinstance(predicted, ImageError):
         raise predicted
-    write_mask(predicted.mask, predicted.values, predicted.grid)
+    masks_as.write(predicted.mask, predicted.record.case, predicted.values, predicted.grid)
     write_record(record_path(predicted.mask.parent, predicted.record.case), predicted.record)
     if previews is not None:
         previews.write(predicted.mask.parent, predicted.record.case, predicted.values)
