@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import locale
+from collections.abc import Iterator
 from pathlib import Path
 
 import dicom_files as made
@@ -50,6 +52,15 @@ def test_an_enhanced_file_of_many_frames_is_a_volume(tmp_path: Path):
         assert image.geometry.spacing_mm == pytest.approx(made.SPACING_MM)
 
 
+@pytest.fixture
+def locale_kept() -> Iterator[None]:
+    """GDCM, when it writes, leaves the whole process in the locale C, where text is ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.usefixtures("locale_kept")
 @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
 def test_compressed_slices_hold_the_same_values(tmp_path: Path, compressor: str):
     made.write_series(tmp_path / "plain", made.ramp((5, 32, 32)), RescaleIntercept=0)
