@@ -70,8 +70,13 @@ class RunFolder:
 
     @property
     def checkpoint_last(self) -> Path:
-        """The newest epoch, with all that is needed to continue exactly; read with ``weights_only=True``."""
+        """The newest state, with all that is needed to continue exactly; read with ``weights_only=True``."""
         return self.folder / "checkpoint_last.pt"
+
+    @property
+    def checkpoint_previous(self) -> Path:
+        """The state before that, for the case that the newest one is damaged."""
+        return self.folder / "checkpoint_previous.pt"
 
     @property
     def checkpoint_final(self) -> Path:

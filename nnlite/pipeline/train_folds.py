@@ -222,7 +222,12 @@ def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split)
 
 def _train_files(run: RunFolder) -> TrainFiles:
     return TrainFiles(
-        log=run.log, plot=run.plot, best=run.checkpoint_best, last=run.checkpoint_last, final=run.checkpoint_final
+        log=run.log,
+        plot=run.plot,
+        best=run.checkpoint_best,
+        last=run.checkpoint_last,
+        previous=run.checkpoint_previous,
+        final=run.checkpoint_final,
     )
 
 

@@ -1,0 +1,28 @@
+"""Deterministic operations are asked for within the block, and what was set before is set again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nnlite.training.deterministic import deterministic_operations
+
+
+def settings() -> tuple[bool, ...]:
+    cudnn = torch.backends.cudnn
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    return torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark, fills
+
+
+def test_only_who_wants_them_gets_them() -> None:
+    before = settings()
+    with deterministic_operations(False):
+        assert settings() == before
+
+
+def test_they_hold_within_the_block_whatever_happens_there() -> None:
+    before = settings()
+    with pytest.raises(KeyError), deterministic_operations(True):
+        assert settings() == (True, True, False, False)
+        raise KeyError
+    assert settings() == before
