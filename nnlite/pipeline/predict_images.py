@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +19,9 @@ import torch
 
 from nnlite.data.dataset import Case, find_images
 from nnlite.data.image import Image, StoredGrid, read_channels, write_mask
+from nnlite.data.leftovers import clear_leftovers
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import write_record
+from nnlite.data.records import read_record, write_record
 from nnlite.errors import ImageError, UsageError
 from nnlite.evaluation.cross_validation import name_of
 from nnlite.inference.ensemble import predict_cases
@@ -29,13 +29,15 @@ from nnlite.inference.familiarity import Familiarity
 from nnlite.inference.postprocess import Postprocessing, apply
 from nnlite.inference.predict import Model, ready_case
 from nnlite.inference.reliability import ReliabilityMeter
+from nnlite.inference.retreat import with_retreat
 from nnlite.inference.sliding_window import WINDOW_STEP
-from nnlite.pipeline.case_preview import Previews, previews_of
+from nnlite.pipeline.case_preview import PREVIEW_SUFFIX, Previews, previews_of
 from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path, recorder
 from nnlite.pipeline.choose_runs import choose_runs, load_models
-from nnlite.pipeline.kept_volumes import volumes_kept
+from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, volumes_kept
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.pipeline.unfinished_prediction import UnfinishedPrediction, job_of
 from nnlite.preprocessing.preprocess import PreprocessedCase
 
 T = TypeVar("T")
@@ -86,7 +88,8 @@ def predict(
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
     channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
     ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
-    ``CASE.preview.png``, the mask on slices of its image. Images that cannot be read are told of at the end, in one
+    ``CASE.preview.png``, the mask on slices of its image. Where the same prediction was interrupted before, it goes on
+    with the cases that are missing. Images that cannot be read are told of at the end, in one
     ``ImageError``, when all others are predicted.
     """
     if output.is_file():
@@ -98,46 +101,66 @@ def predict(
     notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
     cases = find_images(inputs, len(models[0].plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
-    read = _overlapped(lambda case: _read(models, notes, case, output, given), cases)
+    clear_leftovers(output, alone=False)
+    unfinished = UnfinishedPrediction(output, job_of(models, rules, probabilities, entropy, previews))
+    done_before = {case.id: mask for case in cases if (mask := unfinished.mask_of(case)) is not None}
+    missing = [case for case in cases if case.id not in done_before]
+    read = _overlapped(lambda case: _read(models, notes, case, output, given), missing)
     seconds: list[float] = []
-    records: list[CaseRecord] = []
+    records = {case_id: read_record(record_path(output, case_id), CaseRecord) for case_id in done_before}
 
     def predicted() -> Iterator[_Predicted | ImageError]:
-        for done, coming in enumerate(read, start=1):
+        for done, coming in enumerate(read, start=1 + len(done_before)):
             started = time.perf_counter()
             outcome = _predict(models, notes, coming, rules, probabilities=probabilities, entropy=entropy)
             if isinstance(outcome, _Predicted):
-                records.append(outcome.record)
+                records[outcome.record.case] = outcome.record
                 seconds.append(time.perf_counter() - started)
             progress("predict", done, len(cases))
             yield outcome
 
-    write = partial(_write, previews=previews_of(cases, models[0].plan) if previews else None)
+    beside = _beside(probabilities=probabilities, entropy=entropy, previews=previews)
+    drawn = previews_of(cases, models[0].plan) if previews else None
+    by_id = {case.id: case for case in missing}
+
+    def write(outcome: _Predicted | ImageError) -> Path:
+        mask = _write(outcome, drawn)
+        if isinstance(outcome, _Predicted):
+            unfinished.note(by_id[outcome.record.case], mask, beside)
+        return mask
+
     with closing(_overlapped(write, predicted())) as written:  # whatever happens, its thread ends
-        masks = _collected(cases, written, output)
+        masks = done_before | _collected(missing, written, output, len(cases))
+    unfinished.finish()
     return PredictResult(
-        masks=masks,
+        masks=tuple(masks[case.id] for case in cases),
         configuration=name_of(chosen.configurations),
         folds=chosen.folds,
         seconds_per_case=tuple(seconds),
         selection=chosen.selection,
         postprocessing=rules,
-        records=tuple(records),
+        records=tuple(records[case.id] for case in cases),
     )
 
 
-def _collected(cases: Sequence[Case], written: Iterable[Future[Path]], output: Path) -> tuple[Path, ...]:
-    """The masks of all cases; one ``ImageError`` in the end tells of those that could not be predicted."""
-    masks, faults = [], []
+def _beside(*, probabilities: bool, entropy: bool, previews: bool) -> list[str]:
+    """How the names end of the files that lie beside mask and record."""
+    wanted = {PROBABILITIES_SUFFIX: probabilities, ENTROPY_SUFFIX: entropy, PREVIEW_SUFFIX: previews}
+    return [suffix for suffix, here in wanted.items() if here]
+
+
+def _collected(cases: Sequence[Case], written: Iterable[Future[Path]], output: Path, asked_for: int) -> dict[str, Path]:
+    """The masks of these of the cases ``asked_for``; an ``ImageError`` in the end tells of those that have none."""
+    masks, faults = {}, []
     for case, coming in zip(cases, written, strict=True):
         try:
-            masks.append(coming.result())
+            masks[case.id] = coming.result()
         except ImageError as error:  # one broken scan must not cost the night that a thousand others take
             faults.append(f"{case.id}: {error}")
     if faults:
-        headline = f"{len(faults)} of {len(cases)} cases could not be predicted, the others are in {output}:"
+        headline = f"{len(faults)} of {asked_for} cases could not be predicted, the others are in {output}:"
         raise ImageError("\n  ".join([headline, *faults]))
-    return tuple(masks)
+    return masks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +206,13 @@ def _read(models: Sequence[Model], notes: Recorder, case: Case, output: Path, gi
         raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
     # from here on the grid is enough: the voxels of a large scan are let go
     alone = all(model.configuration.previous_stage is None for model in models)
-    content = [ready_case(model, case.id, image) for model in models] if alone else image
+    content = _ready(models, case.id, image) if alone else image
     return _Job(case_id=case.id, mask=mask, grid=image.stored, seen=notes.look(image), content=content)
+
+
+def _ready(models: Sequence[Model], case_id: str, image: Image) -> list[PreprocessedCase]:
+    """The image as each of the models wants it."""
+    return with_retreat(models, lambda lighter: [ready_case(one, case_id, image) for one in lighter], case_id)
 
 
 def _predict(
@@ -200,13 +228,18 @@ def _predict(
     try:
         job = coming.result()
         content = job.content
-        cases = [ready_case(model, job.case_id, content) for model in models] if isinstance(content, Image) else content
+        cases = _ready(models, job.case_id, content) if isinstance(content, Image) else content
     except ImageError as error:
         return error
     labels = models[0].plan.labels
-    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels.count)
+    path = job.mask.parent / job.case_id
     with volumes_kept(path, job.grid, labels.count, probabilities=probabilities, entropy=entropy) as keep:
-        indices = predict_cases(models, cases, keep_probabilities=keep, meter=meter)
+
+        def predict(lighter: Sequence[Model]) -> tuple[np.ndarray, ReliabilityMeter]:
+            meter = ReliabilityMeter(labels.count)
+            return predict_cases(lighter, cases, keep_probabilities=keep, meter=meter), meter
+
+        indices, meter = with_retreat(models, predict, job.case_id)
     repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
     told = notes.record(job.case_id, job.grid, repaired, meter, job.seen)
     return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(repaired), record=told)

@@ -72,7 +72,9 @@ class Learner:
         found = self.skipped.look(where)
         if self.precision == "fp16" and self.skipped.total >= FALL_BACK_AFTER:
             self._use_precision(full_range_precision(self.device))
-            logger.warning("%s: float16 has overflowed %d times; going on in %s", where, FALL_BACK_AFTER, self.precision)
+            logger.warning(
+                "%s: float16 has overflowed %d times; going on in %s", where, FALL_BACK_AFTER, self.precision
+            )
             self.skipped.total = 0
         return found
 

@@ -212,7 +212,11 @@ def _train_epoch(sitting: _Sitting) -> float:
             if learner.skipped.due:
                 course.skipped += learner.look_for_skipped(where)
             now = time.perf_counter()
-            course.waited_s, course.trained_s, asked = course.waited_s + got - asked, course.trained_s + now - asked, now
+            course.waited_s, course.trained_s, asked = (
+                course.waited_s + got - asked,
+                course.trained_s + now - asked,
+                now,
+            )
             if limited and schedule.finished(epoch):
                 break  # the time is up in the middle of an epoch
             if course.steps < count and (sitting.saver.due() or sitting.saver.asked_to_stop()):
