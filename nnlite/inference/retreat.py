@@ -1,7 +1,7 @@
-"""Predict a case although memory is short: fewer windows at a time, then main memory for all but the networks, then CPU.
+"""Predict a case although memory is short: with fewer windows at a time, then with slabs in main memory, then on CPU.
 
-Each retreat begins the case anew and costs time, no accuracy; the next case is tried as it should be again. Logits that
-are blended in main memory go slab by slab as ever, but no GPU has to hold a slab any more.
+Each retreat begins the case anew and costs time, no accuracy; the next case is tried as it should be again. In main
+memory lies then all but the networks: windows go to the GPU, and no slab has to fit there any more.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ def reopen(run: RunFolder) -> None:
     """
     if not (run.checkpoint_last.exists() or run.checkpoint_previous.exists()):
         raise UsageError(
-            f"{run.configuration} {run.fold} cannot be made longer: {run.checkpoint_last} is not there (it was deleted, "
-            f"or the model imported); delete {run.folder} to train it anew"
+            f"{run.configuration} {run.fold} cannot be made longer: {run.checkpoint_last} is not there (it was "
+            f"deleted, or the model imported); delete {run.folder} to train it anew"
         )
     for traces in (run.summary, run.scores, run.reliability):  # first of all the summary: its presence says finished
         traces.unlink(missing_ok=True)

@@ -118,12 +118,13 @@ def train(
 
     Cases are preprocessed first where that is missing. A finished fold is left as it is, unless ``resume`` and a length
     make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length or
-    seed is an error, but for a length with ``resume``, which takes the place of the old one. ``time_budget_s`` is the time that each fold's training
-    takes; predicting the held-out cases comes on top. ``seed`` is 0 by default. ``transforms`` are batchgenerators
-    transforms of the caller's own, run on every training patch before nnlite's augmentation. ``track`` says who
-    is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or ``Tracker``s of the caller's own.
-    ``deterministic`` allows a GPU only operations that give the same bits each time. ``stop`` is asked again and again;
-    when it says so, what is under way is finished and saved, and ``StoppedError`` raised.
+    seed is an error, but for a length with ``resume``, which takes the place of the old one. ``time_budget_s`` is the
+    time that each fold's training takes; predicting the held-out cases comes on top. ``seed`` is 0 by default.
+    ``transforms`` are batchgenerators transforms of the caller's own, run on every training patch before nnlite's
+    augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
+    ``Tracker``s of the caller's own. ``deterministic`` allows a GPU only operations that give the same bits each time.
+    ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and ``StoppedError``
+    raised.
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)

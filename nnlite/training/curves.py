@@ -15,8 +15,9 @@ class EpochRecord:
     """One line of log.jsonl. Losses are means over the epoch's iterations; lower is better, 0 is perfect.
 
     ``pseudo_dice`` has one number per foreground label, from patches of the validation cases; None where a label was in
-    none of them. ``skipped_steps`` were left out, for their loss was no number. ``data_wait_share`` is the share of the epoch in which the device waited for patches. ``epochs`` is
-    the planned number, under a time budget the number foreseen at this moment.
+    none of them. ``data_wait_share`` is the share of the epoch in which the device waited for patches. ``epochs`` is
+    the planned number, under a time budget the number foreseen at this moment. ``skipped_steps`` were left out, for
+    their loss or gradient was no number.
     """
 
     epoch: int

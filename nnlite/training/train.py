@@ -166,7 +166,7 @@ def _epochs(sitting: _Sitting) -> Iterator[tuple[EpochRecord, bool]]:
 
 def _run_epoch(sitting: _Sitting) -> tuple[EpochRecord, bool]:
     """Train and validate for one epoch; moves the course on. Also tells whether the epoch is the best so far."""
-    learner, schedule, course = sitting.learner, sitting.schedule, sitting.course
+    schedule, course = sitting.schedule, sitting.course
     rate = schedule.learning_rate(course.epoch)
     train_loss = _train_epoch(sitting)
     started = time.perf_counter()
@@ -228,8 +228,8 @@ def _train_epoch(sitting: _Sitting) -> float:
     counting = course.steps - course.skipped
     if counting == 0:
         raise NnliteError(
-            f"no step of epoch {epoch} had a loss that is a number: look at the images for absurd intensities, or begin "
-            "anew with another --seed; the epochs before it are kept"
+            f"no step of epoch {epoch} had a loss that is a number: look at the images for absurd intensities, or "
+            "begin anew with another --seed; the epochs before it are kept"
         )
     return course.loss_sum / counting
 

@@ -22,7 +22,14 @@ def test_only_who_wants_them_gets_them() -> None:
 
 def test_they_hold_within_the_block_whatever_happens_there() -> None:
     before = settings()
-    with pytest.raises(KeyError), deterministic_operations(True):
-        assert settings() == (True, True, False, False)
-        raise KeyError
+    within = []
+
+    def fail() -> None:
+        with deterministic_operations(True):
+            within.append(settings())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert within == [(True, True, False, False)]
     assert settings() == before

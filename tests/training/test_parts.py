@@ -37,7 +37,7 @@ def test_the_number_of_parts_is_doubled_until_they_fit(samples: int, number: int
 
 
 def test_where_a_single_sample_does_not_fit_there_is_no_way_on() -> None:
-    with pytest.raises(MemoryShortError, match="cpu has too little memory for a single sample .CUDA out of memory"):
+    with pytest.raises(MemoryShortError, match=r"cpu has too little memory for a single sample \(CUDA out of memory"):
         Parts(CPU).run(batch(), with_memory_for(0))
 
 

@@ -229,7 +229,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 def test_a_training_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(asked: int, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=2, iterations=4)
     whole = run(tmp_path / "whole", config)
-    with pytest.raises(StoppedError, match="phantom 3d fold0 was stopped after .* and is saved"):
+    with pytest.raises(StoppedError, match=r"phantom 3d fold0 was stopped after .* and is saved"):
         run(tmp_path / "cut", config, stop=stop_after(asked))
     assert not files(tmp_path / "cut").final.exists()
     assert equal(run(tmp_path / "cut", config, resume=True), whole)
