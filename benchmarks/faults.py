@@ -3,8 +3,8 @@
 Each trial runs the real command line in a process of its own, which is killed (SIGKILL) after a random time, again and
 again; then it may end, and what lies on the disk must be, bit for bit, what an undisturbed run leaves. For full disks
 the folder is a small tmpfs that is filled up at a random moment and emptied again. Linux, as root (for the tmpfs).
-The processes are forked from one that has loaded nnlite and torch, so that a trial costs no start of Python. Moments are
-counted in processor time, so that other work on the machine does not decide where kills hit; one core is enough.
+The processes are forked from one that has loaded nnlite and torch, so that a trial costs no start of Python. Moments
+are counted in processor time, so that other work on the machine does not decide where kills hit.
 """
 
 from __future__ import annotations
@@ -21,26 +21,40 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
 from nnlite.cli import app
-from nnlite.data.phantom import write_phantom
+from nnlite.data.image import Geometry, write_image
 
 CASES = 6
 SETUP = ("--device", "cpu")
 LENGTH = ("--iterations", "2")
-PATCH = "3d.patch_size=32,32,32"
+SHAPE = (16, 20, 18)  # of an image: small, so that kills hit all parts of a command
 VOLATILE = ("duration_s", "elapsed_s", "eta_s", "data_wait_share")  # clocks differ from run to run, and may
 IN_PASSING = (".lock", ".png")  # pictures show the clocks, too
 PATIENCE_S = 900.0
+KILLS_PER_ROUND = 10  # of a command that is over in seconds
 LOADED = ("predict_images", "prepare_cases", "select_model", "train_folds")  # and all that these bring along
+
+
+def write_balls(folder: Path) -> None:
+    """A dataset of noisy balls."""
+    geometry = Geometry(shape=SHAPE, spacing_mm=(2.0, 1.5, 1.5))
+    for number in range(CASES):
+        rng = np.random.default_rng(number)
+        distance = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - rng.uniform(7, 10, 3), axis=-1)
+        image = 100 + 60.0 * (distance < 6) + rng.normal(0, 5, SHAPE)
+        write_image(folder / "images" / f"ball_{number}.nii.gz", image[None].astype(np.float32), geometry)
+        write_image(folder / "labels" / f"ball_{number}.nii.gz", (distance < 6)[None].astype(np.uint8), geometry)
+    (folder / "nnlite.json").write_text('{"channels": ["MR"], "labels": {"background": 0, "ball": 1}}')
 
 
 def nnlite(arguments: list[str], log: Path) -> int:
@@ -85,23 +99,20 @@ def run(arguments: list[str], log: Path) -> float:
     return round(sum(after[2:4]) - sum(before[2:4]), 2)
 
 
-def killed(arguments: list[str], log: Path, *, kills: int, longest_s: float, rng: random.Random) -> tuple[int, int]:
-    """Kill a command so many times at random moments, or until it ends; returns kills, and those that left a trace.
-
-    (A kill that hits before anything new is on disk tests less than one that hits later; both are random.)
-    """
+def killed(arguments: list[str], log: Path, *, kills: int, longest_s: float, rng: random.Random) -> tuple[int, bool]:
+    """Kill a command so many times at random moments; returns how often, and whether it ended before that."""
     done = 0
     while done < kills:
         process = nnlite(arguments, log)
         status = ended(process, rng.uniform(0, longest_s))
         if status == 0:
-            return done, 1
+            return done, True
         if status is not None:
             raise SystemExit(f"nnlite {' '.join(arguments)} ended with {status}:\n{log.read_text()[-2000:]}")
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         done += 1
-    return done, 0
+    return done, False
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -116,15 +127,14 @@ def digests(folder: Path) -> dict[str, str]:
         if path.suffix == ".jsonl":
             lines = [json.loads(line) for line in content.decode().splitlines()]
             kept = [{key: value for key, value in line.items() if key not in VOLATILE} for line in lines]
-            content = json.dumps(kept).encode()
+            content = json.dumps(kept).encode()  # the epochs: none lost, none twice
         found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
     return found
 
 
-def verdict(whole: dict[str, str], other: dict[str, str]) -> dict[str, object]:
-    """Whether two folders hold the same, and what differs."""
-    different = sorted(name for name in whole.keys() | other.keys() if whole.get(name) != other.get(name))
-    return {"files_compared": len(whole), "different": different}
+def differing(whole: dict[str, str], other: dict[str, str]) -> list[str]:
+    """Names of files that only one of two folders has, or that hold something else there."""
+    return sorted(name for name in whole.keys() | other.keys() if whole.get(name) != other.get(name))
 
 
 class Bench:
@@ -132,10 +142,10 @@ class Bench:
 
     def __init__(self, folder: Path, seed: int, epochs: int):
         self.folder, self.rng, self.epochs = folder, random.Random(seed), epochs
-        self.data, self.log = folder / "phantom", folder / "said.log"
-        write_phantom(self.data, cases=CASES, seed=0)
+        self.data, self.log = folder / "balls", folder / "said.log"
+        write_balls(self.data)
         self.planned = folder / "planned"
-        run(["plan", str(self.data), "--no-probe", "--set", PATCH, *SETUP, "--work", str(self.planned)], self.log)
+        run(["plan", str(self.data), "--no-probe", *SETUP, "--work", str(self.planned)], self.log)
 
     def copy(self, name: str, of: Path | None = None) -> Path:
         """A copy of the planned workspace, or of another one."""
@@ -158,36 +168,55 @@ class Bench:
         seconds = run(self.train(whole), self.log)
         done, early = killed(self.train(cut), self.log, kills=kills, longest_s=longest_s, rng=self.rng)
         run(self.train(cut), self.log)
-        runs = [work / "phantom" / "runs" for work in (whole, cut)]
-        result = verdict(digests(runs[0]), digests(runs[1]))
-        left = [path.name for path in runs[1].rglob(".writing-*")]
-        return {"undisturbed_s": seconds, "kills": done, "ended_early": bool(early), "left_over": left, **result}
+        runs = [work / "balls" / "runs" for work in (whole, cut)]
+        wanted = digests(runs[0])
+        return {
+            "undisturbed_s": seconds,
+            "kills": done,
+            "ended_early": early,
+            "left_over": [path.name for path in runs[1].rglob(".writing-*")],
+            "files_compared": len(wanted),
+            "different": differing(wanted, digests(runs[1])),
+        }
 
-    def kill_preprocessing(self, kills: int, longest_s: float) -> dict[str, object]:
+    def kill_preprocessing(self, kills: int) -> dict[str, object]:
         """Preprocessing, begun anew whenever it comes to its end, killed so many times in all."""
         whole = self.copy("cases-whole")
         seconds = run(self.preprocess(whole), self.log)
-        wanted = digests(whole / "phantom" / "cases")
+        wanted = digests(whole / "balls" / "cases")
         return {"undisturbed_s": seconds} | self._rounds(
-            kills, lambda work: self.preprocess(work), lambda work: digests(work / "phantom" / "cases"), wanted, longest_s
+            kills, self.preprocess, lambda work: digests(work / "balls" / "cases"), wanted, seconds
         )
 
-    def kill_prediction(self, trained: Path, kills: int, longest_s: float) -> dict[str, object]:
+    def kill_prediction(self, trained: Path, kills: int) -> dict[str, object]:
         """Prediction of all cases, begun anew whenever it comes to its end, killed so many times in all."""
         output = self.folder / "masks-whole"
         seconds = run(self.predict(trained, output), self.log)
         wanted = digests(output)
         return {"undisturbed_s": seconds} | self._rounds(
-            kills, lambda out: self.predict(trained, out / "masks"), lambda out: digests(out / "masks"), wanted, longest_s
+            kills,
+            lambda out: self.predict(trained, out / "masks"),
+            lambda out: digests(out / "masks"),
+            wanted,
+            seconds / 2,
         )
 
-    def _rounds(self, kills, command, state, wanted, longest_s) -> dict[str, object]:  # type: ignore[no-untyped-def]
-        done, rounds, different = 0, 0, set()
+    def _rounds(
+        self,
+        kills: int,
+        command: Callable[[Path], list[str]],
+        state: Callable[[Path], dict[str, str]],
+        wanted: dict[str, str],
+        longest_s: float,
+    ) -> dict[str, object]:
+        """Kill a command until it has come to its end or was killed ``KILLS_PER_ROUND`` times; then anew."""
+        done, rounds, different = 0, 0, set[str]()
         while done < kills:
             work = self.copy(f"round-{time.monotonic_ns()}")
-            more, _ = killed(command(work), self.log, kills=min(kills - done, 10), longest_s=longest_s, rng=self.rng)
+            most = min(kills - done, KILLS_PER_ROUND)
+            more, _ = killed(command(work), self.log, kills=most, longest_s=longest_s, rng=self.rng)
             run(command(work), self.log)
-            different |= set(verdict(wanted, state(work))["different"])  # type: ignore[call-overload]
+            different |= set(differing(wanted, state(work)))
             shutil.rmtree(work)
             done, rounds = done + more, rounds + 1
         return {"kills": done, "rounds": rounds, "files_compared": len(wanted), "different": sorted(different)}
@@ -239,7 +268,7 @@ def full_disks(bench: Bench, times: int, longest_s: float, wanted: dict[str, str
                 messages += "error: the disk is full: " in said.read_text() and "Traceback" not in said.read_text()
             run(arguments, bench.log)
             finished += 1
-            different |= set(verdict(wanted, digests(disk / "work" / "phantom" / "runs"))["different"])  # type: ignore[call-overload]
+            different |= set(differing(wanted, digests(disk / "work" / "balls" / "runs")))
     return {
         "full": len(statuses),
         "exit_statuses": sorted(set(statuses), key=str),
@@ -264,24 +293,25 @@ def main() -> None:
     for name in LOADED:
         import_module(f"nnlite.pipeline.{name}")
     import_module("matplotlib.figure")
-    with tempfile.TemporaryDirectory() as name:
-        bench = Bench(Path(name), asked.seed, asked.epochs)
-        longest_s = asked.longest_s
-        result: dict[str, object] = {"training": bench.kill_training(asked.kills, longest_s)}
-        print(json.dumps(result["training"]), flush=True)
-        trained = bench.folder / "train-whole"
-        wanted = digests(trained / "phantom" / "runs")
-        result["preprocessing"] = bench.kill_preprocessing(asked.kills, longest_s / 2)
-        print(json.dumps(result["preprocessing"]), flush=True)
-        result["prediction"] = bench.kill_prediction(trained, asked.kills, longest_s / 2)
-        print(json.dumps(result["prediction"]), flush=True)
-        result["full_disk"] = full_disks(bench, asked.full, 2 * longest_s, wanted)
-        print(json.dumps(result["full_disk"]), flush=True)
     about = {"command": " ".join(["python", *sys.argv]), "seed": asked.seed, "machine": platform.machine()}
     about |= {"python": platform.python_version(), **{name: version(name) for name in ("nnlite", "torch", "numpy")}}
-    about["commit"] = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    if asked.json:
-        asked.json.write_text(json.dumps({"about": about, **result}, indent=2) + "\n")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    found: dict[str, object] = {"about": {**about, "commit": commit.stdout.strip()}}
+
+    def tell(what: str, result: dict[str, object]) -> None:
+        print(what, json.dumps(result), flush=True)
+        found[what] = result
+        if asked.json:  # each time: what comes later may take long
+            asked.json.write_text(json.dumps(found, indent=2) + "\n")
+
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(Path(name), asked.seed, asked.epochs)
+        tell("training", bench.kill_training(asked.kills, asked.longest_s))
+        trained = bench.folder / "train-whole"
+        tell("preprocessing", bench.kill_preprocessing(asked.kills))
+        wanted = digests(trained / "balls" / "runs")
+        tell("full_disk", full_disks(bench, asked.full, 2 * asked.longest_s, wanted))
+        tell("prediction", bench.kill_prediction(trained, asked.kills))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,19 @@ def test_a_request_without_a_signal_is_as_ctrl_c():
 
 def test_a_real_training_that_gets_sigterm_is_saved_and_goes_on(balls: Path, trained_work: Path, tmp_path: Path):
     work = shutil.copytree(trained_work, tmp_path / "work")
-    command = [sys.executable, "-m", "nnlite", "train", str(balls), "3d", "fold3", "--device", "cpu", "--work", str(work)]
+    command = [
+        sys.executable,
+        "-m",
+        "nnlite",
+        "train",
+        str(balls),
+        "3d",
+        "fold3",
+        "--device",
+        "cpu",
+        "--work",
+        str(work),
+    ]
     log = work / "balls" / "runs" / "3d" / "fold3" / "log.jsonl"
     with subprocess.Popen([*command, "--epochs", "500", "--iterations", "2"], stderr=subprocess.PIPE, text=True) as one:
         while not (log.exists() and log.read_text()) and one.poll() is None:
