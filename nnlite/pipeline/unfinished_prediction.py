@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nnlite.data.dataset import Case
 from nnlite.data.digest import DIGEST_LETTERS
@@ -67,13 +68,14 @@ def job_of(models: Sequence[Model], *options: object) -> str:
     return content.hexdigest()[:DIGEST_LETTERS]
 
 
-def _add(content: hashlib._Hash, model: Model) -> None:
+def _add(content: Any, model: Model) -> None:
     content.update(repr((model.plan, model.configuration, model.mirror_axes, model.step, model.device)).encode())
     for network in model.networks:
         for name, tensor in network.state_dict().items():
             content.update(name.encode())
             content.update(tensor.cpu().contiguous().numpy().data)
     if model.previous is not None:
+        content.update(b"previous")  # else a cascade would be as two models that answer together
         _add(content, model.previous)
 
 

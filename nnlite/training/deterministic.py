@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 
 @contextmanager
@@ -32,3 +34,13 @@ def deterministic_operations(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         cudnn.deterministic, cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory = settings
+
+
+def mean_nll(logarithms: Tensor, target: Tensor) -> Tensor:
+    """torch's ``nll_loss``; where operations must be deterministic the mean is taken apart from it.
+
+    On a GPU the mean within ``nll_loss`` adds its parts in the order in which they arrive, and torch refuses it.
+    """
+    if torch.are_deterministic_algorithms_enabled():
+        return functional.nll_loss(logarithms, target, reduction="none").mean()
+    return functional.nll_loss(logarithms, target)

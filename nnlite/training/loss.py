@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nnlite.training.deterministic import mean_nll
+
 SMOOTH = 1e-5  # keeps the Dice of labels that are absent from target and prediction finite
 
 
@@ -38,7 +40,7 @@ def _dice_loss(probabilities: Tensor, target: Tensor, *, batch_dice: bool) -> Te
 def segmentation_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
     """Cross-entropy plus soft Dice loss of one level, computed in float32 whatever the network's precision."""
     logarithms = logits.float().log_softmax(dim=1)  # of the probabilities, for both terms
-    return functional.nll_loss(logarithms, target) + _dice_loss(logarithms.exp(), target, batch_dice=batch_dice)
+    return mean_nll(logarithms, target) + _dice_loss(logarithms.exp(), target, batch_dice=batch_dice)
 
 
 def level_weights(levels: int) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnlite.training.deterministic import deterministic_operations
+from nnlite.training.deterministic import deterministic_operations, mean_nll
 
 
 def settings() -> tuple[bool, ...]:
@@ -33,3 +33,11 @@ def test_they_hold_within_the_block_whatever_happens_there() -> None:
         fail()
     assert within == [(True, True, False, False)]
     assert settings() == before
+
+
+def test_the_mean_loss_is_the_same_either_way() -> None:
+    logarithms = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).log_softmax(dim=1)
+    target = torch.arange(40).view(2, 4, 5) % 3
+    plain = mean_nll(logarithms, target)
+    with deterministic_operations(True):
+        torch.testing.assert_close(mean_nll(logarithms, target), plain)
