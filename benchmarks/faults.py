@@ -246,7 +246,8 @@ def fill(disk: Path) -> Path:
 
 def full_disks(bench: Bench, times: int, longest_s: float, wanted: dict[str, str]) -> dict[str, object]:
     """Preprocess and train on a small disk that is full at random moments; each time it is emptied and goes on."""
-    messages, statuses, finished = 0, [], 0
+    messages, finished = 0, 0
+    statuses: list[int | None] = []
     different: set[str] = set()
     with small_disk(bench.folder / "disk", 400) as disk:
         while len(statuses) < times:

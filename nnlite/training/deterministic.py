@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,15 +26,16 @@ def deterministic_operations(wanted: bool) -> Iterator[None]:
         yield
         return
     cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
-    settings = (cudnn.deterministic, cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory)
+    filling: Any = torch.utils.deterministic  # a module that has its setting as a property
+    settings = (cudnn.deterministic, cudnn.benchmark, filling.fill_uninitialized_memory)
     torch.use_deterministic_algorithms(True)
     cudnn.deterministic, cudnn.benchmark = True, False
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
+    filling.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        cudnn.deterministic, cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory = settings
+        cudnn.deterministic, cudnn.benchmark, filling.fill_uninitialized_memory = settings
 
 
 def mean_nll(logarithms: Tensor, target: Tensor) -> Tensor:
