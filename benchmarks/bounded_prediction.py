@@ -96,14 +96,18 @@ def predict(folder: Path, probabilities: bool) -> dict[str, object]:
     return {"duration_s": seconds, "resident_gib": peak, "labels_in_mask": found, "threads": torch.get_num_threads()}
 
 
-def write_ct(path: Path) -> None:
+def write_ct(
+    path: Path,
+    shape: tuple[int, int, int] = CT_SHAPE,
+    spacing_mm: tuple[float, float, float] = CT_SPACING_MM,
+) -> None:
     """A phantom abdomen, stretched to the size of a whole trunk, with noise."""
     small = torch.from_numpy(draw_case(seed=1).hu[None].astype(np.float32))
-    hu = resample(small, CT_SHAPE, order=1)[0].to(torch.int16).numpy()
+    hu = resample(small, shape, order=1)[0].to(torch.int16).numpy()
     rng = np.random.default_rng(1)
     for section in hu:
         section += rng.integers(-20, 21, size=section.shape, dtype=np.int16)
-    write_image(path, hu[None], Geometry(shape=CT_SHAPE, spacing_mm=CT_SPACING_MM))
+    write_image(path, hu[None], Geometry(shape=shape, spacing_mm=spacing_mm))
 
 
 def write_model(folder: Path, patch: tuple[int, ...] | None, mirroring: bool) -> tuple[Plan, Configuration]:

@@ -62,7 +62,7 @@ def _variant(
     if layout == "last":
         network.to(memory_format=LAST[len(patch)])  # type: ignore[call-overload]
     config = TrainConfig(optimizer="adamw", precision="bf16" if precision == "bf16" else "fp32")
-    learner = Learner(network, config, batch_dice=False, labels=LABELS, device=torch.device("cpu"))
+    learner = Learner(network, config, batch_dice=False, device=torch.device("cpu"))
     images = torch.randn(batch, 1, *padded)
     labels = torch.randint(0, LABELS, (batch, *padded))
 

@@ -128,7 +128,7 @@ def _print_epochs(
 ) -> None:
     """Time of an epoch with the loader, and of one that sees the same batch again and again."""
     network = build_network(plan, configuration).to(device)
-    learner = Learner(network, default_config(device), batch_dice=False, labels=plan.labels.count, device=device)
+    learner = Learner(network, default_config(device), batch_dice=False, device=device)
     network.train()
     (fixed,) = source.training_batches(0, 1)
     for _ in range(5):

@@ -215,7 +215,7 @@ def train(case: Case) -> None:
     device = torch.device(case.device)
     network = UNet(case.topology, channels=CHANNELS, labels=LABELS).to(device)
     config = TrainConfig(optimizer=case.optimizer, precision=case.precision)
-    learner = Learner(network, config, batch_dice=True, labels=LABELS, device=device)
+    learner = Learner(network, config, batch_dice=True, device=device)
     labels = torch.randint(0, LABELS, (case.batch_size, *case.patch_size), device=device)
     batch = Batch(images=images(case), labels=labels)
     for _ in range(2):

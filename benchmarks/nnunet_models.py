@@ -3,8 +3,9 @@
     PYTHON_OF_NNUNET benchmarks/nnunet_models.py WORK
 
 Reads WORK/models.json and the images that benchmarks/same_masks.py put into WORK; writes nnU-Net's result folders to
-WORK/results, its masks and probabilities to WORK/expected/MODEL, and the logits of one patch to WORK/expected/MODEL.
-The networks come from nnU-Net's trainer and are stored by it; a few steps of training leave the noise behind.
+WORK/results, its masks and probabilities to WORK/expected/MODEL, and the logits of one patch beside them.
+The networks come from nnU-Net's trainer and are stored by it; a few steps of training leave the noise behind. A model
+that is "trained" already, in a result folder of WORK, only predicts (benchmarks/stored_predictions.py).
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ os.environ["nnUNet_compile"] = "f"  # noqa: SIM112 (this is its name)
 
 import numpy as np  # noqa: E402 (nnU-Net reads the variables above when it is imported)
 import torch  # noqa: E402
+from nnunetv2.ensembling.ensemble import ensemble_folders  # noqa: E402
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor  # noqa: E402
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
 
-STEPS = 60
 LEARNING_RATE = 3e-3
 
 
@@ -43,14 +44,20 @@ def draw(
     return (x[:, :, 0], y[:, 0]) if len(size) == 2 else (x, y)
 
 
-def train(trainer: nnUNetTrainer, cases: list[tuple[np.ndarray, np.ndarray]], seed: int) -> torch.Tensor:
-    """A few steps of cross entropy on random patches; returns the last patch."""
+def train(trainer: nnUNetTrainer, cases: list[tuple[np.ndarray, np.ndarray]], seed: int, steps: int) -> torch.Tensor:
+    """A few steps on random patches, of cross entropy, binary for regions; returns the last patch."""
+    labels = trainer.label_manager
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(trainer.network.parameters(), LEARNING_RATE)
     trainer.network.train()
-    for step in range(STEPS):
+    for step in range(steps):
         x, y = draw(*cases[step % len(cases)], trainer.configuration_manager.patch_size, rng)
-        loss = torch.nn.functional.cross_entropy(trainer.network(x)[0], y)
+        logits = trainer.network(x)[0]
+        if labels.has_regions:
+            inside = [torch.isin(y, torch.tensor(np.atleast_1d(region))) for region in labels.foreground_regions]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.stack(inside, dim=1).float())
+        else:
+            loss = torch.nn.functional.cross_entropy(logits, y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -63,10 +70,12 @@ def train(trainer: nnUNetTrainer, cases: list[tuple[np.ndarray, np.ndarray]], se
     return x
 
 
-def make_model(model: dict, plans: dict, dataset: dict) -> None:
+def make_model(model: dict) -> None:
+    """Train every fold of a model and predict with all of them."""
+    plans, dataset = model["plans"], model["dataset"]
     configuration = model["configuration"]
+    foreground = range(1, len(dataset["labels"]))
     previous = plans["configurations"][configuration].get("previous_stage")
-    patch = torch.empty(0)
     for fold in range(model["folds"]):
         torch.manual_seed(fold)
         trainer = nnUNetTrainer(
@@ -91,39 +100,56 @@ def make_model(model: dict, plans: dict, dataset: dict) -> None:
             )
             label = np.maximum(label[0], 0)
             if previous is not None:  # the first stage's answer, for training: the truth
-                image = np.concatenate([image, *((label == value)[None].astype(np.float32) for value in range(1, 6))])
+                image = np.concatenate([image, *((label == value)[None].astype(np.float32) for value in foreground)])
             cases.append((image, label))
-        patch = train(trainer, cases, seed=fold)
+        patch = train(trainer, cases, seed=fold, steps=model["steps"])
         trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     base = Path(trainer.output_folder_base)
     (base / "plans.json").write_text(json.dumps(plans))
     (base / "dataset.json").write_text(json.dumps(dataset))
-    predict(model["name"], base, patch, previous, model["images"])
+    predict(model, base, patch)
 
 
-def predict(name: str, base: Path, patch: torch.Tensor, previous: str | None, images: list[str]) -> None:
+def predict(model: dict, base: Path, patch: torch.Tensor | None = None) -> None:
+    """Predict the model's images, and the logits of ``patch`` by its first fold."""
+    images, first_stage = model["images"], model.get("first_stage")
+    if not images:
+        return
     predictor = nnUNetPredictor(
         perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False, use_mirroring=True
     )
     predictor.initialize_from_trained_model_folder(str(base), None, "checkpoint_final.pth")
-    expected = WORK / "expected" / name
+    expected = WORK / "expected" / model["name"]
     expected.mkdir(parents=True, exist_ok=True)
-    with torch.inference_mode():
-        predictor.network.eval()
-        logits = predictor.network(patch)
-    np.savez(expected / "patch.npz", patch=patch.numpy(), logits=logits.numpy())
+    if patch is not None:
+        with torch.inference_mode():
+            predictor.network.load_state_dict(predictor.list_of_parameters[0])
+            predictor.network.eval()
+            logits = predictor.network(patch)
+        np.savez(WORK / "expected" / f"{model['name']}.npz", patch=patch.numpy(), logits=logits.numpy())
     predictor.predict_from_files_sequential(
         [[str(WORK / "images" / f"{image}_0000.nii.gz")] for image in images],
         [str(expected / image) for image in images],
         save_probabilities=True,
-        folder_with_segs_from_prev_stage=str(WORK / "expected" / "low") if previous else None,
+        folder_with_segs_from_prev_stage=str(WORK / "expected" / first_stage) if first_stage else None,
     )
 
 
+def average(model: dict) -> None:
+    """The ensemble of models that have predicted already."""
+    folders = [str(WORK / "expected" / member) for member in model["members"]]
+    target = WORK / "expected" / model["name"]
+    ensemble_folders(folders, str(target), save_merged_probabilities=True, num_processes=1)
+
+
 def main() -> None:
-    described = json.loads((WORK / "models.json").read_text())
-    for model in described["models"]:
-        make_model(model, described["plans"][model["plans"]], described["dataset"])
+    for model in json.loads((WORK / "models.json").read_text())["models"]:
+        if model.get("members"):
+            average(model)
+        elif "trained" in model:
+            predict(model, WORK / model["trained"])
+        else:
+            make_model(model)
 
 
 if __name__ == "__main__":

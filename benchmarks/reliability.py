@@ -187,7 +187,7 @@ def measure_cost(name: str, dataset: Path, workspace: Workspace, images: dict[st
         predict_cases(models, cases)  # warms up
         for measuring in (True, False, False, True):
             started = time.process_time()
-            predict_cases(models, cases, meter=ReliabilityMeter(models[0].plan.labels.count) if measuring else None)
+            predict_cases(models, cases, meter=ReliabilityMeter(models[0].plan.labels) if measuring else None)
             seconds[measuring] += time.process_time() - started
     return Cost(dataset=name, cases=len(chosen), with_it_s=seconds[True] / 2, without_s=seconds[False] / 2)
 

@@ -1,4 +1,4 @@
-"""Result folders as nnU-Net v2 leaves them, written without nnU-Net: plans, and weights under nnU-Net's names.
+"""Result folders as nnU-Net v2 leaves them, written without nnU-Net: plans, weights under its names, images to predict.
 
 ``logits`` computes the network from those names with plain torch functions, so that a weight in the wrong place shows.
 """
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from nnlite.data.image import Geometry, write_image
 
 LABELS = {"background": 0, "ball": 1, "core": 2}
 FEATURES = (4, 6, 8)
@@ -113,13 +115,16 @@ def early(configuration: dict[str, Any]) -> dict[str, Any]:
 def weights(configuration: dict[str, Any], *, channels: int = 1, labels: int = 3, seed: int = 0) -> dict[str, Tensor]:
     """Random weights under nnU-Net's names, with the duplicates that its modules bring."""
     kwargs = configuration["architecture"]["arch_kwargs"]
-    torch.manual_seed(seed)
+    rng = np.random.RandomState(seed)  # numpy promises that its numbers stay; expected masks are stored
     state: dict[str, Tensor] = {}
 
+    def normal(*shape: int) -> Tensor:
+        return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+
     def layer(name: str, inputs: int, outputs: int, kernel: list[int], *, bias: bool = True) -> None:
-        parts = {"conv.weight": torch.randn(outputs, inputs, *kernel) / np.sqrt(inputs * np.prod(kernel))}
-        parts |= {"conv.bias": torch.randn(outputs)} if bias else {}
-        parts |= {"norm.weight": 1 + torch.rand(outputs), "norm.bias": torch.randn(outputs)}
+        parts = {"conv.weight": normal(outputs, inputs, *kernel) / float(np.sqrt(inputs * np.prod(kernel)))}
+        parts |= {"conv.bias": normal(outputs)} if bias else {}
+        parts |= {"norm.weight": 1 + normal(outputs).abs() / 2, "norm.bias": normal(outputs) / 5}
         for part, tensor in parts.items():
             state[f"{name}.{part}"] = tensor
             kind, _, parameter = part.partition(".")
@@ -148,12 +153,13 @@ def weights(configuration: dict[str, Any], *, channels: int = 1, labels: int = 3
     for level, count in enumerate(kwargs["n_conv_per_stage_decoder"]):
         stage = len(features) - 2 - level
         below, here, stride = features[stage + 1], features[stage], kwargs["strides"][stage + 1]
-        state[f"decoder.transpconvs.{level}.weight"] = torch.randn(below, here, *stride) / np.sqrt(below)
-        state[f"decoder.transpconvs.{level}.bias"] = torch.randn(here)
+        state[f"decoder.transpconvs.{level}.weight"] = normal(below, here, *stride) / float(np.sqrt(below))
+        state[f"decoder.transpconvs.{level}.bias"] = normal(here)
         for block in range(count):
             layer(f"decoder.stages.{level}.convs.{block}", here if block else 2 * here, here, kernels[stage])
-        state[f"decoder.seg_layers.{level}.weight"] = torch.randn(labels, here, *[1] * len(stride))
-        state[f"decoder.seg_layers.{level}.bias"] = torch.randn(labels)
+        head = normal(labels, here, *[1] * len(stride))
+        state[f"decoder.seg_layers.{level}.weight"] = head - head.mean(dim=1, keepdim=True)  # no label wins everywhere
+        state[f"decoder.seg_layers.{level}.bias"] = normal(labels) / 10
     return state
 
 
@@ -238,3 +244,32 @@ def write_result(
         state = weights(base, channels=channels, seed=seed)
         torch.save(checkpoint(configuration, state), folder / f"fold_{fold}" / name)
     return folder
+
+
+def write_images(folder: Path) -> tuple[str, ...]:
+    """Two images of bright balls in noise, and their names; one has thick slices, one is stored sagittally."""
+    shapes = {"thick": (10, 34, 30), "turned": (26, 19, 31)}
+    spacings = {"thick": (7.0, 1.1, 1.3), "turned": (1.2, 2.6, 1.7)}
+    sagittal = ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+    straight = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    for seed, (name, shape) in enumerate(shapes.items()):
+        rng = np.random.RandomState(seed)
+        voxels = np.moveaxis(np.indices(shape), 0, -1) * spacings[name]
+        far = np.linalg.norm(voxels - np.multiply(shape, spacings[name]) / 2, axis=-1)
+        image = 100 + 60 * (far < 12) + 60 * (far < 7) + rng.normal(0, 15, shape)
+        image[-2:] = 0  # to be cropped
+        geometry = Geometry(
+            shape=shape, spacing_mm=spacings[name], direction=sagittal if name == "turned" else straight
+        )
+        write_image(folder / f"{name}_0000.nii.gz", np.rint(image)[None].astype(np.int16), geometry)
+    return tuple(shapes)
+
+
+def write_stored_models(parent: Path) -> dict[str, Path]:
+    """The models whose masks are stored: two folds, a residual 2D one, and a cascade behind its first stage."""
+    return {
+        "folds": write_result(parent / "folds", folds=("0", "1")),
+        "flat": write_result(parent / "flat", "2d", encoder="residual"),
+        "low": write_result(parent / "cascade", "3d_lowres"),
+        "cascade": write_result(parent / "cascade", "3d_cascade_fullres", channels=3),
+    }

@@ -429,7 +429,11 @@ def test_a_checkpoint_survives_a_disk_that_fills_up_later(balls: Path, work: Pat
     assert len((run / "log.jsonl").read_text().splitlines()) == 2  # both epochs were run, the first one is safe
     run_epoch, epochs = training._run_epoch, []
     monkeypatch.setattr(
-        training, "_run_epoch", lambda *arguments: epochs.append(arguments[-1].epoch) or run_epoch(*arguments)
+        training,
+        "_run_epoch",
+        lambda learner, batches, schedule, course, structures: (
+            epochs.append(course.epoch) or run_epoch(learner, batches, schedule, course, structures)
+        ),
     )
     nn(*command)
     assert epochs == [1]

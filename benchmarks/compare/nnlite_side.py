@@ -157,7 +157,7 @@ def step(settings: Settings) -> dict[str, Any]:
     configuration = plan.configuration(CONFIGURATION)
     network = build_network(plan, configuration).to(device).train()
     labels, batch_dice = plan.labels.count, configuration.batch_dice
-    learner = Learner(network, _config(settings), batch_dice=batch_dice, labels=labels, device=device)
+    learner = Learner(network, _config(settings), batch_dice=batch_dice, device=device)
     size = (configuration.batch_size, *configuration.patch_size)
     batch = Batch(
         images=torch.randn(size[0], len(plan.channels), *size[1:], device=device),

@@ -36,6 +36,10 @@ def predict(
         bool,
         typer.Option("--postprocessing/--no-postprocessing", help="Apply the rules that were selected or imported."),
     ] = True,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="For imported models: nnU-Net's arithmetic, bit by bit. Slower, more memory."),
+    ] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw each mask on its image, as CASE.preview.png.")
@@ -58,6 +62,7 @@ def predict(
             configuration=config,
             folds=names,
             mirroring=mirroring,
+            exact=exact,
             device=device,
             probabilities=probabilities,
             entropy=entropy,

@@ -211,8 +211,10 @@ def _labels(dataset: Dataset, looks: Mapping[str, _Look[T]], home: Path | None) 
     labels = dataset.labels
     if labels is None and len(values) > 1 and values == tuple(range(len(values))):
         labels = Labels(names=("background", *(f"label {value}" for value in values[1:])), values=values)
-    if seen and set(values) <= {0}:
+    ignored = set() if labels is None or labels.ignore is None else {labels.ignore}
+    if seen and set(values) <= {0} | ignored:
         what, remedy = "no label map has any voxel other than 0", "there is nothing to learn; add labels"
+        what += ", or ignored ones" if ignored else ""
         return labels, [Fault(case=None, what=what, remedy=remedy)]
     if labels is None:
         return None, [_unnamed_values(dataset, seen, values, home)] if seen else []

@@ -72,6 +72,7 @@ class Description:
 
     name: str | None = None
     labels: Mapping[str, Any] | None = None
+    regions_class_order: tuple[int, ...] = ()
     channels: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +91,7 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
     labels = None
     if table := described.labels or found.label_table:
         try:
-            labels = Labels.from_table(table)
+            labels = Labels.from_table(table, described.regions_class_order if described.labels else found.paint)
         except DatasetError as error:
             source = file if described.labels else root / "dataset.json"
             faults.append(Fault(case=None, what=str(error), remedy=f"correct {source}"))
@@ -169,6 +170,7 @@ def read_description(file: Path) -> Description:
     expected = {
         "name": ("a name that can be a folder's", lambda v: isinstance(v, str) and not ILLEGAL_IN_ID.search(v)),
         "labels": ('an object like {"background": 0, "tumour": 1}', lambda v: isinstance(v, dict) and len(v) > 0),
+        "regions_class_order": ("a list of label values like [1, 2]", _is_integers),
         "channels": ('a list of names like ["CT"]', _is_texts),
         "exclude": ("a list of case ids", _is_texts),
         "groups": ('an object like {"case_1": "patient A", "case_2": "patient A"}', _is_text_by_text),
@@ -182,10 +184,15 @@ def read_description(file: Path) -> Description:
     return Description(
         name=content.get("name"),
         labels=content.get("labels"),
+        regions_class_order=tuple(content.get("regions_class_order", ())),
         channels=tuple(content.get("channels", ())),
         exclude=tuple(content.get("exclude", ())),
         groups=content.get("groups", {}),
     )
+
+
+def _is_integers(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
 
 
 def _is_texts(value: object) -> bool:

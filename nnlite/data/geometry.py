@@ -1,7 +1,8 @@
 """Where voxels sit in the patient: the grid of a file, the same grid in canonical orientation, and the way between.
 
 Canonical axes point toward superior, posterior and left (DICOM LPS), by exact permutations and flips of the file's;
-oblique directions are kept. Numbers and arrays alone: files are the concern of ``image.py``.
+oblique directions are kept. Networks that were trained elsewhere may want their images as the file has them: that is
+the orientation "file". Numbers and arrays alone: files are the concern of ``image.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,8 +21,11 @@ SPACING_TOLERANCE = 1e-3  # relative; headers store float32, some tools print fo
 DIRECTION_TOLERANCE = 1e-3  # of a unit vector; 0.5 voxels at the end of an axis of 512
 ORIGIN_TOLERANCE = 1e-2  # of the smallest spacing: a shift nobody could see
 CACHED_GRIDS = 64  # image and label of a case share theirs
+AS_STORED = ((0, 1, 2), (False, False, False))  # axes and flips of an array in the order of its file
 
 Triple = tuple[float, float, float]
+Orientation = Literal["canonical", "file"]
+"""Which axes an array has: those of the patient, always alike, or those of the file, in its order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,10 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGrid:
-    """How the file holds the array: canonical axis c is the file's axis ``axes[c]``, reversed where ``flips[c]``."""
+    """How the file holds the array: canonical axis c is the file's axis ``axes[c]``, reversed where ``flips[c]``.
+
+    For an image in the orientation of its file both say that nothing was changed.
+    """
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
@@ -113,9 +120,11 @@ class StoredGrid:
 
 
 @lru_cache(maxsize=CACHED_GRIDS)
-def grids(file: Geometry, suffix: str, *, planar: bool = False) -> tuple[StoredGrid, Geometry]:
-    """How a file with this grid holds its array, and the grid in canonical orientation."""
-    axes, flips = _orientation(file.direction)
+def grids(
+    file: Geometry, suffix: str, *, planar: bool = False, orientation: Orientation = "canonical"
+) -> tuple[StoredGrid, Geometry]:
+    """How a file with this grid holds its array, and the grid in the orientation that is asked for."""
+    axes, flips = _orientation(file.direction) if orientation == "canonical" else AS_STORED
     stored = StoredGrid(axes=axes, flips=flips, planar=planar, suffix=suffix, geometry=file)
     return stored, _canonical(stored)
 

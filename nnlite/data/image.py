@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnlite.data.geometry import MASK_SUFFIXES, Geometry, StoredGrid, grids, rows, triple
+from nnlite.data.geometry import MASK_SUFFIXES, Geometry, Orientation, StoredGrid, grids, rows, triple
 from nnlite.data.integrity import examine
 from nnlite.data.plain_nifti import read_plain
 from nnlite.data.records import written_whole
@@ -32,7 +32,7 @@ IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """Voxels (channels, z, y, x) in canonical orientation with their place in the patient and in the file.
+    """Voxels (channels, z, y, x), in canonical orientation unless read otherwise, with their place in patient and file.
 
     ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place).
     """
@@ -64,12 +64,12 @@ def image_suffix(path: Path) -> str | None:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix) and len(name) > len(suffix)), None)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, orientation: Orientation = "canonical") -> Image:
     """Read one file; colour components, vector components and the fourth axis of a 4D file become channels.
 
     Voxel values keep the type of the file. Raises ``ImageError`` naming the file and the cause, for NaN as well.
     """
-    image = inspect_image(path)
+    image = inspect_image(path, orientation=orientation)
     if image.not_finite:
         raise ImageError(
             f"{path}: {image.not_finite} of {image.array.size} voxels are NaN or infinite; replace them by numbers"
@@ -77,7 +77,7 @@ def read_image(path: Path) -> Image:
     return image
 
 
-def inspect_image(path: Path) -> Image:
+def inspect_image(path: Path, *, orientation: Orientation = "canonical") -> Image:
     """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``."""
     suffix = _checked_suffix(path)
     try:
@@ -88,14 +88,14 @@ def inspect_image(path: Path) -> Image:
             array, geometry, planar, not_finite = _read_any(path, suffix)
     except ValueError as error:
         raise ImageError(f"{path}: {error}; correct its header") from error
-    stored, canonical_geometry = grids(geometry, suffix, planar=planar)
-    canonical = np.require(stored.canonical(array), requirements=("C", "W"))
-    return Image(array=canonical, geometry=canonical_geometry, stored=stored, not_finite=not_finite)
+    stored, turned = grids(geometry, suffix, planar=planar, orientation=orientation)
+    voxels = np.require(stored.canonical(array), requirements=("C", "W"))
+    return Image(array=voxels, geometry=turned, stored=stored, not_finite=not_finite)
 
 
-def read_channels(paths: Sequence[Path]) -> Image:
+def read_channels(paths: Sequence[Path], *, orientation: Orientation = "canonical") -> Image:
     """Read the files of one case, one after the other, as the channels of one image on one grid."""
-    images = [read_image(path) for path in paths]
+    images = [read_image(path, orientation=orientation) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
             raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")

@@ -43,18 +43,22 @@ class Case:
 
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """What a layout holds, before ``nnlite.json`` is applied; empty ``channels``: no metadata names them."""
+    """What a layout holds, before ``nnlite.json`` is applied; empty ``channels``: no metadata names them.
+
+    ``label_table`` and ``paint`` are what ``Labels.from_table`` takes.
+    """
 
     layout: str
     cases: list[Case] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     channels: tuple[str, ...] = ()
     label_table: Mapping[str, Any] | None = None
+    paint: tuple[int, ...] = ()
 
 
 def decathlon(root: Path, metadata: Mapping[str, Any]) -> Found:
     """Cases in the ``training`` list of a Medical Segmentation Decathlon ``dataset.json``; paths relative to it."""
-    found = Found(layout="Medical Segmentation Decathlon", channels=_channels(metadata), label_table=_table(metadata))
+    found = Found(layout="Medical Segmentation Decathlon", channels=_channels(metadata), **_table(metadata))
     for number, entry in enumerate(metadata["training"], start=1):
         image = entry.get("image") if isinstance(entry, dict) else None
         if not isinstance(image, str):
@@ -75,7 +79,7 @@ def decathlon(root: Path, metadata: Mapping[str, Any]) -> Found:
 
 def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) -> Found:
     """Cases whose image (or channels) and label have the same name in two folders."""
-    found = Found(layout=layout, channels=_channels(metadata), label_table=_table(metadata))
+    found = Found(layout=layout, channels=_channels(metadata), **_table(metadata))
     label_files = _by_stem(image_files(labels))
     by_case = group_channels(image_files(images), label_files)
     numbers = {number for channels in by_case.values() for number in channels}
@@ -230,9 +234,13 @@ def _channels(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     raise DatasetError(f'dataset.json: channel names {named!r} are not understood; write for example {{"0": "CT"}}')
 
 
-def _table(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    table = metadata.get("labels")
-    return table if isinstance(table, dict) and table else None
+def _table(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The label table of a dataset.json, and nnU-Net's order of painting regions."""
+    table, paint = metadata.get("labels"), metadata.get("regions_class_order")
+    return {
+        "label_table": table if isinstance(table, dict) and table else None,
+        "paint": tuple(paint) if isinstance(paint, list) else (),
+    }
 
 
 def _csv_rows(file: Path) -> list[tuple[str, dict[str, str]]]:

@@ -1,4 +1,4 @@
-"""Every number of one case: two label maps on one grid in, one row per foreground label out.
+"""Every number of one case: two label maps on one grid in, one row per structure (label or region) out.
 
 What a number means, its unit, and what empty masks give is written in docs/concepts/metrics.md. One rule holds for all:
 a number is NaN where its formula asks for what is not there, and never an optimistic or pessimistic stand-in.
@@ -6,7 +6,7 @@ a number is NaN where its formula asks for what is not there, and never an optim
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,36 +64,65 @@ def score_case(
     tolerance_mm: float = TOLERANCE_MM,
     metrics: Collection[str] = METRICS,
 ) -> tuple[LabelScore, ...]:
-    """Score each foreground label of one case; both masks hold label indices (z, y, x) on the grid of ``geometry``.
+    """Score each structure of one case; both masks hold label indices (z, y, x) on the grid of ``geometry``.
 
-    ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``. ``metrics`` may leave out the
-    "distances" and the "lesions", which take longer than the overlap.
+    Voxels that the truth ignores count as background in both masks for everything that has a surface, and for the rest
+    not at all. ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``. ``metrics`` may leave
+    out the "distances" and the "lesions", which take longer than the overlap.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth of shape {truth.shape} but prediction of shape {prediction.shape}")
+    counted = truth.size
+    if labels.ignore_index is not None:
+        ignored = truth == labels.ignore_index
+        truth, prediction = np.where(ignored, 0, truth), np.where(ignored, 0, prediction)
+        counted -= int(np.count_nonzero(ignored))
+    asked = _Asked(voxels=counted, geometry=geometry, tolerance_mm=tolerance_mm, metrics=metrics)
     masks = _cropped(truth, prediction)
-    histogram = joint_histogram(*masks, labels.count)
-    histogram[0, 0] += truth.size - masks[0].size  # outside of the box, both are background
-    columns = dict.fromkeys((*DISTANCES, *LESIONS), np.full(labels.count, np.nan)) | _overlap_columns(
-        histogram, geometry
-    )
+    if not labels.regions:
+        return _score_labels(case_id, masks, labels.names, asked)
+    rows: list[LabelScore] = []
+    for name, members in zip(labels.structures, labels.members, strict=True):
+        alone = tuple(np.isin(mask, members).view(np.uint8) for mask in masks)
+        rows += _score_labels(case_id, (alone[0], alone[1]), ("background", name), asked)
+    return tuple(rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What all structures of a case share: its ``voxels`` that count, inside of the compared box and outside of it."""
+
+    voxels: int
+    geometry: Geometry
+    tolerance_mm: float
+    metrics: Collection[str]
+
+
+def _score_labels(
+    case_id: str, masks: tuple[np.ndarray, np.ndarray], names: Sequence[str], asked: _Asked
+) -> tuple[LabelScore, ...]:
+    """Score each label but the first, the background, of truth and prediction in a box around their foreground."""
+    count, metrics, geometry = len(names), asked.metrics, asked.geometry
+    histogram = joint_histogram(*masks, count)
+    histogram[0, 0] += asked.voxels - masks[0].size  # what is outside is background in both, what is ignored nothing
+    columns = dict.fromkeys((*DISTANCES, *LESIONS), np.full(count, np.nan)) | _overlap_columns(histogram, geometry)
     if not {"distances", "lesions"}.isdisjoint(metrics):
         runs = find_runs(masks[0]), find_runs(masks[1])
     if "distances" in metrics:
-        columns |= _distance_columns(masks, runs, geometry, labels.count, tolerance_mm)
+        columns |= _distance_columns(masks, runs, geometry, count, asked.tolerance_mm)
     if "lesions" in metrics:
-        lesions = count_lesions(*runs, labels.count)
+        lesions = count_lesions(*runs, count)
         columns |= dict(zip(LESIONS, (lesions.f1, lesions.sensitivity, lesions.dice), strict=True))
     truth_voxels, prediction_voxels = histogram.sum(axis=1), histogram.sum(axis=0)
     return tuple(
         LabelScore(
             case=case_id,
-            label=labels.names[i],
+            label=names[i],
             truth_voxels=int(truth_voxels[i]),
             prediction_voxels=int(prediction_voxels[i]),
             **{name: float(column[i]) for name, column in columns.items()},
         )
-        for i in range(1, labels.count)
+        for i in range(1, count)
     )
 
 

@@ -17,7 +17,7 @@ from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.evaluation import metrics
 from nnlite.evaluation.cross_validation import TIE, case_means, mean_dice
-from nnlite.evaluation.runs import components, find_runs, meeting
+from nnlite.evaluation.runs import Runs, components, find_runs, meeting
 from nnlite.inference.postprocess import Rule, SizeUnit, fill_holes, voxel_size
 
 LOST_COMPONENTS = (0.0, 0.01, 0.05, 0.1)  # a minimum size may be the size below which so many true components lie
@@ -43,12 +43,14 @@ class RuleTrial:
 class CaseComponents:
     """The predicted components of one case, one entry each, in z, y, x order of their first voxels.
 
-    ``label`` and ``voxels``, those of them that are right (``hits``), and the component of all foreground that each is
-    part of (``whole``, counted from 0). ``truth_voxels`` is by label index; ``true_components`` has (label, voxels).
+    ``label`` and ``voxels``; those of the voxels that can be judged (``judged``), and (components, structures) those
+    that are right (``hits``); and the component of all foreground that each is part of (``whole``, counted from 0).
+    ``truth_voxels`` is by structure; ``true_components`` has (label, voxels).
     """
 
     label: np.ndarray
     voxels: np.ndarray
+    judged: np.ndarray
     hits: np.ndarray
     whole: np.ndarray
     truth_voxels: np.ndarray
@@ -58,7 +60,11 @@ class CaseComponents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseHoles:
-    """Voxels by label index: predicted, right, true; and those in holes of the label, and which of them are right."""
+    """Voxels by structure: predicted, right, true; and what filling the holes of each label would add.
+
+    ``hole_voxels`` is by label index, ``hole_hits`` (labels, structures) tells which of them are right for a structure
+    that the label is part of. Voxels that cannot be judged are left out.
+    """
 
     voxels: np.ndarray
     hits: np.ndarray
@@ -73,26 +79,26 @@ def components_of(
     """The components of a predicted mask; both masks hold label indices (z, y, x)."""
     runs, true_runs = find_runs(prediction), find_runs(truth)
     count, of_run = components(runs)
-    ours, theirs = meeting(runs, true_runs)
-    right = np.minimum(runs.stops[ours], true_runs.stops[theirs]) - np.maximum(
-        runs.starts[ours], true_runs.starts[theirs]
-    )
     label, whole = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     label[of_run] = runs.labels
     foreground = find_runs((prediction != 0).astype(np.uint8))
     _, of_foreground_run = components(foreground)
-    parts, wholes = meeting(replace(runs, labels=np.ones_like(runs.labels)), foreground)
+    parts, wholes = meeting(_unnamed(runs), foreground)
     whole[of_run[parts]] = of_foreground_run[wholes]
     true_count, of_true_run = components(true_runs)
     true_components = np.zeros((true_count, 2), dtype=np.int64)
     true_components[of_true_run, 0] = true_runs.labels
     true_components[:, 1] = _sums(of_true_run, true_runs.lengths, true_count)
+    shared = _shared_voxels(runs, true_runs, of_run, count, labels)
+    part_of = _part_of(labels)
+    voxels = _sums(of_run, runs.lengths, count)
     return CaseComponents(
         label=label,
-        voxels=_sums(of_run, runs.lengths, count),
-        hits=_sums(of_run[ours], right, count),
+        voxels=voxels,
+        judged=voxels if labels.ignore_index is None else voxels - shared[:, labels.ignore_index],
+        hits=(shared[:, : labels.count] @ part_of) * part_of[label],
         whole=whole,
-        truth_voxels=_sums(true_runs.labels, true_runs.lengths, labels.count),
+        truth_voxels=_sums(true_runs.labels, true_runs.lengths, labels.index_count)[: labels.count] @ part_of,
         true_components=true_components,
         voxel_size=voxel_size(voxel_ml, unit),
     )
@@ -100,16 +106,20 @@ def components_of(
 
 def holes_of(truth: np.ndarray, mask: np.ndarray, labels: Labels) -> CaseHoles:
     """What filling the holes of each label alone would add to a mask (z, y, x)."""
-    histogram = metrics.joint_histogram(truth, mask, labels.count)
-    hole_voxels, hole_hits = np.zeros((2, labels.count), dtype=np.int64)
+    histogram = metrics.joint_histogram(truth, mask, labels.index_count)
+    hits, false_alarms, misses = metrics.overlap_of(histogram, labels.members, ignore=labels.ignore_index)
+    hole_voxels = np.zeros(labels.count, dtype=np.int64)
+    hole_hits = np.zeros((labels.count, len(labels.structures)), dtype=np.int64)
+    part_of = _part_of(labels)
     for index in range(1, labels.count):
         box, new = fill_holes(mask.copy(), index)
-        hole_voxels[index] = np.count_nonzero(new)
-        hole_hits[index] = np.count_nonzero(truth[box][new] == index)
+        true = np.bincount(truth[box][new], minlength=labels.index_count)[: labels.count]  # ignored ones come last
+        hole_voxels[index] = true.sum()
+        hole_hits[index] = (true @ part_of) * part_of[index]
     return CaseHoles(
-        voxels=histogram.sum(axis=0),
-        hits=histogram.diagonal(),
-        truth_voxels=histogram.sum(axis=1),
+        voxels=hits + false_alarms,
+        hits=hits,
+        truth_voxels=hits + misses,
         hole_voxels=hole_voxels,
         hole_hits=hole_hits,
     )
@@ -118,11 +128,11 @@ def holes_of(truth: np.ndarray, mask: np.ndarray, labels: Labels) -> CaseHoles:
 def try_component_rules(
     cases: Sequence[CaseComponents], labels: Labels, deciding: Sequence[str], unit: SizeUnit
 ) -> tuple[RuleTrial, ...]:
-    """Try rules that drop whole components; ``deciding`` names the labels that some truth holds.
+    """Try rules that drop whole components; ``deciding`` names the structures that some truth holds.
 
     A label gets one rule at most: its largest component or a minimum size, whichever gives the higher mean Dice.
     """
-    columns = [labels.names.index(name) for name in deciding]
+    columns = [labels.structures.index(name) for name in deciding]
     kept = [np.ones(len(case.label), dtype=bool) for case in cases]
     trials: list[RuleTrial] = []
 
@@ -130,10 +140,10 @@ def try_component_rules(
         return [_still_kept(case, keep, rule, labels) for case, keep in zip(cases, kept, strict=True)]
 
     def attempt(rule: Rule) -> RuleTrial:
-        before_and_after = (_component_table(cases, keep, labels.count)[:, columns] for keep in (kept, after(rule)))
+        before_and_after = (_component_table(cases, keep, labels)[:, columns] for keep in (kept, after(rule)))
         return judge(rule, *before_and_after)
 
-    for name in (None, *deciding):
+    for name in (None, *_labels_of(deciding, labels)):
         options = [attempt(Rule(operation="keep_largest", label=name))]
         if name is not None:
             sizes = _true_sizes(cases, labels.names.index(name))
@@ -149,17 +159,20 @@ def try_component_rules(
 
 def try_filling(cases: Sequence[CaseHoles], labels: Labels, deciding: Sequence[str]) -> tuple[RuleTrial, ...]:
     """Try to fill the holes of each label, apart from the others: they seldom share a hole."""
-    columns = [labels.names.index(name) for name in deciding]
-    before = np.stack([_dice(case.hits, case.voxels, case.truth_voxels) for case in cases])
+    columns = [labels.structures.index(name) for name in deciding]
+    part_of = _part_of(labels)
+    hits, voxels = np.stack([case.hits for case in cases]), np.stack([case.voxels for case in cases])
+    truth_voxels = np.stack([case.truth_voxels for case in cases])
     trials = []
-    for name, column in zip(deciding, columns, strict=True):
-        after = before.copy()
-        filled = [_dice(c.hits + c.hole_hits, c.voxels + c.hole_voxels, c.truth_voxels)[column] for c in cases]
-        after[:, column] = filled
+    for name in _labels_of(deciding, labels):
+        index = labels.names.index(name)
+        more_hits = hits + np.stack([case.hole_hits[index] for case in cases])
+        more_voxels = voxels + np.stack([case.hole_voxels[index] for case in cases])[:, None] * part_of[index]
+        before, after = _dice(hits, voxels, truth_voxels), _dice(more_hits, more_voxels, truth_voxels)
         trial = judge(Rule(operation="fill_holes", label=name), before[:, columns], after[:, columns])
         trials.append(trial)
         if trial.accepted:
-            before = after
+            hits, voxels = more_hits, more_voxels
     return tuple(trials)
 
 
@@ -223,13 +236,42 @@ def _true_sizes(cases: Sequence[CaseComponents], index: int) -> list[float]:
     return np.unique(np.quantile(sizes, LOST_COMPONENTS, method="lower")).tolist() if sizes.size else []
 
 
-def _component_table(cases: Sequence[CaseComponents], kept: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """Dice (cases, label indices) of the components that are kept."""
+def _component_table(cases: Sequence[CaseComponents], kept: Sequence[np.ndarray], labels: Labels) -> np.ndarray:
+    """Dice (cases, structures) of the components that are kept."""
     rows = []
     for case, keep in zip(cases, kept, strict=True):
-        hits = _sums(case.label[keep], case.hits[keep], count)
-        rows.append(_dice(hits, _sums(case.label[keep], case.voxels[keep], count), case.truth_voxels))
+        predicted = _sums(case.label[keep], case.judged[keep], labels.count) @ _part_of(labels)
+        rows.append(_dice(case.hits[keep].sum(axis=0), predicted, case.truth_voxels))
     return np.stack(rows)
+
+
+def _labels_of(structures: Sequence[str], labels: Labels) -> list[str]:
+    """Names of the labels that these structures consist of, in the order of the table."""
+    members = dict(zip(labels.structures, labels.members, strict=True))
+    return [labels.names[index] for index in sorted({index for name in structures for index in members[name]})]
+
+
+def _part_of(labels: Labels) -> np.ndarray:
+    """Whether each label is part of each structure: (labels, structures) of 0 and 1."""
+    table = np.zeros((labels.count, len(labels.structures)), dtype=np.int64)
+    for structure, members in enumerate(labels.members):
+        table[list(members), structure] = 1
+    return table
+
+
+def _shared_voxels(runs: Runs, true_runs: Runs, of_run: np.ndarray, count: int, labels: Labels) -> np.ndarray:
+    """Voxels of each component by the index that the truth has there: (components, indices); background is left out."""
+    ours, theirs = meeting(_unnamed(runs), _unnamed(true_runs))
+    lengths = np.minimum(runs.stops[ours], true_runs.stops[theirs]) - np.maximum(
+        runs.starts[ours], true_runs.starts[theirs]
+    )
+    cells = of_run[ours] * labels.index_count + true_runs.labels[theirs]
+    return _sums(cells, lengths, count * labels.index_count).reshape(count, labels.index_count)
+
+
+def _unnamed(runs: Runs) -> Runs:
+    """The same runs as if all were of one label."""
+    return replace(runs, labels=np.ones_like(runs.labels))
 
 
 def _dice(hits: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:

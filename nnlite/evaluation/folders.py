@@ -68,7 +68,7 @@ def evaluate_folders(
         raise DatasetError("\n  ".join([f"{len(faults)} of {cases} cases cannot be scored:", *faults]))
     if not pairs:
         raise DatasetError(f"none of the {len(missing)} masks in {truth} has a prediction of its name in {prediction}")
-    names = (comparison.table or _joined(case.labels for case in scored)).foreground
+    names = (comparison.table or _joined(case.labels for case in scored)).structures
     rows = tuple(row for case in scored for row in case.rows_of(names, comparison))
     scores = Scores(rows=rows, tolerance_mm=tolerance_mm, metrics=tuple(name for name in METRICS if name in metrics))
     for remark in scores.remarks():

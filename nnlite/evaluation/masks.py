@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,17 +98,17 @@ def find_labels(truth: Path) -> Labels | None:
         for path in (folder / name, folder.resolve().parent / name):
             if path.is_file() and (table := _read_table(path)):
                 try:
-                    return Labels.from_table(table)
+                    return Labels.from_table(*table)
                 except DatasetError as problem:
                     raise DatasetError(f"{path}: {problem}") from problem
     return None
 
 
-def _read_table(path: Path) -> Mapping[str, Any] | None:
-    """What stands under "labels" in a JSON file."""
+def _read_table(path: Path) -> tuple[Mapping[str, Any], Sequence[int]] | None:
+    """What a JSON file says of labels, and in which order regions are painted."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise DatasetError(f"{path} cannot be read for its label names: {problem}") from problem
     table = content.get("labels") if isinstance(content, dict) else None
-    return table if isinstance(table, dict) else None
+    return (table, content.get("regions_class_order", ())) if isinstance(table, dict) else None

@@ -50,6 +50,26 @@ def overlap(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hits, histogram.sum(axis=0) - hits, histogram.sum(axis=1) - hits
 
 
+def overlap_of(
+    histogram: np.ndarray, members: Sequence[Sequence[int]], *, ignore: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True positives, false positives and false negatives of structures that consist of several labels each.
+
+    ``members`` holds the label indices of each structure; voxels whose truth is ``ignore`` count nowhere.
+
+    >>> tp, fp, fn = overlap_of(np.array([[5, 1, 0], [0, 2, 3], [0, 4, 6]]), [(1, 2), (2,)])
+    >>> tp.tolist(), fp.tolist(), fn.tolist()
+    ([15, 6], [1, 3], [0, 4])
+    """
+    known = histogram.copy()
+    if ignore is not None:
+        known[ignore] = 0
+    hits = np.array([known[np.ix_(indices, indices)].sum() for indices in members], dtype=np.int64)
+    predicted = np.array([known[:, list(indices)].sum() for indices in members], dtype=np.int64)
+    true = np.array([known[list(indices)].sum() for indices in members], dtype=np.int64)
+    return hits, predicted - hits, true - hits
+
+
 def dice(true_positives: ArrayLike, false_positives: ArrayLike, false_negatives: ArrayLike) -> np.ndarray:
     """2 TP / (2 TP + FP + FN). Two empty masks: NaN; one empty mask: 0.
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
-from nnlite.inference.predict import Model, Prediction, ReadyCase, logit_slabs, predict_case, ready_case
+from nnlite.inference.predict import Model, Prediction, ReadyCase, predict_case, ready_case, restorable_logits
 from nnlite.inference.reliability import ReliabilityMeter
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import Restoration
-from nnlite.preprocessing.resample import winner
 from nnlite.preprocessing.restore import (
     KeepProbabilities,
     Logits,
@@ -59,19 +59,20 @@ def predict_cases(
         [model], [case] = models, cases
         return predict_case(model, case, keep_probabilities=keep_probabilities, meter=meter, progress=progress)
     members = [
-        (logit_slabs(model, case, meter=meter, progress=progress), case.restoration)
+        restorable_logits(model, case, meter=meter, progress=progress)
         for model, case in zip(models, cases, strict=True)
     ]
     labels = {model.plan.labels for model in models}
     if len(labels) != 1:
         raise ValueError(f"only models of the same labels can answer together, not {labels or 'none'}")
-    return combine(members, labels=labels.pop().count, keep_probabilities=keep_probabilities, meter=meter)
+    decision = Decision.by(labels.pop())
+    return combine(members, decision=decision, keep_probabilities=keep_probabilities, meter=meter)
 
 
 def combine(
     members: Sequence[tuple[Logits, Restoration]],
     *,
-    labels: int,
+    decision: Decision,
     keep_probabilities: KeepProbabilities | None = None,
     meter: ReliabilityMeter | None = None,
 ) -> np.ndarray:
@@ -82,7 +83,7 @@ def combine(
     """
     everyone = range(len(members))
     meters = [meter] if meter else []
-    return combine_each(members, [everyone], labels=labels, keep_probabilities=keep_probabilities, meters=meters)[0]
+    return combine_each(members, [everyone], decision=decision, keep_probabilities=keep_probabilities, meters=meters)[0]
 
 
 @torch.inference_mode()
@@ -90,7 +91,7 @@ def combine_each(
     members: Sequence[tuple[Logits, Restoration]],
     groups: Sequence[Sequence[int]],
     *,
-    labels: int,
+    decision: Decision,
     keep_probabilities: KeepProbabilities | None = None,
     meters: Sequence[ReliabilityMeter] = (),
 ) -> list[np.ndarray]:
@@ -103,14 +104,14 @@ def combine_each(
         told = ", ".join(f"{r.case_id} {r.shape}, axes {r.transpose}" for r in restorations)
         raise ValueError(f"only predictions of one case with the same axis order can be combined, not {told or 'none'}")
     restoration = restorations[0]
-    masks = [background(restoration, labels=labels) for _ in groups]
+    masks = [background(restoration, labels=decision.labels) for _ in groups]
     streams = [restored_slabs(logits, way_back, stacked=True) for logits, way_back in members]
     for slabs in zip(*streams, strict=True):  # cut alike, as they lead to the same box
-        target, probabilities = slabs[0].target, _probabilities(slabs)
-        answers = [winner(enumerate(volume)) for volume in probabilities] if meters else []
+        target, probabilities = slabs[0].target, _probabilities(slabs, decision)
+        answers = [decision.from_probabilities(enumerate(volume)) for volume in probabilities] if meters else []
         for number, (mask, group) in enumerate(zip(masks, groups, strict=True)):
             mean = _mean([probabilities[member] for member in group])
-            together = winner(enumerate(mean))
+            together = decision.from_probabilities(enumerate(mean))
             restoration.inside(mask)[target] = together.cpu().numpy()
             if meters:
                 meters[number].add(mean)
@@ -120,13 +121,13 @@ def combine_each(
     return masks
 
 
-def _probabilities(slabs: Sequence[RestoredSlab]) -> list[Tensor]:
+def _probabilities(slabs: Sequence[RestoredSlab], decision: Decision) -> list[Tensor]:
     """Float32 probabilities (labels, z, y, x) of each member, where the first member's logits are."""
     if len({len(slab.source[0]) for slab in slabs}) != 1:
         numbers = " and ".join(str(len(slab.source[0])) for slab in slabs)
         raise ValueError(f"predictions of {numbers} labels cannot be combined")
     device = slabs[0].source[0].device
-    return [slab.stacked().softmax(dim=0).to(device) for slab in slabs]
+    return [decision.probabilities(slab.stacked()).to(device) for slab in slabs]
 
 
 def _mean(volumes: Sequence[Tensor]) -> Tensor:

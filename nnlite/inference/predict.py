@@ -6,8 +6,8 @@ preprocessed version, a band of logits as deep as a window, and the mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import CheckpointError
+from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.reliability import ReliabilityMeter
-from nnlite.inference.sliding_window import WINDOW_STEP, Compare, predict_slabs, winning
+from nnlite.inference.sliding_window import WINDOW_STEP, Comparison, predict_slabs
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.planner import Configuration, Plan
-from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration, preprocess
-from nnlite.preprocessing.restore import KeepProbabilities, restore_labels
+from nnlite.preprocessing.decide import Decision
+from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
+from nnlite.preprocessing.restore import KeepProbabilities, Logits, restore_labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,8 @@ class Model:
     """Trained networks of one configuration, one per fold, with all that is needed to use them.
 
     The networks are moved to ``device`` and set to evaluation mode. ``mirror_axes`` count the axes of the patch and are
-    those mirrored in training; none means no mirroring. ``previous`` is the first stage of a cascade.
+    those mirrored in training; none means no mirroring. ``arithmetic`` is how it is to be computed. ``previous`` is the
+    first stage of a cascade.
     """
 
     plan: Plan
@@ -40,7 +43,7 @@ class Model:
     device: torch.device
     mirror_axes: tuple[int, ...] = ()
     step: float = WINDOW_STEP
-    autocast_dtype: torch.dtype | None = None
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
     previous: Model | None = None
 
     def __post_init__(self) -> None:
@@ -49,7 +52,7 @@ class Model:
         for network in self.networks:
             network.to(self.device).eval()
 
-    def mean_logits(self, batch: Tensor, compare: Compare | None = None) -> Tensor:
+    def mean_logits(self, batch: Tensor, compare: Comparison | None = None) -> Tensor:
         """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases.
 
         The second stage of a cascade is given the label indices of the first as the last channel of ``batch``. They
@@ -61,16 +64,20 @@ class Model:
         if len(self.networks) == 1:
             return self.networks[0](batch).float()
         total = self.networks[0](batch).to(torch.float32, copy=True)
-        answers = [winning(total)] if compare else []
+        answers = [compare.answer(total)] if compare else []
         for network in self.networks[1:]:
             logits = network(batch)
             total += logits
             if compare:
-                answers.append(winning(logits))
+                answers.append(compare.answer(logits))
             del logits  # before the next network needs room
         if compare:
-            compare(answers, winning(total))
+            compare.add(answers, compare.answer(total))
         return total.div_(len(self.networks))
+
+    def folds(self) -> tuple[Model, ...]:
+        """Each fold as a model of its own."""
+        return tuple(replace(self, networks=(network,)) for network in self.networks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +135,7 @@ def ready_case(model: Model, case_id: str, image: Image, *, progress: Progress =
                 f"train {configuration.previous_stage} as well"
             )
         previous = predict_image(model.previous, case_id, image, progress=progress).indices
-    return preprocess(
+    return model.arithmetic.preprocess(
         case_id,
         image.array,
         image.geometry.spacing_mm,
@@ -155,7 +162,17 @@ def predict_case(
     slabs = logit_slabs(model, case, meter=meter, progress=progress)
     if meter is not None:
         slabs = meter.passing(slabs)
-    return restore_labels(slabs, case.restoration, keep_probabilities=keep_probabilities)
+    logits, restoration = model.arithmetic.restore(slabs, case.restoration)
+    decision = Decision.by(model.plan.labels)
+    return restore_labels(logits, restoration, decision=decision, keep_probabilities=keep_probabilities)
+
+
+def restorable_logits(
+    model: Model, case: ReadyCase, *, meter: ReliabilityMeter | None = None, progress: Progress = silent
+) -> tuple[Logits, Restoration]:
+    """Logits of a preprocessed case, averaged over the folds, and how they come back to the grid of the image."""
+    slabs = logit_slabs(model, case, meter=meter, progress=progress)
+    return model.arithmetic.restore(slabs, case.restoration)
 
 
 def logit_slabs(
@@ -163,24 +180,48 @@ def logit_slabs(
 ) -> Iterator[Tensor]:
     """Logits of a preprocessed case on its own grid, averaged over the folds: the slabs of ``predict_slabs``.
 
-    ``meter`` is told what folds and flips say, window by window.
+    ``meter`` is told what folds and flips say, window by window, or slab by slab where folds are blended apart.
     """
-    labels = model.plan.labels.count
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))  # a copy: a stored case is a read-only memory map
     if model.configuration.previous_stage is not None:
         if case.previous is None:
             raise ValueError(f"{model.configuration.name} needs the previous stage's prediction in each case")
         image = torch.cat([image, torch.from_numpy(np.array(case.previous, dtype=np.float32))[None]])
+    if not model.arithmetic.folds_apart or len(model.networks) == 1:
+        return _slabs(model, image, meter, progress)
+    *others, last = model.folds()
+    streams = [*(_slabs(fold, image, meter, silent) for fold in others), _slabs(last, image, meter, progress)]
+    return _mean_slabs(streams, compare=meter.folds if meter else None)
+
+
+def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress: Progress) -> Iterator[Tensor]:
+    """The slabs of ``predict_slabs``, computed as the model wants it."""
+    arithmetic = model.arithmetic
     return predict_slabs(
-        partial(model.mean_logits, compare=meter.folds.add) if meter else model.mean_logits,
+        partial(model.mean_logits, compare=meter.folds) if meter else model.mean_logits,
         image,
         patch_size=model.configuration.patch_size,
-        labels=labels,
+        labels=model.plan.labels.outputs,
         device=model.device,
         mirror_axes=model.mirror_axes,
         step=model.step,
-        window_batch=model.configuration.batch_size,  # a batch that could be trained can be predicted
-        autocast_dtype=model.autocast_dtype,
-        compare=meter.flips.add if meter else None,
+        compare=meter.flips if meter else None,
+        # a batch that could be trained can be predicted
+        window_batch=1 if arithmetic.windows_alone else model.configuration.batch_size,
+        autocast_dtype=arithmetic.autocast_dtype,
+        band=arithmetic.band,
         progress=progress,
     )
+
+
+@torch.inference_mode()
+def _mean_slabs(streams: Sequence[Iterator[Tensor]], compare: Comparison | None) -> Iterator[Tensor]:
+    """Mean of slabs that are cut alike, in their own precision; ``compare`` is told what each of them says."""
+    for slabs in zip(*streams, strict=True):
+        answers = [compare.answer(slab[None]) for slab in slabs] if compare else []
+        total, *others = slabs
+        for slab in others:
+            total += slab  # the band behind it forgets these slices
+        if compare:
+            compare.add(answers, compare.answer(total[None]))
+        yield total.div_(len(slabs))

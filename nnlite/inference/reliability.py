@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnlite.data.labels import Labels
 from nnlite.data.records import record
+from nnlite.preprocessing.decide import Decision
 
 PART_ELEMENTS = 2**22  # 16 MiB of float32: probabilities that are looked at together
 
@@ -36,37 +38,42 @@ class LabelFeatures:
 
 
 class Agreement:
-    """How much several answers agree with the one they give together, label by label.
+    """How much several answers agree with the one they give together, structure by structure.
 
-    >>> agreement = Agreement(labels=2)
+    >>> agreement = Agreement(Labels(names=("background", "ball"), values=(0, 1)))
     >>> agreement.add([torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])], together=torch.tensor([0, 0, 1]))
-    >>> agreement.dice()[1].item()  # of the Dice 2 / 3 and 1, the mean weighted by size: 2 x 2 / (3 + 2)
+    >>> agreement.dice().item()  # of the Dice 2 / 3 and 1, the mean weighted by size: 2 x 2 / (3 + 2)
     0.8
     """
 
-    def __init__(self, labels: int) -> None:
-        self._shared = np.zeros(labels)  # voxels that an answer and all together give to a label, over all answers
-        self._sizes = np.zeros(labels)  # voxels of both
+    def __init__(self, labels: Labels) -> None:
+        self._decision = Decision.by(labels)
+        self._members = labels.members
+        self._voxels = np.zeros((labels.count, labels.count), dtype=np.int64)  # by label of an answer and of all
+
+    def answer(self, logits: Tensor) -> Tensor:
+        """Label indices (n, *window) int16 of logits (n, channels, *window), or of a sum of logits."""
+        return self._decision.from_logits(enumerate(logits.unbind(dim=1)))
 
     def add(self, answers: Sequence[Tensor], together: Tensor) -> None:
         """Count a part of the image: label indices of each answer, and of all of them together, of one shape."""
-        stacked = torch.stack(list(answers))
-        agreeing = (stacked == together).sum(dim=0, dtype=torch.int16)  # the default, int64, takes ten times as long
-        self._shared += self._count(together, agreeing)
-        self._sizes += self._count(stacked) + len(answers) * self._count(together)
+        count = len(self._voxels)
+        for answer in answers:
+            pairs = answer.to(torch.int32).mul_(count).add_(together)
+            self._voxels += torch.bincount(pairs.flatten(), minlength=count**2).view(count, count).cpu().numpy()
 
     def include(self, other: Agreement) -> None:
         """Count what another one has counted."""
-        self._shared += other._shared
-        self._sizes += other._sizes
+        self._voxels += other._voxels
 
     def dice(self) -> np.ndarray:
-        """Mean Dice (labels,), each answer weighing by its size; NaN where there is nothing to compare."""
-        return np.divide(2 * self._shared, self._sizes, out=np.full(len(self._sizes), np.nan), where=self._sizes > 0)
-
-    def _count(self, indices: Tensor, weights: Tensor | None = None) -> np.ndarray:
-        weights = None if weights is None else weights.flatten().double()
-        return torch.bincount(indices.flatten(), weights, minlength=len(self._sizes)).cpu().numpy()
+        """Mean Dice (structures,), each answer weighing by its size; NaN where there is nothing to compare."""
+        found = np.full(len(self._members), np.nan)
+        for structure, members in enumerate(map(list, self._members)):
+            sizes = self._voxels[members].sum() + self._voxels[:, members].sum()
+            if sizes:
+                found[structure] = 2 * self._voxels[np.ix_(members, members)].sum() / sizes
+        return found
 
 
 class ReliabilityMeter:
@@ -76,47 +83,57 @@ class ReliabilityMeter:
     flips and folds, which are compared window by window, count the voxels between windows more than once.
     """
 
-    def __init__(self, labels: int) -> None:
+    def __init__(self, labels: Labels) -> None:
         self.flips, self.folds, self.configurations = (Agreement(labels) for _ in range(3))
-        self._within = np.zeros(labels)  # a label's probability over the voxels that it wins
-        self._everywhere = np.zeros(labels)
-        self._voxels = np.zeros(labels)
+        self._labels = labels
+        self._decision = Decision.by(labels)
+        self._within = np.zeros(labels.outputs)  # a channel's probability over the voxels of its mask
+        self._everywhere = np.zeros(labels.outputs)
+        self._voxels = np.zeros(labels.outputs)
 
     def passing(self, logits: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The same slabs (labels, slices, y, x), each measured before it is handed on."""
+        """The same slabs (channels, slices, y, x), each measured before it is handed on."""
         for slab in logits:
             slices = max(1, PART_ELEMENTS // (slab.shape[0] * slab.shape[2] * slab.shape[3]))
             for part in slab.split(slices, dim=1):
-                self.add(part.softmax(dim=0))
+                self.add(self._decision.probabilities(part.float()))
             yield slab
 
     def add(self, probabilities: Tensor) -> None:
-        """Measure a part of the image: probabilities (labels, z, y, x)."""
+        """Measure a part of the image: probabilities (channels, z, y, x)."""
+        # float32 within a plane, double over the planes: exact enough, and no copy of the whole in double
+        self._everywhere += probabilities.sum(dim=(2, 3)).double().sum(dim=1).cpu().numpy()
+        if self._labels.regions:
+            indices = self._decision.from_probabilities(enumerate(probabilities))
+            for region, members in enumerate(self._labels.members):
+                inside = torch.isin(indices, torch.tensor(members, dtype=indices.dtype, device=indices.device))
+                self._voxels[region] += int(inside.sum())
+                self._within[region] += float(probabilities[region][inside].double().sum())
+            return
         highest, winners = probabilities.max(dim=0)
         count = len(self._voxels)
         self._voxels += torch.bincount(winners.flatten(), minlength=count).cpu().numpy()
         self._within += torch.bincount(winners.flatten(), highest.flatten().double(), minlength=count).cpu().numpy()
-        # float32 within a plane, double over the planes: exact enough, and no copy of the whole in double
-        self._everywhere += probabilities.sum(dim=(2, 3)).double().sum(dim=1).cpu().numpy()
 
-    def features(self, names: Sequence[str]) -> tuple[LabelFeatures, ...]:
-        """What was measured of each label but the first, the background; ``names`` are those of all labels."""
-        predicted = self._voxels > 0
+    def features(self) -> tuple[LabelFeatures, ...]:
+        """What was measured of each structure: each region, or each label but the background."""
+        names = self._labels.structures
         estimated = 2 * self._within / np.maximum(self._everywhere + self._voxels, np.finfo(float).tiny)
+        estimated, voxels = estimated[-len(names) :], self._voxels[-len(names) :]  # a first channel may be background
         members = [part.dice() for part in (self.flips, self.folds, self.configurations)]
 
-        def known(values: np.ndarray, index: int) -> float | None:
-            return float(values[index]) if predicted[index] and np.isfinite(values[index]) else None
+        def known(values: np.ndarray, structure: int) -> float | None:
+            return float(values[structure]) if voxels[structure] and np.isfinite(values[structure]) else None
 
         return tuple(
             LabelFeatures(
-                label=names[index],
-                estimated_dice=known(estimated, index),
-                flip_agreement=known(members[0], index),
-                fold_agreement=known(members[1], index),
-                configuration_agreement=known(members[2], index),
+                label=name,
+                estimated_dice=known(estimated, structure),
+                flip_agreement=known(members[0], structure),
+                fold_agreement=known(members[1], structure),
+                configuration_agreement=known(members[2], structure),
             )
-            for index in range(1, len(names))
+            for structure, name in enumerate(names)
         )
 
 
@@ -132,3 +149,12 @@ def normalized_entropy(probabilities: np.ndarray) -> np.ndarray:
     for one in probabilities:  # 0 log 0 is 0
         entropy -= one * np.log(np.where(one > 0, one, 1))
     return np.clip(entropy / np.log(len(probabilities)), 0, 1)
+
+
+def regions_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """How undecided the probabilities (regions, z, y, x) of regions are: the most undecided counts, float32 (z, y, x).
+
+    >>> regions_entropy(np.array([[[[1.0, 0.5]]], [[[0.0, 0.9]]]])).round(6).tolist()
+    [[[0.0, 1.0]]]
+    """
+    return np.max([normalized_entropy(np.stack([one, 1 - one])) for one in probabilities], axis=0)

@@ -100,7 +100,12 @@ def read_model(trained: TrainedFolder, fold: str, plan: Plan) -> Checkpoint:
     name = configuration_name(trained.plans, checkpoint.configuration)
     weights = nnlite_weights(checkpoint, plan, plan.configuration(name), path)
     card = ModelCard(
-        plan=plan, configuration=name, fold=fold, epoch=checkpoint.epoch, mirror_axes=checkpoint.mirror_axes
+        plan=plan,
+        configuration=name,
+        fold=fold,
+        epoch=checkpoint.epoch,
+        mirror_axes=checkpoint.mirror_axes,
+        trained_by="nnU-Net",
     )
     return Checkpoint(card=card, weights=weights)
 

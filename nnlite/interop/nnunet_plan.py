@@ -200,17 +200,9 @@ def _channels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _labels(dataset: Mapping[str, Any]) -> Labels:
-    """The labels in the order of the network's outputs; nnU-Net's values are 0, 1, 2, .. without a gap."""
-    table: dict[str, int] = {}
-    for name, value in dataset["labels"].items():
-        if name == "ignore":
-            raise PlanError(f"labels: nnlite has no ignore label (here {value}) yet")
-        single = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-        if isinstance(single, list | tuple):
-            raise PlanError(f"labels: {name} is a region of the labels {single}; nnlite has no regions yet")
-        table[name] = int(single)
+    """The labels, or regions, in the order of the network's outputs; nnU-Net's values go 0, 1, 2, .. without a gap."""
     try:
-        labels = Labels.from_table(table)
+        labels = Labels.from_table(dataset["labels"], dataset.get("regions_class_order") or ())
     except DatasetError as problem:
         raise PlanError(f"dataset.json: {problem}") from problem
     if labels.values != tuple(range(labels.count)):

@@ -14,8 +14,8 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     It maps (batch, channels, *size) to logits (batch, labels, *size), background included. The second stage of a
     cascade sees the foreground labels of the first as further channels.
     """
-    labels = plan.labels.count
+    labels = plan.labels
     channels = len(plan.channels)
     if configuration.previous_stage is not None:
-        channels += labels - 1
-    return UNet(configuration.topology, channels=channels, labels=labels)
+        channels += len(labels.foreground)
+    return UNet(configuration.topology, channels=channels, labels=labels.outputs)

@@ -91,8 +91,8 @@ class Recorder:
         counts = np.bincount(indices.ravel(), minlength=labels.count)
         voxel_ml = None if grid.planar else grid.geometry.voxel_volume_ml
         records = {}
-        for features in meter.features(labels.names):
-            voxels = int(counts[labels.names.index(features.label)])
+        for features, members in zip(meter.features(), labels.members, strict=True):
+            voxels = int(counts[list(members)].sum())
             calibration = self.calibrations.get(features.label)
             expected, remark = self._expected(features, calibration)
             records[features.label] = LabelRecord(

@@ -78,7 +78,7 @@ def choose_postprocessing(
     measured = filling[0].mean_dice_before
     if any(trial.accepted for trial in filling):
         rows = [_dice(p, repaired(p), labels) for p in pairs("measure the rules")]
-        measured = mean_dice(np.stack(rows)[:, [labels.names.index(name) for name in deciding]])
+        measured = mean_dice(np.stack(rows)[:, [labels.structures.index(name) for name in deciding]])
     return ChosenPostprocessing(postprocessing=chosen, trials=trials, mean_dice=measured)
 
 
@@ -95,7 +95,7 @@ def repaired_dice(
     for done, case in enumerate(cases, start=1):
         pair = _read(case, validation(case.id), labels)
         row = _dice(pair, apply(pair.prediction, postprocessing, labels, voxel_ml=pair.voxel_ml), labels)
-        dice |= {(case.id, label): float(row[labels.names.index(label)]) for label in labels.foreground}
+        dice |= {(case.id, label): float(one) for label, one in zip(labels.structures, row, strict=True)}
         progress("score the repaired masks", done, len(cases))
     return dice
 
@@ -105,7 +105,8 @@ def _accepted(trials: Sequence[RuleTrial]) -> Postprocessing:
 
 
 def _dice(pair: _Pair, mask: np.ndarray, labels: Labels) -> np.ndarray:
-    return metrics.dice(*metrics.overlap(metrics.joint_histogram(pair.truth, mask, labels.count)))
+    histogram = metrics.joint_histogram(pair.truth, mask, labels.index_count)
+    return metrics.dice(*metrics.overlap_of(histogram, labels.members, ignore=labels.ignore_index))
 
 
 def _read(case: Case, folder: Path, labels: Labels) -> _Pair:

@@ -74,9 +74,11 @@ def choose_runs(model: Path, work: Path, configuration: str | None = None, folds
     )
 
 
-def load_models(chosen: ChosenRuns, *, device: torch.device, mirroring: bool, step: float) -> tuple[Model, ...]:
+def load_models(
+    chosen: ChosenRuns, *, device: torch.device, mirroring: bool, step: float, exact: bool = False
+) -> tuple[Model, ...]:
     """A model of each configuration, its folds averaged."""
-    return tuple(_load(runs, device=device, mirroring=mirroring, step=step) for runs in chosen.members)
+    return tuple(_load(runs, device=device, mirroring=mirroring, step=step, exact=exact) for runs in chosen.members)
 
 
 def _brought_along(rules: Path) -> Postprocessing:
@@ -142,9 +144,9 @@ def _dice(run: RunFolder) -> float | None:
     return read_record(run.summary, Summary).foreground["dice"] if run.summary.exists() else None
 
 
-def _load(runs: Sequence[RunFolder], *, device: torch.device, mirroring: bool, step: float) -> Model:
+def _load(runs: Sequence[RunFolder], *, device: torch.device, mirroring: bool, step: float, exact: bool) -> Model:
     """The model of these runs, with its first stage where it is the second of a cascade."""
-    model = load([run.checkpoint_final for run in runs], device=device, mirroring=mirroring, step=step)
+    model = load([run.checkpoint_final for run in runs], device=device, mirroring=mirroring, step=step, exact=exact)
     stage = model.configuration.previous_stage
     if stage is None:
         return model
@@ -155,4 +157,4 @@ def _load(runs: Sequence[RunFolder], *, device: torch.device, mirroring: bool, s
             f"{model.configuration.name} continues from {stage}, of which {workspace.folder} holds no finished "
             f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
         )
-    return replace(model, previous=_load(first, device=device, mirroring=mirroring, step=step))
+    return replace(model, previous=_load(first, device=device, mirroring=mirroring, step=step, exact=exact))

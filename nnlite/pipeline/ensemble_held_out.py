@@ -22,7 +22,7 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split
 from nnlite.evaluation.scores import LabelScore, Scores, read_scores, score_case
 from nnlite.inference.ensemble import combine_each
-from nnlite.inference.predict import Model, logit_slabs
+from nnlite.inference.predict import Model, restorable_logits
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.retreat import with_retreat
 from nnlite.pipeline.cross_validated import CrossValidated
@@ -30,6 +30,7 @@ from nnlite.pipeline.load_model import load
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.reliability import read_measured, write_measured
 from nnlite.pipeline.selection import TrainedRun, trained_run
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.workspace import EnsembleFolder, Workspace
 
@@ -135,7 +136,7 @@ def _predict_missing(
                 masks, meters = with_retreat(models, partial(_predict, cases=opened, groups=groups), case_id)
                 labels = models[0].plan.labels
                 for path, indices, meter, known in zip(paths, masks, meters, measured, strict=True):
-                    known[case_id] = meter.features(labels.names)
+                    known[case_id] = meter.features()
                     if not path.exists():
                         write_mask(path, labels.to_values(indices), like=truth)
             done += 1
@@ -148,14 +149,13 @@ def _predict(
     models: Sequence[Model], cases: Sequence[StoredCase], groups: Sequence[Sequence[int]]
 ) -> tuple[list[np.ndarray], list[ReliabilityMeter]]:
     """What each group of these models says of a case, and what was measured of it."""
-    labels = models[0].plan.labels.count
+    labels = models[0].plan.labels
     alone = [ReliabilityMeter(labels) for _ in models]  # each network runs once, whatever groups it is a member of
     together = [ReliabilityMeter(labels) for _ in groups]
     members = [
-        (logit_slabs(model, case, meter=meter), case.restoration)
-        for model, case, meter in zip(models, cases, alone, strict=True)
+        restorable_logits(model, case, meter=meter) for model, case, meter in zip(models, cases, alone, strict=True)
     ]
-    masks = combine_each(members, groups, labels=labels, meters=together)
+    masks = combine_each(members, groups, decision=Decision.by(labels), meters=together)
     for meter, group in zip(together, groups, strict=True):
         for member in group:
             meter.flips.include(alone[member].flips)

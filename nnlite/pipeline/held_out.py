@@ -77,8 +77,8 @@ def _predicted(model: Model, case_id: str, case: StoredCase) -> tuple[np.ndarray
     labels = model.plan.labels
 
     def predict(models: Sequence[Model]) -> tuple[np.ndarray, tuple[LabelFeatures, ...]]:
-        meter = ReliabilityMeter(labels.count)
-        return predict_case(models[0], case, meter=meter), meter.features(labels.names)
+        meter = ReliabilityMeter(labels)
+        return predict_case(models[0], case, meter=meter), meter.features()
 
     return with_retreat([model], predict, case_id)
 

@@ -5,7 +5,7 @@ Both are written as they are finished, a few slices at a time, so they are not c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from nnlite.data.image import StoredGrid
 from nnlite.data.nifti import channels_written
-from nnlite.inference.reliability import normalized_entropy
+from nnlite.inference.reliability import normalized_entropy, regions_entropy
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.restore import KeepProbabilities, Region
 
 PROBABILITIES_SUFFIX = ".probabilities.nii"  # every viewer reads it, and without compression it can be written in parts
@@ -22,7 +23,7 @@ ENTROPY_SUFFIX = ".entropy.nii"
 
 @contextmanager
 def volumes_kept(
-    path: Path, grid: StoredGrid, labels: int, *, probabilities: bool, entropy: bool
+    path: Path, grid: StoredGrid, decision: Decision, *, probabilities: bool, entropy: bool
 ) -> Iterator[KeepProbabilities | None]:
     """Give what is to be told of all probabilities, None if none are wanted; the files appear at the end.
 
@@ -30,17 +31,18 @@ def volumes_kept(
     """
     with ExitStack() as files:
 
-        def written(suffix: str, background: list[float]) -> KeepProbabilities:
+        def written(suffix: str, background: Sequence[float]) -> KeepProbabilities:
             return files.enter_context(
                 channels_written(path.with_name(path.name + suffix), grid, background=background)
             )
 
         keepers: list[KeepProbabilities] = []
         if probabilities:
-            keepers.append(written(PROBABILITIES_SUFFIX, [1.0, *[0.0] * (labels - 1)]))
+            keepers.append(written(PROBABILITIES_SUFFIX, decision.of_nothing))
         if entropy:
             write = written(ENTROPY_SUFFIX, [0.0])  # background is certain where the image is zero
-            keepers.append(lambda region, part: write(region, normalized_entropy(part)[None]))
+            undecided = regions_entropy if decision.painted else normalized_entropy
+            keepers.append(lambda region, part: write(region, undecided(part)[None]))
 
         def keep(region: Region, part: np.ndarray) -> None:
             for keeper in keepers:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import torch
 
-from nnlite.errors import CheckpointError
+from nnlite.errors import CheckpointError, UsageError
+from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.predict import Model
 from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.interop import nnunet_arithmetic
 from nnlite.networks.build import build_network
-from nnlite.training.checkpoint import Checkpoint, load_model, load_weights
+from nnlite.training.checkpoint import Checkpoint, ModelCard, load_model, load_weights
 from nnlite.training.config import AUTOCAST, best_precision
 
 
@@ -21,9 +23,13 @@ def load(
     device: torch.device,
     mirroring: bool = True,
     step: float = WINDOW_STEP,
+    exact: bool = False,
     previous: Model | None = None,
 ) -> Model:
-    """One model out of the checkpoints of several folds of one configuration; their logits are averaged."""
+    """One model out of the checkpoints of several folds of one configuration; their logits are averaged.
+
+    A model that nnU-Net has trained predicts as it does there, with ``exact`` to the bit; ``exact`` is for such alone.
+    """
     checkpoints = [load_model(path) for path in paths]
     first = checkpoints[0].card
     for path, checkpoint in zip(paths, checkpoints, strict=True):
@@ -42,9 +48,20 @@ def load(
         device=device,
         mirror_axes=first.mirror_axes if mirroring else (),
         step=step,
-        autocast_dtype=AUTOCAST[best_precision(device)],
+        arithmetic=_arithmetic(first, device, exact=exact),
         previous=previous,
     )
+
+
+def _arithmetic(card: ModelCard, device: torch.device, *, exact: bool) -> Arithmetic:
+    if card.trained_by == "nnU-Net":
+        return nnunet_arithmetic.arithmetic(device, exact=exact)
+    if exact:
+        raise UsageError(
+            f"--exact repeats nnU-Net's arithmetic, and {card.configuration} {card.fold} was trained by nnlite, or "
+            "imported by a version that did not note its origin; leave --exact out, or run nnlite import-nnunet again"
+        )
+    return Arithmetic(autocast_dtype=AUTOCAST[best_precision(device)])
 
 
 def _network(checkpoint: Checkpoint, path: Path) -> torch.nn.Module:

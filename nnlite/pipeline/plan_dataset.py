@@ -91,9 +91,10 @@ def plan(
         overrides=overrides,
     )
     fixed = fixed_splits(found, workspace, splits)
+    ignore = None if found.labels is None else found.labels.ignore
     report = check_dataset(
         found,
-        partial(_visit, samples=samples_per_case(len(found.cases))),
+        partial(_visit, samples=samples_per_case(len(found.cases)), ignore=ignore),
         workers=cores(),
         description_home=workspace.folder,
         progress=progress,
@@ -143,11 +144,14 @@ def read_plan(workspace: Workspace) -> Plan:
     return plan
 
 
-def _visit(case: Case, image: Image, label: np.ndarray | None, *, samples: int) -> tuple[CaseFingerprint, Look]:
+def _visit(
+    case: Case, image: Image, label: np.ndarray | None, *, samples: int, ignore: int | None
+) -> tuple[CaseFingerprint, Look]:
     """What one case adds to the fingerprint, and to what is known of the images' looks."""
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
-    return case_fingerprint(case.id, image.array, label, spacing, samples=samples), look(case.id, image)
+    fingerprint = case_fingerprint(case.id, image.array, label, spacing, samples=samples, ignore=ignore)
+    return fingerprint, look(case.id, image)
 
 
 def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:

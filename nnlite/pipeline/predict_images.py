@@ -38,6 +38,7 @@ from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, v
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
 from nnlite.pipeline.unfinished_prediction import UnfinishedPrediction, job_of
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ def predict(
     folds: Sequence[str] = (),
     mirroring: bool = True,
     step: float = WINDOW_STEP,
+    exact: bool = False,
     device: str = "auto",
     probabilities: bool = False,
     entropy: bool = False,
@@ -88,21 +90,21 @@ def predict(
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
     channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
     ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
-    ``CASE.preview.png``, the mask on slices of its image. Where the same prediction was interrupted before, it goes on
-    with the cases that are missing. Images that cannot be read are told of at the end, in one
-    ``ImageError``, when all others are predicted.
+    ``CASE.preview.png``, the mask on slices of its image. ``exact`` is for models that nnU-Net has trained: its
+    arithmetic, to the bit. Where the same prediction was interrupted before, it goes on with the cases that are
+    missing. Images that cannot be read are told of at the end, in one ``ImageError``, when all others are predicted.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
     target = torch.device(device_name(device))
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()
-    models = load_models(chosen, device=target, mirroring=mirroring, step=step)
+    models = load_models(chosen, device=target, mirroring=mirroring, step=step, exact=exact)
     notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
     cases = find_images(inputs, len(models[0].plan.channels))
     given = {path.resolve() for case in cases for path in case.images}
     clear_leftovers(output, alone=False)
-    unfinished = UnfinishedPrediction(output, job_of(models, rules, probabilities, entropy, previews))
+    unfinished = UnfinishedPrediction(output, job_of(models, rules, probabilities, entropy, previews, exact))
     done_before = {case.id: mask for case in cases if (mask := unfinished.mask_of(case)) is not None}
     missing = [case for case in cases if case.id not in done_before]
     read = _overlapped(lambda case: _read(models, notes, case, output, given), missing)
@@ -200,7 +202,7 @@ def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[
 
 def _read(models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path]) -> _Job:
     """Read a case, and preprocess it unless one is a cascade; files in ``given`` are not to be overwritten."""
-    image = read_channels(case.images)
+    image = read_channels(case.images, orientation=models[0].arithmetic.orientation)
     mask = output / f"{case.id}{image.stored.mask_suffix}"
     if mask.resolve() in given:
         raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
@@ -233,10 +235,10 @@ def _predict(
         return error
     labels = models[0].plan.labels
     path = job.mask.parent / job.case_id
-    with volumes_kept(path, job.grid, labels.count, probabilities=probabilities, entropy=entropy) as keep:
+    with volumes_kept(path, job.grid, Decision.by(labels), probabilities=probabilities, entropy=entropy) as keep:
 
         def predict(lighter: Sequence[Model]) -> tuple[np.ndarray, ReliabilityMeter]:
-            meter = ReliabilityMeter(labels.count)
+            meter = ReliabilityMeter(labels)
             return predict_cases(lighter, cases, keep_probabilities=keep, meter=meter), meter
 
         indices, meter = with_retreat(models, predict, job.case_id)

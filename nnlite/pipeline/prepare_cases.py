@@ -132,7 +132,7 @@ def _prepare(
                 store.share(twin)
                 continue
             first_stage = None if mask is None else _label_indices(mask, plan)
-            store.write(resample_case(ready, plan, configuration, previous=first_stage))
+            store.write(resample_case(ready, plan, configuration, previous=first_stage), plan.labels)
             if mask is None:
                 stored[scheme, restoration] = store.open(case.id)
 

@@ -98,7 +98,7 @@ def input_channels(plan: Plan, configuration: Configuration) -> int:
 def parameters(plan: Plan, configuration: Configuration) -> int:
     """Weights of the configuration's network."""
     channels = input_channels(plan, configuration)
-    return parameter_count(configuration.topology, channels=channels, labels=plan.labels.count)
+    return parameter_count(configuration.topology, channels=channels, labels=plan.labels.outputs)
 
 
 def step_gib(plan: Plan, configuration: Configuration) -> float:
@@ -109,7 +109,7 @@ def step_gib(plan: Plan, configuration: Configuration) -> float:
         configuration.patch_size,
         configuration.batch_size,
         channels=input_channels(plan, configuration),
-        labels=plan.labels.count,
+        labels=plan.labels.outputs,
         precision=PRECISION[plan.device] if taken is None else taken.precision,
         optimizer=OPTIMIZER[plan.device],
         device=plan.device,
@@ -121,7 +121,7 @@ def step_multiplications(plan: Plan, configuration: Configuration) -> float:
     """Multiplications of a training step, forward and backward."""
     channels = input_channels(plan, configuration)
     forward = multiply_adds(
-        configuration.topology, configuration.patch_size, channels=channels, labels=plan.labels.count
+        configuration.topology, configuration.patch_size, channels=channels, labels=plan.labels.outputs
     )
     return PASSES * configuration.batch_size * forward
 
@@ -132,7 +132,7 @@ def disk_gib(plan: Plan, configuration: Configuration, folds: int) -> float:
     depth = next((one.median_shape[0] for one in plan.configurations.values() if one.topology.ndim == 3), 1.0)
     case_voxels = math.prod(configuration.median_shape) * depth**slices
     channels = len(plan.channels)
-    label_bytes = (1 if plan.labels.count <= 256 else 2) * (2 if configuration.previous_stage else 1)
+    label_bytes = (1 if plan.labels.index_count <= 256 else 2) * (2 if configuration.previous_stage else 1)
     cases = plan.training_cases * case_voxels * (channels * IMAGE_BYTES + label_bytes)
     values = 2 + 1 + STATES[OPTIMIZER[plan.device]]
     return (cases + folds * values * 4 * parameters(plan, configuration)) / 2**30
@@ -164,7 +164,7 @@ def _needed_and_allowed(plan: Plan, configuration: Configuration, memory_gib: fl
             configuration.topology,
             configuration.patch_size,
             configuration.batch_size,
-            labels=plan.labels.count,
+            labels=plan.labels.outputs,
             planner=plan.planner,
         )
         return estimate, ROUNDED_UP * memory_gib

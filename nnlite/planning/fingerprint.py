@@ -127,10 +127,12 @@ def case_fingerprint(
     spacing_mm: Sequence[float],
     *,
     samples: int,
+    ignore: int | None = None,
     seed: int = 12345,
 ) -> CaseFingerprint:
     """Measure one case: ``image`` (channels, z, y, x), ``label`` (z, y, x) with foreground above 0, or None.
 
+    Voxels of the value ``ignore`` are no foreground: nobody knows what they are. (nnU-Net counts them in.)
     At most ``samples`` foreground voxels are kept; if there are more, they are drawn at random, the same ones for the
     same ``seed`` and ``case_id`` whatever the other cases.
     """
@@ -141,7 +143,10 @@ def case_fingerprint(
     shape = (box[0][1] - box[0][0], box[1][1] - box[1][0], box[2][1] - box[2][0])
     values = np.zeros((len(image), 0), np.float32)
     if label is not None:
-        foreground = np.flatnonzero(label[crop] > 0)
+        labelled = label[crop] > 0
+        if ignore is not None:
+            labelled &= label[crop] != ignore
+        foreground = np.flatnonzero(labelled)
         if foreground.size > samples:
             generator = np.random.default_rng([seed, zlib.crc32(case_id.encode())])
             foreground = foreground[generator.integers(foreground.size, size=samples)]

@@ -130,16 +130,17 @@ def make_plan(
     if memory is None:
         if preset == "nnunet":
             raise PlanError("preset nnunet has plans for GPUs only; plan for a CPU with preset nnlite")
-        fit = partial(fit_cpu, labels=labels.count, encoder=reference.encoder)
+        fit = partial(fit_cpu, labels=labels.outputs, encoder=reference.encoder)
         budget = "a step that is worth taking on a CPU"
     else:
         require_memory(memory)
         if preset == "nnunet":
-            fit = partial(fit_nnunet, labels=labels.count, planner=planner, memory_gib=memory)
+            entries = len(labels.structures) + 1 + (labels.ignore is not None)  # nnU-Net counts what its table lists
+            fit = partial(fit_nnunet, labels=entries, planner=planner, memory_gib=memory)
         else:
             fit = partial(
                 fit_gpu,
-                labels=labels.count,
+                labels=labels.outputs,
                 encoder=reference.encoder,
                 memory_gib=memory,
                 corrections=corrections or {},

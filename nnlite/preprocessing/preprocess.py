@@ -160,7 +160,7 @@ def resample_case(
     def labels_on_grid(indices: Tensor | None) -> np.ndarray | None:
         if indices is None:
             return None
-        return resample_labels(indices, new_shape, count=plan.labels.count, separate_axis=separate).cpu().numpy()
+        return resample_labels(indices, new_shape, count=plan.labels.index_count, separate_axis=separate).cpu().numpy()
 
     first_stage = None if previous is None else _tensor(restoration.inside(previous), case.image.device)
     return PreprocessedCase(

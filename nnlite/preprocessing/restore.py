@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import Restoration
-from nnlite.preprocessing.resample import Slab, slabs, winner
+from nnlite.preprocessing.resample import Slab, slabs
 
 STACKED_SCORES = 2**22  # 16 MiB of float32: scores held at once where all labels of a slab are needed together
 
@@ -26,9 +27,6 @@ Logits = Tensor | Iterable[Tensor]
 A slab need not outlive the moment at which the next one is asked for.
 """
 
-Decision = Callable[[Iterable[tuple[int, Tensor]]], Tensor]
-"""From the scores of each label, one (index, (z, y, x)) after the other, to label indices (z, y, x)."""
-
 Piece = tuple[int, Tensor]
 """Slices of logits (labels, z, y, x) that follow each other, and the number of the first."""
 
@@ -36,7 +34,7 @@ Region = tuple[slice, slice, slice]
 """A box of voxels in the image's own axis order (z, y, x)."""
 
 KeepProbabilities = Callable[[Region, np.ndarray], None]
-"""Takes the float32 probabilities (labels, z, y, x) of a region. Where no region comes, background is certain."""
+"""Takes the float32 probabilities (channels, z, y, x) of a box. Where no box comes, nothing is there for certain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +50,14 @@ class RestoredSlab:
     slab: Slab
 
     def scores(self) -> Iterator[tuple[int, Tensor]]:
-        """Index and interpolated logits (z, y, x) of each label, float32, made when asked for."""
+        """Index and interpolated logits (z, y, x) of each label, float32, made when asked for.
+
+        Rounded to the precision of ``source``: whoever blends in half precision lets rounding make ties.
+        """
         for index in range(self.source[0].shape[0]):
             parts = [piece[index] for piece in self.source]
-            yield index, self.slab.resample(parts[0] if len(parts) == 1 else torch.cat(parts))
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            yield index, self.slab.resample(whole).to(whole.dtype).float()
 
     def stacked(self) -> Tensor:
         """Interpolated logits (labels, z, y, x) of all labels."""
@@ -92,26 +94,27 @@ def restore_labels(
     logits: Logits,
     restoration: Restoration,
     *,
-    decide: Decision = winner,
+    decision: Decision | None = None,
     keep_probabilities: KeepProbabilities | None = None,
 ) -> np.ndarray:
     """Label indices (z, y, x) on the image's own grid from ``logits`` on the network's.
 
-    Logits are interpolated linearly and the highest wins, unless another ``decide`` is given. Memory beside the answer
-    is a few slices of one label, or of all labels where probabilities are to be kept. Outside of the box that
+    Logits are interpolated linearly and the highest wins, unless another ``decision`` is given. Memory beside the
+    answer is a few slices of one label, or of all labels where probabilities are to be kept. Outside of the box that
     preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels.
     """
     stream = _checked(logits, restoration)
     first = next(stream)
-    indices = background(restoration, labels=first.shape[0])
+    decision = decision or Decision(labels=first.shape[0])
+    indices = background(restoration, labels=decision.labels)
     inside = restoration.inside(indices)
     for slab in restored_slabs(chain([first], stream), restoration, stacked=keep_probabilities is not None):
         if keep_probabilities is None:
-            inside[slab.target] = decide(slab.scores()).cpu().numpy()
+            inside[slab.target] = decision.from_logits(slab.scores()).cpu().numpy()
             continue
         scores = slab.stacked()
-        inside[slab.target] = decide(enumerate(scores)).cpu().numpy()
-        keep_probabilities(*on_image(scores.softmax(dim=0), slab.target, restoration))
+        inside[slab.target] = decision.from_logits(enumerate(scores)).cpu().numpy()
+        keep_probabilities(*on_image(decision.probabilities(scores), slab.target, restoration))
     return indices
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.labels import Labels
 from nnlite.data.records import from_json, read_record, record, to_json, write_record, written_whole
 from nnlite.errors import WorkspaceError
 from nnlite.planning.fingerprint import IntensityProperties
@@ -22,7 +23,7 @@ from nnlite.preprocessing.case_file import map_case_file, write_case_file
 from nnlite.preprocessing.locations import Locations, locate
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 
-PREPROCESSING_VERSION = 3  # raised whenever the same plan begins to give other voxels or other files
+PREPROCESSING_VERSION = 4  # raised whenever the same plan begins to give other voxels or other files
 SUFFIX = ".safetensors"
 RESTORATION = "restoration"  # the text of a case's file that undoes its preprocessing
 
@@ -42,6 +43,8 @@ class _Recipe:
     transpose: tuple[int, int, int]
     channels: tuple[str, ...]
     label_values: tuple[int, ...]
+    structures: tuple[tuple[int, ...], ...]
+    ignore: int | None
     intensities: tuple[IntensityProperties, ...]
     spacing_mm: tuple[float, ...]
     normalization: tuple[str, ...]
@@ -56,6 +59,8 @@ def signature(plan: Plan, configuration: Configuration) -> str:
         transpose=plan.transpose,
         channels=plan.channels,
         label_values=plan.labels.values,
+        structures=plan.labels.members,
+        ignore=plan.labels.ignore,
         intensities=plan.intensities,
         spacing_mm=configuration.spacing_mm,
         normalization=configuration.normalization,
@@ -175,12 +180,15 @@ class CaseStore:
         """Forget a case, so that it is made again; nothing happens if it is not there."""
         self._case(case_id).path.unlink(missing_ok=True)
 
-    def write(self, case: PreprocessedCase) -> None:
-        """Store a case in place of an earlier one of its id. A full disk is a ``WorkspaceError``; other cases stay."""
+    def write(self, case: PreprocessedCase, labels: Labels | None = None) -> None:
+        """Store a case in place of an earlier one of its id. A full disk is a ``WorkspaceError``; other cases stay.
+
+        ``labels`` tells which voxels to note for training: see ``locate``.
+        """
         self.discard(case.case_id)
         arrays = {"image": case.image}
         if case.label is not None:
-            located = locate(case.label, case.case_id)
+            located = locate(case.label, case.case_id, labels)
             arrays |= {"label": case.label, "locations": located.voxels, "location_ends": located.ends}
         if case.previous is not None:
             arrays["previous"] = case.previous

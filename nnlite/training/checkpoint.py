@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,13 +24,17 @@ HEADER_KEY = "nnlite"
 
 @record
 class ModelCard:
-    """What a model's file says of it: the plan it follows, and which training it comes from."""
+    """What a model's file says of it: the plan it follows, and which training it comes from.
+
+    ``trained_by`` names the program: networks of another want images and windows as they had them there.
+    """
 
     plan: Plan
     configuration: str
     fold: str
     epoch: int
     mirror_axes: tuple[int, ...]  # spatial axes of the patch that were flipped in training
+    trained_by: Literal["nnlite", "nnU-Net"] = "nnlite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nnlite.training.assemble import Batch
 from nnlite.training.compiled import compiled_if_faster
 from nnlite.training.config import AUTOCAST, Precision, TrainConfig, full_range_precision
-from nnlite.training.loss import deep_supervision_loss
+from nnlite.training.loss import LABELS, Answer, deep_supervision_loss
 from nnlite.training.parts import Parts
 from nnlite.training.skipped_steps import FALL_BACK_AFTER, SkippedSteps
 
@@ -25,10 +25,18 @@ logger = logging.getLogger(__name__)
 class Learner:
     """Network, optimiser and precision of one training. ``step`` does not wait for the device."""
 
-    def __init__(self, network: nn.Module, config: TrainConfig, *, batch_dice: bool, labels: int, device: torch.device):
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainConfig,
+        *,
+        batch_dice: bool,
+        device: torch.device,
+        answer: Answer = LABELS,
+    ):
         self.network, self.config, self.device = network, config, device
         self.forward = network  # or its compiled form, which shares its weights
-        self.batch_dice, self.labels = batch_dice, labels
+        self.batch_dice, self.answer = batch_dice, answer
         self.optimizer = build_optimizer(network, config)
         self.precision = config.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
@@ -61,7 +69,7 @@ class Learner:
         for part in parts:
             with self._precision():
                 outputs = self.forward(part.images)
-            loss = deep_supervision_loss(outputs, part.labels, batch_dice=self.batch_dice)
+            loss = deep_supervision_loss(outputs, part.labels, self.answer, batch_dice=self.batch_dice)
             loss = loss * (len(part.images) / samples)
             self.scaler.scale(loss).backward()
             total += loss.detach()
@@ -88,7 +96,7 @@ class Learner:
         def try_out(module: nn.Module) -> float:
             with self._precision():
                 outputs = module(batch.images)
-            loss = deep_supervision_loss(outputs, batch.labels, batch_dice=self.batch_dice)
+            loss = deep_supervision_loss(outputs, batch.labels, self.answer, batch_dice=self.batch_dice)
             loss.backward()
             return float(loss.detach())  # waits for the device
 
@@ -108,9 +116,9 @@ class Learner:
         for part in parts:
             with self._precision():
                 logits = self.network(part.images)
-            loss = deep_supervision_loss([logits], part.labels, batch_dice=self.batch_dice)
+            loss = deep_supervision_loss([logits], part.labels, self.answer, batch_dice=self.batch_dice)
             losses.append(loss * (len(part.images) / samples))
-            counts.append(overlap_counts(logits.argmax(dim=1), part.labels, self.labels))
+            counts.append(overlap_counts(logits, part.labels, self.answer))
         return torch.stack(losses).sum(), torch.stack(counts).sum(dim=0)
 
     def state(self) -> dict[str, Any]:
@@ -163,26 +171,36 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
     return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
 
 
-def overlap_counts(predicted: Tensor, target: Tensor, labels: int) -> Tensor:
-    """True positives, predicted voxels and target voxels per label, as (3, labels).
+def overlap_counts(logits: Tensor, target: Tensor, answer: Answer = LABELS) -> Tensor:
+    """True positives, predicted voxels and target voxels of each structure, as (3, structures) int64.
 
-    >>> overlap_counts(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), labels=2)
-    tensor([[1, 1],
-            [1, 2],
-            [2, 1]])
+    ``logits`` (batch, channels, *size), ``target`` (batch, *size) label indices. Background is no structure.
+
+    >>> overlap_counts(torch.tensor([[[3.0, 0.0, 0.0], [0.0, 3.0, 3.0]]]), torch.tensor([[0, 0, 1]]))
+    tensor([[1],
+            [2],
+            [1]])
     """
-    pairs = torch.zeros(labels**2, dtype=torch.int64, device=target.device)
-    cells = (target * labels + predicted).flatten()
+    channels, known = logits.shape[1], answer.known(target)
+    if answer.regions is not None:
+        predicted, wanted = logits > 0, answer.wanted(target, channels)
+        if known is not None:
+            predicted, wanted = predicted & known[:, None], wanted & known[:, None]
+        axes = (0, *range(2, logits.ndim))
+        return torch.stack([mask.sum(axes) for mask in (predicted & wanted, predicted, wanted)])
+    rows = channels + (answer.ignore is not None)  # the last one for what is ignored
+    pairs = torch.zeros(rows * channels, dtype=torch.int64, device=target.device)
+    cells = (target * channels + logits.argmax(dim=1)).flatten()
     # not bincount: it waits for a GPU to learn how many cells there are
-    pairs = pairs.scatter_add_(0, cells, torch.ones_like(cells)).view(labels, labels)
-    return torch.stack((pairs.diagonal(), pairs.sum(dim=0), pairs.sum(dim=1)))
+    pairs = pairs.scatter_add_(0, cells, torch.ones_like(cells)).view(rows, channels)[:channels]
+    return torch.stack((pairs.diagonal(), pairs.sum(dim=0), pairs.sum(dim=1)))[:, 1:]
 
 
 def pseudo_dice(counts: Tensor) -> tuple[float | None, ...]:
-    """Dice per foreground label from summed ``overlap_counts``; None where a label is in neither.
+    """Dice per structure from summed ``overlap_counts``; None where it is in neither.
 
-    >>> pseudo_dice(torch.tensor([[9, 2, 0], [9, 4, 0], [9, 4, 0]]))
+    >>> pseudo_dice(torch.tensor([[2, 0], [4, 0], [4, 0]]))
     (0.5, None)
     """
-    hits, predicted, target = counts[:, 1:].double().tolist()
+    hits, predicted, target = counts.double().tolist()
     return tuple(2 * h / (p + t) if p + t else None for h, p, t in zip(hits, predicted, target, strict=True))

@@ -1,20 +1,61 @@
-"""The loss of nnU-Net: cross-entropy plus soft Dice without background, at every level of the decoder.
+"""The loss of nnU-Net: cross-entropy plus soft Dice at every level of the decoder.
 
-Isensee et al., Nature Methods 18, 203-211, 2021; soft Dice: Drozdzal et al., DLMIA 2016; deep supervision: Lee et al.,
-AISTATS 2015. Tensors in, a scalar tensor out.
+Labels that exclude each other are told apart by a softmax, and background counts in the cross-entropy alone. Regions,
+which may overlap, are a question of yes or no each: binary cross-entropy and sigmoid Dice over all of them. Voxels of
+the ignore label count in neither. Isensee et al., Nature Methods 18, 203-211, 2021; soft Dice: Drozdzal et al., DLMIA
+2016; deep supervision: Lee et al., AISTATS 2015. Tensors in, a scalar tensor out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nnlite.data.labels import Labels
 from nnlite.training.deterministic import mean_nll
 
 SMOOTH = 1e-5  # keeps the Dice of labels that are absent from target and prediction finite
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the channels of a network stand for, seen from a target that holds label indices.
+
+    ``regions`` is (regions, indices) bool, which indices each region consists of, or None where each channel is a
+    label and they exclude each other. Voxels of the index ``ignore`` are not judged; None where all are.
+    """
+
+    regions: Tensor | None = None
+    ignore: int | None = None
+
+    @classmethod
+    def to(cls, labels: Labels, device: torch.device) -> Answer:
+        """The answer that this table of labels asks for."""
+        regions = None
+        if labels.regions:
+            regions = torch.zeros(len(labels.regions), labels.index_count, dtype=torch.bool)
+            for row, members in zip(regions, labels.members, strict=True):
+                row[list(members)] = True
+            regions = regions.to(device)
+        return cls(regions=regions, ignore=labels.ignore_index)
+
+    def known(self, target: Tensor) -> Tensor | None:
+        """Which voxels of a target are judged; None for all of them."""
+        return None if self.ignore is None else target != self.ignore
+
+    def wanted(self, target: Tensor, channels: int) -> Tensor:
+        """What each of so many channels should say of a target (batch, *size): (batch, channels, *size) bool."""
+        if self.regions is not None:
+            return self.regions.t()[target].movedim(-1, 1)
+        return target[:, None] == torch.arange(channels, device=target.device).view(-1, *(1,) * (target.ndim - 1))
+
+
+LABELS = Answer()
+"""Labels that exclude each other, on every voxel."""
 
 
 def soft_dice_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
@@ -23,12 +64,41 @@ def soft_dice_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tenso
     ``logits`` (batch, labels, *size), ``target`` (batch, *size) label indices. ``batch_dice`` sums intersections and
     volumes over the batch as if it were one volume; otherwise each sample counts for itself.
     """
-    return _dice_loss(logits.softmax(dim=1), target, batch_dice=batch_dice)
+    return _labels_dice(logits.softmax(dim=1), target, None, batch_dice=batch_dice)
 
 
-def _dice_loss(probabilities: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
+def segmentation_loss(logits: Tensor, target: Tensor, answer: Answer = LABELS, *, batch_dice: bool) -> Tensor:
+    """Cross-entropy plus soft Dice loss of one level, computed in float32 whatever the network's precision.
+
+    Where no voxel is judged both are 0: then there is nothing to learn.
+    """
+    known = answer.known(target)
+    if answer.regions is not None:
+        return _regions_loss(logits.float(), answer.wanted(target, logits.shape[1]).float(), known, batch_dice)
+    logarithms = logits.float().log_softmax(dim=1)  # of the probabilities, for both terms
+    if known is None:
+        entropy = mean_nll(logarithms, target)
+    else:
+        target = target.masked_fill(~known, 0)
+        entropy = _mean(functional.nll_loss(logarithms, target, reduction="none"), known)
+    return entropy + _labels_dice(logarithms.exp(), target, known, batch_dice=batch_dice)
+
+
+def _labels_dice(probabilities: Tensor, target: Tensor, known: Tensor | None, *, batch_dice: bool) -> Tensor:
     wanted = torch.zeros_like(probabilities).scatter_(1, target[:, None], 1)
-    probabilities, wanted = probabilities[:, 1:], wanted[:, 1:]
+    return _dice_loss(probabilities[:, 1:], wanted[:, 1:], known, batch_dice)
+
+
+def _regions_loss(logits: Tensor, wanted: Tensor, known: Tensor | None, batch_dice: bool) -> Tensor:
+    entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
+    mean = entropy.mean() if known is None else _mean(entropy, known)
+    return mean + _dice_loss(logits.sigmoid(), wanted, known, batch_dice)
+
+
+def _dice_loss(probabilities: Tensor, wanted: Tensor, known: Tensor | None, batch_dice: bool) -> Tensor:
+    """1 - mean soft Dice over channels; both (batch, channels, *size), of which only ``known`` voxels count."""
+    if known is not None:
+        probabilities, wanted = probabilities * known[:, None], wanted * known[:, None]
     axes = tuple(range(2, probabilities.ndim))
     if batch_dice:
         axes = (0, *axes)
@@ -37,10 +107,9 @@ def _dice_loss(probabilities: Tensor, target: Tensor, *, batch_dice: bool) -> Te
     return 1 - ((2 * intersection + SMOOTH) / (volumes + SMOOTH)).mean()
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
-    """Cross-entropy plus soft Dice loss of one level, computed in float32 whatever the network's precision."""
-    logarithms = logits.float().log_softmax(dim=1)  # of the probabilities, for both terms
-    return mean_nll(logarithms, target) + _dice_loss(logarithms.exp(), target, batch_dice=batch_dice)
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    """Mean over the known voxels; 0 where there is none."""
+    return (values * known).sum() / known.sum().clamp(min=1)
 
 
 def level_weights(levels: int) -> list[float]:
@@ -56,13 +125,15 @@ def level_weights(levels: int) -> list[float]:
     return [weight / total for weight in weights]
 
 
-def deep_supervision_loss(outputs: Sequence[Tensor], target: Tensor, *, batch_dice: bool) -> Tensor:
+def deep_supervision_loss(
+    outputs: Sequence[Tensor], target: Tensor, answer: Answer = LABELS, *, batch_dice: bool
+) -> Tensor:
     """Weighted loss over all decoder levels (full resolution first); the target is thinned out to each level's size."""
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for logits, weight in zip(outputs, level_weights(len(outputs)), strict=True):
         if weight > 0:
             size = logits.shape[2:]
-            total = total + weight * segmentation_loss(logits, thin_out(target, size), batch_dice=batch_dice)
+            total = total + weight * segmentation_loss(logits, thin_out(target, size), answer, batch_dice=batch_dice)
     return total
 
 

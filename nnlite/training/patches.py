@@ -208,7 +208,9 @@ class PatchLoader(SlimDataLoaderBase):
         case = self._data[case_id]
         pose = draw_pose(rng, self.patch_size) if self.posed else None
         flips = tuple(axis for axis in self.mirror_axes if rng.random() < MIRROR_PROBABILITY)
-        centre = case.locations.draw(rng) if forced and case.locations is not None else None
+        centre = None
+        if case.locations is not None:  # where only some voxels are labelled, every patch is to hold some of them
+            centre = case.locations.draw(rng) if forced else case.locations.draw_annotated(rng)
         image = case.image
         flat = len(self.patch_size) == 2  # slices of a volume: a patch one voxel deep whose first axis is dropped
         window = (1, *self.patch_size) if flat else self.patch_size

@@ -33,6 +33,7 @@ from nnlite.planning.spacing import voxels
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer
+from nnlite.training.loss import Answer
 
 LONGEST_WARM_UP = 16  # steps until the optimiser moves: float16 halves its scale from 2^16 while gradients overflow
 DOES_NOT_FIT = 3  # exit status of a child that ran out of memory; 1 is Python's for everything else
@@ -143,7 +144,8 @@ def answer() -> None:
 def _two_steps(plan: Plan, configuration: Configuration, config: TrainConfig, device: torch.device) -> float:
     """Seconds of the step after the optimiser's first: only then its state is there, and all is warm."""
     network = build_network(plan, configuration).to(device)
-    learner = Learner(network, config, batch_dice=configuration.batch_dice, labels=plan.labels.count, device=device)
+    answer = Answer.to(plan.labels, device)
+    learner = Learner(network, config, batch_dice=configuration.batch_dice, device=device, answer=answer)
     batch = _noise(plan, configuration, device)
     for _ in range(LONGEST_WARM_UP):
         learner.step(batch, config.learning_rate)

@@ -189,7 +189,7 @@ def tracked(
 def epoch_metrics(epoch: EpochRecord, labels: Sequence[str]) -> dict[str, float]:
     """The numbers of a line of log.jsonl by their names there; ``pseudo_dice`` by label, e.g. "pseudo_dice/liver".
 
-    What is None in the log is left out. ``labels`` are the foreground labels in order.
+    What is None in the log is left out. ``labels`` are the structures in order.
     """
     numbers = {name: getattr(epoch, name) for name in EpochRecord.__dataclass_fields__ if name not in NO_METRICS}
     by_label = {f"pseudo_dice/{label}": dice for label, dice in zip(labels, epoch.pseudo_dice, strict=True)}

@@ -26,6 +26,7 @@ from nnlite.training.course import SAVE_EVERY_S, Course, Saver
 from nnlite.training.curves import EpochRecord, append_to_log, plot_course, read_log, truncate_log
 from nnlite.training.deterministic import deterministic_operations
 from nnlite.training.learner import Learner, pseudo_dice
+from nnlite.training.loss import Answer
 from nnlite.training.schedule import Schedule
 from nnlite.training.state_file import load_newest, save_state
 
@@ -99,8 +100,9 @@ def train(
         course.elapsed_s = schedule.elapsed_s
         save_state(files.last, {**learner.state(), "course": asdict(course)}, previous=files.previous)
 
+    title = f"{plan.dataset} {configuration.name} {fold}"
     saver = Saver(save, stop=stop, every_s=save_every_s)
-    sitting = _Sitting(learner, batches, schedule, course, saver, f"{plan.dataset} {configuration.name} {fold}")
+    sitting = _Sitting(learner, batches, schedule, course, saver, title, plan.labels.structures)
     plotted_s = -PLOT_EVERY_S
     with deterministic_operations(config.deterministic):
         for record, improved in _epochs(sitting):
@@ -109,7 +111,7 @@ def train(
                 save_model(files.best, checkpoint())
             saver.save()
             if schedule.elapsed_s - plotted_s > PLOT_EVERY_S or schedule.finished(course.epoch):
-                plot_course(files.plot, read_log(files.log), labels=plan.labels.foreground, title=sitting.title)
+                plot_course(files.plot, read_log(files.log), labels=sitting.structures, title=sitting.title)
                 plotted_s = schedule.elapsed_s
             on_epoch(record)
 
@@ -127,6 +129,7 @@ class _Sitting:
     course: Course
     saver: Saver
     title: str
+    structures: tuple[str, ...]
 
     def stop_if_asked(self) -> None:
         """Raise ``StoppedError``, with everything saved, if the training was asked to stop."""
@@ -138,7 +141,8 @@ class _Sitting:
 
 def _new_learner(plan: Plan, configuration: Configuration, config: TrainConfig, device: torch.device) -> Learner:
     network = build_network(plan, configuration).to(device)
-    return Learner(network, config, batch_dice=configuration.batch_dice, labels=plan.labels.count, device=device)
+    answer = Answer.to(plan.labels, device)
+    return Learner(network, config, batch_dice=configuration.batch_dice, device=device, answer=answer)
 
 
 def _restored(files: TrainFiles, learner: Learner) -> Course:
@@ -235,14 +239,14 @@ def _train_epoch(sitting: _Sitting) -> float:
 
 
 def _validate_epoch(sitting: _Sitting) -> tuple[float | None, tuple[float | None, ...]]:
-    """Mean loss, and pseudo Dice per foreground label, over patches of the validation cases.
+    """Mean loss, and pseudo Dice of each structure, over patches of the validation cases.
 
     A training that is asked to stop meanwhile looks at all of them again when it goes on.
     """
     learner, batches, epoch = sitting.learner, sitting.batches, sitting.course.epoch
     learner.network.eval()
     total, done = torch.zeros((), device=learner.device), 0
-    counts = torch.zeros(3, learner.labels, dtype=torch.int64, device=learner.device)
+    counts = torch.zeros(3, len(sitting.structures), dtype=torch.int64, device=learner.device)
     with closing(batches.validation_batches(epoch, learner.config.validation_iterations)) as source:
         for batch in source:
             loss, overlap = learner.look(batch)

@@ -17,6 +17,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "3d",
         "--no-mirroring",
         "--probabilities",
+        "--exact",
         "--preview",
         "--entropy",
         "--device",
@@ -27,6 +28,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert arguments == (Path("brain"), [Path("a.nii.gz"), Path("more")], Path("o"))
     assert (given["folds"], given["configuration"]) == (("fold0", "fold1"), "3d")
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
+    assert given["exact"]
     assert given["previews"]
     assert given["entropy"]
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout

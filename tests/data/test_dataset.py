@@ -94,19 +94,34 @@ def test_groups_come_from_nnlite_json_where_the_list_has_none_or_others(plain, t
     assert [fault.what for fault in find_dataset(plain).faults] == ["\"groups\" names 'z', which is no case"]
 
 
+def test_regions_are_painted_as_the_metadata_says(plain):
+    (plain / "dataset.json").write_text(
+        '{"labels": {"background": 0, "whole": [1, 2], "core": 1, "ignore": 3}, "regions_class_order": [2, 1]}'
+    )
+    labels = find_dataset(plain).labels
+    assert labels.painted == (2, 1)
+    assert labels.ignore == 3
+    (plain / "nnlite.json").write_text('{"labels": {"core": 1, "edge": 2}, "regions_class_order": "2"}')
+    with pytest.raises(DatasetError, match="'regions_class_order' should be a list of label values"):
+        find_dataset(plain)
+
+
 def test_a_label_table_that_cannot_be_used_is_one_of_the_faults(plain):
     (plain / "labels/b.nii.gz").unlink()
-    (plain / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1, 2]}}')
+    (plain / "dataset.json").write_text('{"labels": {"background": 0, "whole": "both"}}')
     faults = find_dataset(plain).faults
     assert [fault.case for fault in faults] == ["b", None]
-    assert "region of several labels" in faults[1].what
+    assert "is not understood" in faults[1].what
     assert faults[1].remedy == f"correct {plain / 'dataset.json'}"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"label": {}}', "unknown key 'label'; the keys are name, labels, channels, exclude, groups"),
+        (
+            '{"label": {}}',
+            "unknown key 'label'; the keys are name, labels, regions_class_order, channels, exclude, groups",
+        ),
         ('{"labels": []}', "'labels' should be an object like"),
         ('{"channels": "CT"}', r"'channels' should be a list of names like \[\"CT\"\]"),
         ('{"exclude": [1]}', "'exclude' should be a list of case ids"),

@@ -71,6 +71,20 @@ def test_a_mask_returns_to_the_grid_of_the_file_in_every_orientation(tmp_path, a
     assert after.GetDirection() == before.GetDirection()
 
 
+def test_in_the_orientation_of_its_file_an_image_is_as_it_was_written(tmp_path):
+    direction = ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+    geometry = Geometry(shape=(2, 3, 4), spacing_mm=(3.0, 2.0, 1.0), origin_mm=(7.0, 8.0, 9.0), direction=direction)
+    voxels = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
+    write_image(tmp_path / "turned.nii.gz", voxels, geometry)
+    image = read_channels([tmp_path / "turned.nii.gz"], orientation="file")
+    assert np.array_equal(image.array, voxels)
+    assert image.geometry.differences(geometry) == []
+    write_mask(tmp_path / "mask.nii.gz", voxels[0], image)
+    mask = read_image(tmp_path / "mask.nii.gz")
+    assert np.array_equal(mask.array, read_image(tmp_path / "turned.nii.gz").array)
+    assert mask.stored.geometry.differences(geometry) == []
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
 def test_an_oblique_direction_survives_each_volume_format(tmp_path, suffix):
     given = Geometry(shape=SHAPE, spacing_mm=(2.5, 1.0, 1.0), origin_mm=(1.0, 2.0, 3.0), direction=oblique(20))

@@ -47,8 +47,12 @@ def test_values_outside_the_table_are_named(found, words):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"background": 0, "whole": [1, 2]}, "'whole' is a region of several labels"),
-        ({"background": 0, "ignore": 2}, "an ignore label is not supported"),
+        ({"core": 2, "edge": 1, "whole": [1, 2]}, "each value of region 'core' is in a later region"),
+        ({"ignore": [2, 3]}, "ignore has several values"),
+        ({"a": 2, "ignore": 2}, "ignore has the value 2"),
+        ({"whole": [1, 1]}, "is not understood"),
+        ({"whole": [0, 1]}, "no foreground labels"),
+        ({"whole": []}, "is not understood"),
         ({"a": 1, "b": 1}, "'a' and 'b' have the same value 1"),
         ({"a": 1, "b": True}, "'b': True is not understood"),
         ({"a": "b"}, "'a': 'b' is not understood"),
@@ -90,3 +94,31 @@ def test_indices_of_values_that_are_indices_already_are_a_copy():
     indices = Labels(names=("background", "a", "b"), values=(0, 1, 2)).to_indices(array)
     array[0] = 1
     assert indices.tolist() == [0, 2, 1]
+
+
+def test_regions_are_sets_of_labels_painted_by_the_value_that_tells_them_apart():
+    labels = Labels.from_table({"background": 0, "whole tumour": [1, 2, 4], "core": [2, 4], "enhancing": 4})
+    assert labels.structures == ("whole tumour", "core", "enhancing")
+    assert labels.members == ((1, 2, 3), (2, 3), (3,))  # indices: the value 4 is the third
+    assert labels.painted == (1, 2, 3)
+    assert labels.outputs == 3
+    assert labels.foreground == ("label 1", "label 2", "enhancing")
+
+
+def test_the_order_of_painting_can_be_given_as_in_nnunet():
+    table = {"background": 0, "hippocampus": [1, 2], "anterior": 1}
+    assert Labels.from_table(table, [2, 1]).painted == (2, 1)
+    with pytest.raises(DatasetError, match="regions_class_order has 1 values"):
+        Labels.from_table(table, [2])
+    with pytest.raises(DatasetError, match="painted 7"):
+        Labels.from_table(table, [7, 1])
+
+
+def test_ignored_voxels_have_the_index_after_the_last_label_and_come_back():
+    labels = Labels.from_table({"background": 0, "nodule": 1, "ignore": 255})
+    values = np.array([0, 255, 1], np.uint8)
+    indices = labels.to_indices(values)
+    assert indices.tolist() == [0, 2, 1]
+    assert labels.ignore_index == 2
+    assert (labels.count, labels.index_count, labels.outputs, labels.structures) == (2, 3, 2, ("nodule",))
+    assert labels.to_values(indices).tolist() == values.tolist()

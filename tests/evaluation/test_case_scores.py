@@ -179,3 +179,27 @@ def test_where_in_the_image_a_structure_lies_changes_nothing_but_the_specificity
     made_up = np.count_nonzero(prediction & ~truth)
     assert elsewhere.specificity == pytest.approx((spared + added) / (spared + added + made_up))
     assert asdict(elsewhere) | {"specificity": inside.specificity} == pytest.approx(asdict(inside))
+
+
+def test_regions_are_scored_in_place_of_labels() -> None:
+    labels = Labels.from_table({"organ": [1, 2], "tumour": 2})
+    organ, tumour = score_case("a", TRUTH, PREDICTION, labels, GRID)
+    # organ: truth 5, prediction 4, common 3 (of them two called liver, one tumour)
+    assert (organ.label, organ.truth_voxels, organ.prediction_voxels) == ("organ", 5, 4)
+    assert (organ.dice, organ.sensitivity, organ.precision) == pytest.approx((6 / 9, 3 / 5, 3 / 4))
+    assert asdict(tumour) == pytest.approx(asdict(score_case("a", TRUTH, PREDICTION, ORGANS, GRID)[1]), nan_ok=True)
+
+
+def test_what_the_truth_ignores_counts_nowhere() -> None:
+    labels = Labels(names=ORGANS.names, values=ORGANS.values, ignore=3)
+    beside = np.full((1, 2, 3), 3)
+    truth = np.concatenate([TRUTH, beside], axis=2)
+    wider = Geometry(shape=truth.shape, spacing_mm=GRID.spacing_mm)
+    for said in (0, 1, 2):
+        prediction = np.concatenate([PREDICTION, np.full_like(beside, said)], axis=2)
+        for ours, alone in zip(
+            score_case("a", truth, prediction, labels, wider),
+            score_case("a", TRUTH, PREDICTION, ORGANS, GRID),
+            strict=True,
+        ):
+            assert asdict(ours) == pytest.approx(asdict(alone), nan_ok=True)

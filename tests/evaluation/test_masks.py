@@ -106,7 +106,7 @@ def test_a_description_without_labels_leaves_the_question_to_the_next(tmp_path: 
     assert find_labels(truth) == Labels(names=("background", "liver"), values=(0, 1))
 
 
-@pytest.mark.parametrize("text", ["{broken", '{"labels": {"background": 0, "whole": [1, 2]}}'])
+@pytest.mark.parametrize("text", ["{broken", '{"labels": {"background": 0, "whole": "both"}}'])
 def test_a_table_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "nnlite.json").write_text(text)
     with pytest.raises(DatasetError, match=r"nnlite\.json"):

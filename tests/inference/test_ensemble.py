@@ -13,6 +13,7 @@ from torch import Tensor
 from nnlite.inference.ensemble import combine, combine_each, predict_together
 from nnlite.inference.predict import predict_image
 from nnlite.preprocessing import restore as restoring
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import Restoration
 from nnlite.preprocessing.resample import resample
 
@@ -41,13 +42,13 @@ def test_the_label_with_the_highest_mean_probability_wins():
     first = member([[0.4, 0.1], [0.6, 0.3], [0.0, 0.6]])
     second = member([[0.7, 0.2], [0.3, 0.6], [0.0, 0.2]])
     # means of voxel 0: 0.55, 0.45, 0; of voxel 1: 0.15, 0.45, 0.4
-    assert combine([first, second], labels=3).tolist() == [[[0, 1]]]
+    assert combine([first, second], decision=Decision(labels=3)).tolist() == [[[0, 1]]]
 
 
 def test_members_count_alike():
     sure, unsure = member([[0.0], [1.0]]), member([[0.6], [0.4]])
     # mean of label 1: (1 + 0.4 + 0.4) / 3 = 0.6 against 0.4, although two of three say background
-    assert combine([sure, unsure, unsure], labels=2).item() == 1
+    assert combine([sure, unsure, unsure], decision=Decision(labels=2)).item() == 1
 
 
 def test_members_on_different_grids_meet_on_the_image_s_own(monkeypatch: pytest.MonkeyPatch):
@@ -63,7 +64,7 @@ def test_members_on_different_grids_meet_on_the_image_s_own(monkeypatch: pytest.
         kept[(slice(None), *region)] = torch.from_numpy(probabilities)
 
     slab_by_slab = [(iter(logits.split(2, dim=1)), restoration) for logits, restoration in members]
-    combined = combine(slab_by_slab, labels=4, keep_probabilities=keep)
+    combined = combine(slab_by_slab, decision=Decision(labels=4), keep_probabilities=keep)
     mean = sum(resample(logits, shape, order=1).softmax(dim=0) for logits, _ in members) / 2
     torch.testing.assert_close(kept, mean)
     best = mean.sort(dim=0, descending=True).values
@@ -94,12 +95,12 @@ def test_one_model_alone_says_what_it_always_says():
 def test_predictions_of_different_cases_are_refused():
     logits, restoration = member([[1.0], [0.0]])
     with pytest.raises(ValueError, match="predictions of one case"):
-        combine([(logits, restoration), (logits, replace(restoration, case_id="b"))], labels=2)
+        combine([(logits, restoration), (logits, replace(restoration, case_id="b"))], decision=Decision(labels=2))
 
 
 def test_predictions_with_different_labels_are_refused():
     with pytest.raises(ValueError, match="2 and 3 labels"):
-        combine([member([[1.0], [0.0]]), member([[1.0], [0.0], [0.0]])], labels=2)
+        combine([member([[1.0], [0.0]]), member([[1.0], [0.0], [0.0]])], decision=Decision(labels=2))
     with pytest.raises(ValueError, match="not none"):
         predict_together([], "a", in_memory(noise(8, 8, 8)))
 
@@ -109,8 +110,8 @@ def test_several_ensembles_of_one_case_are_what_each_would_be_alone():
     shape = (9, 10, 8)
     logits = [torch.randn((3, *shape), generator=generator) for _ in range(3)]
     groups = [(0, 1), (2, 1), (0, 1, 2)]
-    together = combine_each([(one, way_back(shape)) for one in logits], groups, labels=3)
+    together = combine_each([(one, way_back(shape)) for one in logits], groups, decision=Decision(labels=3))
     for mask, group in zip(together, groups, strict=True):
-        alone = combine([(logits[member], way_back(shape)) for member in group], labels=3)
+        alone = combine([(logits[member], way_back(shape)) for member in group], decision=Decision(labels=3))
         np.testing.assert_array_equal(mask, alone)
     assert not np.array_equal(together[0], together[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from nnlite.data.image import Geometry, Image, StoredGrid, read_image, read_label, write_image, write_mask
 from nnlite.data.labels import Labels
 from nnlite.errors import CheckpointError, ImageError
+from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.predict import Model, logit_slabs, predict_case, predict_image
 from nnlite.inference.sliding_window import window_starts
 from nnlite.planning.fingerprint import IntensityProperties
@@ -274,6 +276,27 @@ def test_the_logits_of_the_folds_are_averaged() -> None:
     case = preprocess("a", array[None], (2.0, 1.0, 1.0), both.plan, both.configuration)
     expected = torch.tensor([0.0, -1.0]).view(2, 1, 1, 1).expand(2, 8, 8, 8)
     torch.testing.assert_close(torch.cat(list(logit_slabs(both, case)), dim=1), expected)
+
+
+def test_a_model_is_computed_as_its_arithmetic_says() -> None:
+    seen: list[int] = []
+
+    class Counting(Constant):
+        def forward(self, batch: Tensor) -> Tensor:
+            seen.append(len(batch))
+            return super().forward(batch)
+
+    def without(slabs: Iterable[Tensor], restoration: Restoration) -> tuple[Tensor, Restoration]:
+        return -torch.cat([slab.clone() for slab in slabs], dim=1), restoration
+
+    array = noise(8, 16, 24)
+    plain = model(Counting(0.0, 1.0), Counting(0.0, -3.0))  # of a batch of 2
+    assert not predict_image(plain, "a", in_memory(array)).indices.any()
+    assert max(seen) == 2
+    seen.clear()
+    other = replace(plain, arithmetic=Arithmetic(folds_apart=True, windows_alone=True, restore=without))
+    assert predict_image(other, "a", in_memory(array)).indices.all()  # the logits were (0, -1)
+    assert set(seen) == {1}
 
 
 def test_networks_are_set_to_evaluation_mode() -> None:

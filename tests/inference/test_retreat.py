@@ -49,8 +49,8 @@ def case(tmp_path: Path) -> StoredCase:
 
 def predicted(made: Model, case: StoredCase) -> tuple[np.ndarray, tuple]:
     def predict(models: Sequence[Model]) -> tuple[np.ndarray, tuple]:
-        meter = ReliabilityMeter(3)
-        return predict_case(models[0], case, meter=meter), meter.features(("background", "ball", "core"))
+        meter = ReliabilityMeter(models[0].plan.labels)
+        return predict_case(models[0], case, meter=meter), meter.features()
 
     return with_retreat([made], predict, "case_0")
 

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.nn.functional import conv3d
 
 from nnlite.inference import sliding_window
+from nnlite.inference.blending import gaussian_weight
 from nnlite.inference.sliding_window import (
     blending_device,
-    blending_weights,
-    gaussian_weight,
     mirrored_mean,
     predict_logits,
     predict_slabs,
@@ -55,22 +54,6 @@ def test_a_window_longer_than_the_axis_is_refused() -> None:
 def test_a_step_that_leaves_gaps_or_never_ends_is_refused(step: float) -> None:
     with pytest.raises(ValueError, match="above 0 and at most 1"):
         window_starts(100, 64, step)
-
-
-def test_gaussian_falls_to_e_to_the_minus_half_at_one_sigma_from_the_centre() -> None:
-    # window 17: centre at voxel 8, sigma 17 / 8 = 2.125; two voxels off: exp(-(2 / 2.125)^2 / 2) = exp(-0.44291)
-    weight = gaussian_weight(17)
-    assert weight[8] == 1
-    assert weight[10].item() == pytest.approx(0.64216, abs=1e-5)
-    assert torch.equal(weight, weight.flip(0))
-
-
-def test_weights_add_up_to_one_at_every_voxel() -> None:
-    starts = window_starts(50, 16)
-    total = torch.zeros(50)
-    for start, weights in zip(starts, blending_weights(50, 16, starts), strict=True):
-        total[start : start + 16] += weights
-    torch.testing.assert_close(total, torch.ones(50))
 
 
 def test_a_constant_network_gives_a_constant_case() -> None:
@@ -339,3 +322,17 @@ def test_a_gpu_gives_what_the_cpu_gives_with_room_for_the_logits_or_without(
     assert on_gpu.device.type == ("cuda" if free is None else "cpu")
     # TF32 convolutions keep ten bits of mantissa: 27 products of size 1 differ by a few thousandths
     torch.testing.assert_close(on_gpu.cpu(), predict("cpu"), atol=2e-2, rtol=0)
+
+
+def test_flips_go_through_the_network_two_at_a_time_where_a_batch_may_be_so_large() -> None:
+    seen: list[int] = []
+
+    def network(batch: Tensor) -> Tensor:
+        seen.append(len(batch))
+        return batch.cumsum(dim=-1)
+
+    batch = image(1, 2, 4, 5, 6)
+    alone = mirrored_mean(network, batch, (0, 2))
+    together = mirrored_mean(network, batch, (0, 2), at_once=4)
+    assert seen == [1, 1, 1, 1, 2, 2]
+    assert torch.equal(alone, together)

@@ -104,8 +104,7 @@ def test_preprocessing_that_nnlite_does_not_have_is_refused_by_name(key: str, va
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        ({"background": 0, "whole": [1, 2], "core": 2}, r"whole is a region of the labels \[1, 2\]"),
-        ({"background": 0, "ball": 1, "ignore": 2}, "no ignore label"),
+        ({"background": 0, "core": 1, "whole": [1]} | {"both": [1, 2], "all": [2, 1]}, "is in a later region too"),
         ({"background": 0, "ball": 1, "core": 3}, "without a gap"),
         ({"background": 0, "ball": 1, "core": 1}, "the same value 1"),
     ],
@@ -113,6 +112,16 @@ def test_preprocessing_that_nnlite_does_not_have_is_refused_by_name(key: str, va
 def test_labels_that_nnlite_does_not_have_are_refused(labels: dict[str, Any], told: str):
     with pytest.raises(PlanError, match=told):
         plan_from_nnunet(plans(), {**dataset(), "labels": labels})
+
+
+def test_regions_and_the_ignore_label_are_taken_over():
+    table = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    found = plan_from_nnunet(plans(), {**dataset(), "labels": table, "regions_class_order": [1, 2]}).labels
+    assert [(region.name, region.values, region.painted) for region in found.regions] == [
+        ("whole", (1, 2), 1),
+        ("core", (2,), 2),
+    ]
+    assert found.ignore == 3
 
 
 @pytest.mark.parametrize("key", ["image_reader_writer", "label_manager"])

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnlite.data.image import Geometry, read_image, write_image
 from nnlite.pipeline.kept_volumes import volumes_kept
+from nnlite.preprocessing.decide import Decision
 
 
 def test_probabilities_and_entropy_are_written_together_part_by_part(tmp_path: Path):
@@ -15,7 +16,7 @@ def test_probabilities_and_entropy_are_written_together_part_by_part(tmp_path: P
     write_image(tmp_path / "image.nii.gz", np.zeros((1, 4, 3, 5), np.float32), geometry)
     grid = read_image(tmp_path / "image.nii.gz").stored
     half = np.full((2, 1, 3, 5), 0.5, np.float32)
-    with volumes_kept(tmp_path / "case", grid, 2, probabilities=True, entropy=True) as keep:
+    with volumes_kept(tmp_path / "case", grid, Decision(labels=2), probabilities=True, entropy=True) as keep:
         assert keep is not None
         keep((slice(2, 3), slice(0, 3), slice(0, 5)), half)
     probabilities, entropy = (read_image(tmp_path / f"case.{name}.nii") for name in ("probabilities", "entropy"))
@@ -31,6 +32,6 @@ def test_nothing_is_written_where_nothing_is_wanted(tmp_path: Path):
         tmp_path / "image.nii.gz", np.zeros((1, 2, 2, 2), np.float32), Geometry(shape=(2, 2, 2), spacing_mm=(1, 1, 1))
     )
     grid = read_image(tmp_path / "image.nii.gz").stored
-    with volumes_kept(tmp_path / "case", grid, 2, probabilities=False, entropy=False) as keep:
+    with volumes_kept(tmp_path / "case", grid, Decision(labels=2), probabilities=False, entropy=False) as keep:
         assert keep is None
     assert [path.name for path in tmp_path.iterdir()] == ["image.nii.gz"]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from nnunet_files import write_result
 
-from nnlite.errors import CheckpointError
+from nnlite.errors import CheckpointError, UsageError
+from nnlite.pipeline.import_model import import_nnunet
 from nnlite.pipeline.load_model import load
 from nnlite.training.checkpoint import load_model, save_model
 from nnlite.workspace import Workspace
@@ -51,3 +53,16 @@ def test_weights_that_do_not_fit_the_plan_are_refused(paths: list[Path], tmp_pat
     save_model(tmp_path / "damaged.safetensors", replace(checkpoint, weights=weights))
     with pytest.raises(CheckpointError, match=r"damaged\.safetensors does not fit the network"):
         load([tmp_path / "damaged.safetensors"], device=CPU)
+
+
+def test_a_model_of_nnunet_sees_images_as_their_files_have_them(tmp_path: Path):
+    folder = import_nnunet([write_result(tmp_path)], tmp_path / "model").folder
+    path = folder / "runs" / "3d" / "fold0" / "checkpoint_final.safetensors"
+    for exact in (False, True):
+        arithmetic = load([path], device=CPU, exact=exact).arithmetic
+        assert (arithmetic.orientation, arithmetic.folds_apart, arithmetic.windows_alone) == ("file", True, exact)
+
+
+def test_exact_is_for_models_of_nnunet_alone(paths: list[Path]):
+    with pytest.raises(UsageError, match=r"3d fold0 was trained by nnlite.*leave --exact out"):
+        load(paths, device=CPU, exact=True)

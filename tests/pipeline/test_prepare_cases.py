@@ -64,7 +64,9 @@ def test_a_case_that_was_edited_is_made_again_and_told(
     write_mask(data / "labels" / "ball_2.nii.gz", np.where(label.array == 7, 1, label.array)[0], like=label)
     made = []
     write = CaseStore.write
-    monkeypatch.setattr(CaseStore, "write", lambda store, case: made.append(case.case_id) or write(store, case))
+    monkeypatch.setattr(
+        CaseStore, "write", lambda store, case, labels: made.append(case.case_id) or write(store, case, labels)
+    )
     with caplog.at_level(logging.WARNING):
         pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
     assert made == ["ball_2"]
@@ -88,7 +90,9 @@ def test_a_case_that_was_edited_before_the_next_plan_is_made_again_all_the_same(
     pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
     made = []
     write = CaseStore.write
-    monkeypatch.setattr(CaseStore, "write", lambda store, case: made.append(case.case_id) or write(store, case))
+    monkeypatch.setattr(
+        CaseStore, "write", lambda store, case, labels: made.append(case.case_id) or write(store, case, labels)
+    )
     pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
     assert made == ["ball_4"]
 
@@ -108,7 +112,9 @@ def test_what_is_finished_is_not_made_again(balls: Path, planned: Workspace, mon
     (planned.cases("3d") / "ball_2.safetensors").unlink()  # as if interrupted there
     made = []
     write = CaseStore.write
-    monkeypatch.setattr(CaseStore, "write", lambda store, case: made.append(case.case_id) or write(store, case))
+    monkeypatch.setattr(
+        CaseStore, "write", lambda store, case, labels: made.append(case.case_id) or write(store, case, labels)
+    )
     pipeline.preprocess(balls, ["3d"], work=planned.root)
     assert made == ["ball_2"]
 

@@ -54,7 +54,7 @@ def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
     def two_steps() -> None:  # the second has the optimiser's state and the gradients of the first
         network = UNet(topology, channels=2, labels=5)
         config = TrainConfig(optimizer=optimizer, precision=precision)
-        learner = Learner(network, config, batch_dice=True, labels=5, device=torch.device("cpu"))
+        learner = Learner(network, config, batch_dice=True, device=torch.device("cpu"))
         batch = Batch(images=torch.randn(2, 2, *patch), labels=torch.randint(0, 5, (2, *patch)))
         for _ in range(2):
             learner.step(batch, 1e-3)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnlite.preprocessing.locations import LOCATIONS_PER_LABEL, Locations, locate
+from nnlite.data.labels import Labels
+from nnlite.preprocessing.locations import LOCATIONS_PER_STRUCTURE, Locations, locate
 
 
 def test_all_voxels_of_each_label_are_there_where_they_are_few() -> None:
     label = np.random.default_rng(0).integers(0, 4, (4, 5, 6)).astype(np.uint8)
     table = locate(label, "a")
-    assert table.labels == (1, 2, 3)
-    for index in table.labels:
+    assert table.structures == (1, 2, 3)
+    for index in table.structures:
         np.testing.assert_array_equal(table.of(index), np.argwhere(label == index))
 
 
@@ -25,8 +26,8 @@ def test_locations_of_a_large_label_are_distinct_voxels_drawn_by_the_case_id() -
     label = np.ones((30, 30, 30), np.uint8)
     label[0, 0, 0] = 2
     first, again, other = (locate(label, case_id) for case_id in ("a", "a", "b"))
-    assert first.of(1).shape == (LOCATIONS_PER_LABEL, 3)
-    assert len(np.unique(first.of(1), axis=0)) == LOCATIONS_PER_LABEL
+    assert first.of(1).shape == (LOCATIONS_PER_STRUCTURE, 3)
+    assert len(np.unique(first.of(1), axis=0)) == LOCATIONS_PER_STRUCTURE
     assert first.of(2).tolist() == [[0, 0, 0]]
     np.testing.assert_array_equal(first.voxels, again.voxels)
     assert (first.voxels != other.voxels).any()
@@ -47,7 +48,7 @@ def test_a_draw_takes_labels_evenly_and_voxels_of_the_label() -> None:
 
 def test_nothing_labelled_nothing_drawn() -> None:
     table = locate(np.zeros((2, 3, 4), np.uint8), "a")
-    assert table.labels == ()
+    assert table.structures == ()
     assert table.draw(np.random.default_rng(0)) is None
 
 
@@ -58,3 +59,26 @@ def test_voxels_of_a_huge_volume_are_found() -> None:
     table = Locations(shape=shape, voxels=number, ends=np.array([[1, 1]], dtype=np.int32))
     assert table.draw(np.random.default_rng(0)) == voxel
     assert table.of(1).tolist() == [list(voxel)]
+
+
+def test_regions_have_the_voxels_of_all_their_labels():
+    labels = Labels.from_table({"whole": [1, 2, 3], "core": [2, 3], "edge": 1}, (3, 2, 1))
+    table = locate(np.array([[[0, 1, 2, 2]]], np.uint8), "a", labels)
+    assert table.structures == (1, 2, 3)
+    assert [table.of(structure)[:, 2].tolist() for structure in table.structures] == [[1, 2, 3], [2, 3], [1]]
+
+
+def test_places_of_a_sparsely_labelled_case_are_labelled_ones():
+    labels = Labels.from_table({"nodule": 1, "ignore": 2})
+    label = np.full((4, 4, 4), 2, np.uint8)
+    label[1], label[1, 2, 2] = 0, 1
+    table, rng = locate(label, "a", labels), np.random.default_rng(0)
+    assert table.structures == (1,)
+    assert {table.draw(rng) for _ in range(20)} == {(1, 2, 2)}
+    drawn = {table.draw_annotated(rng) for _ in range(100)}
+    assert {z for z, _, _ in drawn} == {1}
+    assert len(drawn) > 8
+    assert locate(np.zeros((2, 2, 2), np.uint8), "a").draw_annotated(rng) is None  # all of it is labelled
+    nothing = locate(np.full((2, 2, 2), 2, np.uint8), "a", labels)
+    assert nothing.draw(rng) is None
+    assert nothing.draw_annotated(rng) is None

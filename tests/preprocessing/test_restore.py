@@ -12,8 +12,9 @@ from torch import Tensor
 
 from nnlite.preprocessing import resample as resampling
 from nnlite.preprocessing import restore as module
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import Restoration
-from nnlite.preprocessing.resample import resample, winner
+from nnlite.preprocessing.resample import resample
 from nnlite.preprocessing.restore import restore_labels, restored_slabs
 
 TRANSPOSES = list(itertools.permutations(range(3)))
@@ -142,16 +143,21 @@ def test_slabs_of_different_grids_are_cut_alike():
     assert cuts[0] == cuts[1] == cuts[2]
 
 
-def test_another_decision_can_take_the_place_of_the_highest_score():
+def test_regions_are_painted_where_their_own_logit_is_above_zero():
     restoration = way_back((13, 18, 16))
-    logits = logits_on(restoration)
-
-    def lowest(scores):
-        return winner((index, -score) for index, score in scores)
-
+    first, second, *_ = logits_on(restoration)
     box = tuple(slice(*ends) for ends in restoration.box)
-    restored = restore_labels(logits, restoration, decide=lowest)
-    np.testing.assert_array_equal(restored[box], logits.argmin(dim=0).numpy())
+    kept = np.zeros((2, *restoration.shape), np.float32)
+
+    def keep(place, probabilities):
+        kept[(slice(None), *place)] = probabilities
+
+    painted = Decision(labels=6, painted=(5, 2))
+    logits = torch.stack([first, second])
+    restored = restore_labels(logits, restoration, decision=painted, keep_probabilities=keep)
+    expected = np.where(second > 0, 2, np.where(first > 0, 5, 0))
+    np.testing.assert_array_equal(restored[box], expected)
+    np.testing.assert_allclose(kept[(slice(None), *box)], logits.sigmoid(), rtol=1e-6)
 
 
 def test_logits_in_half_precision_are_restored_in_single():
@@ -195,3 +201,13 @@ def test_a_gpu_restores_alike():
     logits = logits_on(restoration)
     same = restore_labels(logits.cuda(), restoration) == restore_labels(logits, restoration)
     assert same.mean() > 0.999  # but for ties
+
+
+def test_scores_are_rounded_to_the_precision_of_the_logits() -> None:
+    restoration = way_back((7, 9, 8))
+    logits = logits_on(restoration).half()
+    exact = torch.cat([slab.stacked() for slab in restored_slabs(logits.float(), restoration)], dim=1)
+    rounded = torch.cat([slab.stacked() for slab in restored_slabs(logits, restoration)], dim=1)
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, exact.half().float())
+    assert not torch.equal(rounded, exact)

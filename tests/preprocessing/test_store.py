@@ -126,14 +126,14 @@ def test_locations_come_back_mapped(store):
     store.write(case)
     locations = store.open("a").locations
     assert isinstance(locations.voxels.base, mmap.mmap)
-    assert locations.labels == (1, 2)
-    for label in locations.labels:
+    assert locations.structures == (1, 2)
+    for label in locations.structures:
         np.testing.assert_array_equal(locations.of(label), np.argwhere(case.label == label))
 
 
 def test_a_case_without_foreground_has_no_locations(store):
     store.write(make_case(label=np.zeros((4, 5, 6), np.uint8)))
-    assert store.open("a").locations.labels == ()
+    assert store.open("a").locations.structures == ()
 
 
 def test_the_size_of_a_case_is_that_of_its_arrays(store):

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from nnlite.data.labels import Labels
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer, overlap_counts, pseudo_dice
-from nnlite.training.loss import segmentation_loss
+from nnlite.training.loss import Answer, segmentation_loss
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,7 @@ class OneLevel(nn.Module):
 
 def learner(**settings) -> Learner:
     torch.manual_seed(0)
-    return Learner(OneLevel(), TrainConfig(**settings), batch_dice=True, labels=2, device=CPU)
+    return Learner(OneLevel(), TrainConfig(**settings), batch_dice=True, device=CPU)
 
 
 def batch() -> Batch:
@@ -68,7 +69,7 @@ def test_a_look_changes_nothing_and_tells_loss_and_overlap() -> None:
     loss, counts = learning.look(batch())
     logits = learning.network(batch().images)
     assert loss.item() == pytest.approx(segmentation_loss(logits, batch().labels, batch_dice=True).item())
-    assert counts[2].tolist() == torch.bincount(batch().labels.flatten()).tolist()
+    assert counts[2].tolist() == torch.bincount(batch().labels.flatten()).tolist()[1:]
     assert all(torch.equal(before[name], value) for name, value in learning.network.state_dict().items())
 
 
@@ -139,20 +140,38 @@ def test_the_optimiser_follows_its_formula(optimizer: str) -> None:
         assert torch.allclose(p, q, atol=1e-6)
 
 
+def sure_of(predicted: torch.Tensor, labels: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(predicted, labels).movedim(-1, 1).float()
+
+
 def test_overlaps_are_those_of_counting_voxel_by_voxel() -> None:
     predicted, target = torch.randint(0, 5, (2, 2, 3, 4, 5)).unbind()
-    counts = overlap_counts(predicted, target, labels=6)
-    for label in range(6):
+    counts = overlap_counts(sure_of(predicted, 6), target)
+    for label in range(1, 6):
         hits, said, wanted = (predicted == label) & (target == label), predicted == label, target == label
-        assert counts[:, label].tolist() == [int(mask.sum()) for mask in (hits, said, wanted)]
+        assert counts[:, label - 1].tolist() == [int(mask.sum()) for mask in (hits, said, wanted)]
 
 
 def test_overlaps_are_counted_per_label() -> None:
     predicted, target = torch.tensor([[0, 1, 2, 2]]), torch.tensor([[0, 2, 2, 1]])
-    hits, said, wanted = overlap_counts(predicted, target, labels=4).tolist()
-    assert (hits, said, wanted) == ([1, 0, 1, 0], [1, 1, 2, 0], [1, 1, 2, 0])
+    hits, said, wanted = overlap_counts(sure_of(predicted, 4), target).tolist()
+    assert (hits, said, wanted) == ([0, 1, 0], [1, 2, 0], [1, 2, 0])
 
 
-def test_pseudo_dice_leaves_out_the_background_and_labels_that_are_nowhere() -> None:
-    counts = torch.tensor([[50, 3, 0, 0], [60, 4, 0, 5], [55, 8, 0, 0]])
+def test_overlaps_leave_out_what_is_ignored() -> None:
+    predicted, target = torch.tensor([[0, 1, 1, 1]]), torch.tensor([[0, 1, 2, 0]])
+    hits, said, wanted = overlap_counts(sure_of(predicted, 2), target, Answer(ignore=2)).tolist()
+    assert (hits, said, wanted) == ([1], [2], [1])
+
+
+def test_overlaps_of_regions_count_each_region_for_itself() -> None:
+    whole, core = [3.0, 3.0, 3.0, -3.0, 3.0], [-3.0, -3.0, 3.0, 3.0, 3.0]
+    labels = Labels.from_table({"whole": [1, 2], "core": 2, "ignore": 3})
+    target = torch.tensor([[0, 1, 2, 2, 3]])  # the last one, ignored, counts in neither
+    counts = overlap_counts(torch.tensor([[whole, core]]), target, Answer.to(labels, CPU))
+    assert counts.tolist() == [[2, 2], [3, 2], [3, 2]]
+
+
+def test_pseudo_dice_leaves_out_what_is_nowhere() -> None:
+    counts = torch.tensor([[3, 0, 0], [4, 0, 5], [8, 0, 0]])
     assert pseudo_dice(counts) == (2 * 3 / 12, None, 0.0)

@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
+from nnlite.data.labels import Labels
 from nnlite.training.loss import (
+    Answer,
     deep_supervision_loss,
     level_weights,
     segmentation_loss,
@@ -109,3 +111,44 @@ def test_thinning_out_keeps_blocks_and_large_label_numbers() -> None:
     target = torch.tensor([[[7, 7, 300, 300], [7, 7, 300, 300]]])
     assert thin_out(target, (1, 2)).tolist() == [[[7, 300]]]
     assert thin_out(target, (2, 4)) is target
+
+
+REGIONS = Labels.from_table({"whole": [1, 2], "core": 2, "ignore": 3})
+
+
+def test_ignored_voxels_count_in_neither_term() -> None:
+    logits, target = torch.randn(2, 3, 4, 6), torch.randint(0, 3, (2, 4, 6))
+    beside = torch.cat([target, torch.full((2, 4, 5), 3)], dim=2)
+    wider = torch.cat([logits, torch.randn(2, 3, 4, 5)], dim=3).requires_grad_()
+    for batch_dice in (False, True):
+        alone = segmentation_loss(logits, target, batch_dice=batch_dice)
+        together = segmentation_loss(wider, beside, Answer(ignore=3), batch_dice=batch_dice)
+        assert together.item() == pytest.approx(alone.item(), abs=1e-6)
+    together.backward()
+    assert wider.grad is not None
+    assert wider.grad[..., :6].abs().min() > 0
+    assert not wider.grad[..., 6:].any()
+
+
+@pytest.mark.parametrize("answer", [Answer(ignore=3), Answer.to(REGIONS, torch.device("cpu"))])
+def test_where_nothing_is_labelled_there_is_nothing_to_learn(answer: Answer) -> None:
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    loss = segmentation_loss(logits, torch.full((1, 4, 4), 3), answer, batch_dice=False)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_the_loss_of_regions_by_hand() -> None:
+    # logit 0: probability 1/2 everywhere, cross-entropy ln 2; voxels are background, whole, core (and whole), ignored
+    # whole: 2 x (2 x 1/2) / (3 x 1/2 + 2) = 4/7; core: 2 x 1/2 / (3 x 1/2 + 1) = 2/5
+    answer = Answer.to(REGIONS, torch.device("cpu"))
+    loss = segmentation_loss(torch.zeros(1, 2, 4), torch.tensor([[0, 1, 2, 3]]), answer, batch_dice=False)
+    assert loss.item() == pytest.approx(math.log(2) + 1 - (4 / 7 + 2 / 5) / 2, abs=1e-4)
+
+
+def test_regions_that_are_all_found_cost_nothing() -> None:
+    answer, target = Answer.to(REGIONS, torch.device("cpu")), torch.randint(0, 3, (2, 5, 5))
+    logits = 200 * answer.wanted(target, 2).float() - 100
+    assert segmentation_loss(logits, target, answer, batch_dice=True).item() == pytest.approx(0, abs=1e-5)

@@ -128,7 +128,7 @@ def training_figures(courses: Sequence[Course], labels: Sequence[str]) -> list[F
 
 def distribution_figures(contents: ReportContents) -> list[Figure]:
     """How the measures spread over the held-out cases, a row per label and candidate."""
-    labels = contents.labels.foreground
+    labels = contents.labels.structures
     candidates: Sequence[ScoredCandidate] = contents.candidates
     if len(candidates) * len(labels) > MOST_ROWS and contents.main is not None:
         candidates = [contents.main]

@@ -114,7 +114,7 @@ def _trainings(contents: ReportContents) -> list[tuple[str, list[Course], list[f
     for course in contents.courses:
         begun.setdefault(course.configuration, []).append(course)
     return [
-        (name, courses, figures.training_figures(courses, contents.labels.foreground))
+        (name, courses, figures.training_figures(courses, contents.labels.structures))
         for name, courses in begun.items()
     ]
 

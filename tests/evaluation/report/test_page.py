@@ -77,6 +77,12 @@ def test_every_section_tells_its_numbers(page: str):
         assert words in text, words
 
 
+def test_no_number_is_longer_than_it_can_be_read(page: str):
+    text = Outline(page).text
+    assert "0.178" in text  # GiB
+    assert not re.search(r"\d\.\d{7}", text)
+
+
 def test_every_element_that_is_opened_is_closed_and_no_name_opens_one(page: str):
     outline = Outline(page)
     assert outline.open == []
