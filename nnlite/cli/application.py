@@ -38,7 +38,7 @@ class CalmGroup(TyperGroup):
             _give_up("\n".join([str(error), *getattr(error, "__notes__", ())]))
         except KeyboardInterrupt as interruption:
             again = shlex.join(["nnlite", *ctx.meta[ARGUMENTS]])
-            screen.warn(f"\n{interruption or 'interrupted'}; finished work is kept. To go on: {again}")
+            screen.warn(f"\n{str(interruption) or 'interrupted'}; finished work is kept. To go on: {again}")
             raise typer.Exit(TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED) from None
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
