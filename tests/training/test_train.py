@@ -22,6 +22,7 @@ from nnlite.training import learner
 from nnlite.training.checkpoint import load_model
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord, read_log
+from nnlite.training.loss import Answer
 from nnlite.training.state_file import load_state
 from nnlite.training.train import TrainFiles, train
 
@@ -302,10 +303,10 @@ def memory_for(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that has memory for the loss of so many samples at a time."""
     loss = learner.deep_supervision_loss
 
-    def limited(outputs: list[torch.Tensor], target: torch.Tensor, **options: bool) -> torch.Tensor:
+    def limited(outputs: list[torch.Tensor], target: torch.Tensor, answer: Answer, **options: bool) -> torch.Tensor:
         if len(target) > samples:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return loss(outputs, target, **options)
+        return loss(outputs, target, answer, **options)
 
     monkeypatch.setattr(learner, "deep_supervision_loss", limited)
 
