@@ -171,7 +171,7 @@ class Bench:
         runs = [work / "balls" / "runs" for work in (whole, cut)]
         wanted = digests(runs[0])
         return {
-            "undisturbed_s": seconds,
+            "undisturbed_cpu_s": seconds,
             "kills": done,
             "ended_early": early,
             "left_over": [path.name for path in runs[1].rglob(".writing-*")],
@@ -184,7 +184,7 @@ class Bench:
         whole = self.copy("cases-whole")
         seconds = run(self.preprocess(whole), self.log)
         wanted = digests(whole / "balls" / "cases")
-        return {"undisturbed_s": seconds} | self._rounds(
+        return {"undisturbed_cpu_s": seconds} | self._rounds(
             kills, self.preprocess, lambda work: digests(work / "balls" / "cases"), wanted, seconds
         )
 
@@ -193,7 +193,7 @@ class Bench:
         output = self.folder / "masks-whole"
         seconds = run(self.predict(trained, output), self.log)
         wanted = digests(output)
-        return {"undisturbed_s": seconds} | self._rounds(
+        return {"undisturbed_cpu_s": seconds} | self._rounds(
             kills,
             lambda out: self.predict(trained, out / "masks"),
             lambda out: digests(out / "masks"),
