@@ -132,7 +132,11 @@ def predict(
         return mask
 
     with closing(_overlapped(write, predicted())) as written:  # whatever happens, its thread ends
-        masks = done_before | _collected(missing, written, output, len(cases))
+        try:
+            masks = done_before | _collected(missing, written, output, len(cases))
+        except ImageError:  # all cases were tried
+            unfinished.finish()
+            raise
     unfinished.finish()
     return PredictResult(
         masks=tuple(masks[case.id] for case in cases),
