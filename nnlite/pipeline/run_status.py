@@ -13,7 +13,8 @@ from nnlite.data.split import Splits
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed, other_cases
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
-from nnlite.pipeline.training_lock import LockHolder, lock_holder
+from nnlite.pipeline.process_lock import LockHolder
+from nnlite.pipeline.training_lock import lock_holder
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.training.curves import read_log
 from nnlite.training.trackers import TRACKERS
