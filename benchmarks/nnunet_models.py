@@ -28,17 +28,23 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
 
 LEARNING_RATE = 3e-3
+BACKGROUND_WEIGHT = 0.3  # of cross entropy: after so few steps nothing else would be predicted of small structures
 
 
 def draw(
     image: np.ndarray, label: np.ndarray, size: list[int], rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random patch (1, channels, *size) and its labels; 2D patches are slices."""
+    """A patch (1, channels, *size) that holds a random labelled voxel, and its labels; 2D patches are slices."""
     window = (1,) * (3 - len(size)) + tuple(size)
     missing = [max(0, w - n) for n, w in zip(image.shape[1:], window, strict=True)]
     image = np.pad(image, [(0, 0), *((0, m) for m in missing)])
     label = np.pad(label, [(0, m) for m in missing])
-    starts = [int(rng.integers(0, n - w + 1)) for n, w in zip(label.shape, window, strict=True)]
+    voxels = np.argwhere(label > 0)
+    voxel = voxels[rng.integers(len(voxels))]
+    starts = [
+        int(np.clip(rng.integers(v - w + 1, v + 1), 0, n - w))
+        for v, n, w in zip(voxel, label.shape, window, strict=True)
+    ]
     region = tuple(slice(start, start + w) for start, w in zip(starts, window, strict=True))
     x, y = torch.from_numpy(image[:, *region])[None], torch.from_numpy(label[region].astype(np.int64))[None]
     return (x[:, :, 0], y[:, 0]) if len(size) == 2 else (x, y)
@@ -57,7 +63,9 @@ def train(trainer: nnUNetTrainer, cases: list[tuple[np.ndarray, np.ndarray]], se
             inside = [torch.isin(y, torch.tensor(np.atleast_1d(region))) for region in labels.foreground_regions]
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.stack(inside, dim=1).float())
         else:
-            loss = torch.nn.functional.cross_entropy(logits, y)
+            weights = torch.ones(logits.shape[1])
+            weights[0] = BACKGROUND_WEIGHT
+            loss = torch.nn.functional.cross_entropy(logits, y, weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -6,9 +6,12 @@
     ├── ImageError            a file that is not the image it should be
     ├── PlanError             a plan that cannot be made, read or followed
     ├── WorkspaceError        something in the workspace is missing, in the way, or does not fit on the disk
-    └── CheckpointError       a trained model that cannot be loaded
+    ├── CheckpointError       a trained model that cannot be loaded
+    ├── MemoryShortError      a network that does not fit into memory, however it is run
+    └── StoppedError          work that was asked to stop, and did, with everything saved
 
-Every message names the thing, the values and the way out. The command line prints it and exits with status 2.
+Every message names the thing, the values and the way out. The command line prints it and exits with status 2; after
+a ``StoppedError`` with 143 or 130, as it was SIGTERM or Ctrl-C that asked.
 """
 
 from __future__ import annotations
@@ -40,3 +43,11 @@ class WorkspaceError(NnliteError):
 
 class CheckpointError(NnliteError):
     """A trained model that cannot be loaded."""
+
+
+class MemoryShortError(NnliteError):
+    """A network that does not fit into the memory of a device, even one sample at a time."""
+
+
+class StoppedError(NnliteError):
+    """Work that was asked to stop and did, at a point from which the same command goes on."""

@@ -3,7 +3,7 @@
 Reads nothing and makes nothing; whoever writes a file asks here for its place, so that one page tells the whole layout:
 
     WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  appearance.json  plan.json  splits.json
-                      cases/<configuration>/
+                      selecting.lock  cases/preprocessing.lock  cases/<configuration>/   in-use/
                       runs/<configuration>/   postprocessing.json
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      tracking.json  training.lock  validation/  scores.csv
@@ -70,8 +70,13 @@ class RunFolder:
 
     @property
     def checkpoint_last(self) -> Path:
-        """The newest epoch, with all that is needed to continue exactly; read with ``weights_only=True``."""
+        """The newest state, with all that is needed to continue exactly; read with ``weights_only=True``."""
         return self.folder / "checkpoint_last.pt"
+
+    @property
+    def checkpoint_previous(self) -> Path:
+        """The state before that, for the case that the newest one is damaged."""
+        return self.folder / "checkpoint_previous.pt"
 
     @property
     def checkpoint_final(self) -> Path:
@@ -213,6 +218,20 @@ class Workspace:
     def cases(self, configuration: str) -> Path:
         """Folder of the preprocessed cases of one configuration."""
         return self.folder / "cases" / configuration
+
+    @property
+    def preprocessing_lock(self) -> Path:
+        """Which process preprocesses; there only as long as one does."""
+        return self.folder / "cases" / "preprocessing.lock"
+
+    @property
+    def selecting_lock(self) -> Path:
+        """Which process selects; there only as long as one does."""
+        return self.folder / "selecting.lock"
+
+    def cases_in_use(self, configuration: str) -> Path:
+        """Folder of a small file for each process that reads the preprocessed cases of a configuration."""
+        return self.cases(configuration) / "in-use"
 
     def run(self, configuration: str, fold: str) -> RunFolder:
         """The place of one training, whether it exists or not."""

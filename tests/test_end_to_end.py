@@ -431,9 +431,7 @@ def test_a_checkpoint_survives_a_disk_that_fills_up_later(balls: Path, work: Pat
     monkeypatch.setattr(
         training,
         "_run_epoch",
-        lambda learner, batches, schedule, course, structures: (
-            epochs.append(course.epoch) or run_epoch(learner, batches, schedule, course, structures)
-        ),
+        lambda sitting: epochs.append(sitting.course.epoch) or run_epoch(sitting),
     )
     nn(*command)
     assert epochs == [1]

@@ -194,6 +194,7 @@ def epoch(settings: Settings) -> dict[str, Any]:
             plot=run / "progress.png",
             best=run / "best.safetensors",
             last=run / "last.pt",
+            previous=run / "previous.pt",
             final=run / "final.safetensors",
         ),
         device=torch.device(settings.device),

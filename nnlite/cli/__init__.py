@@ -5,10 +5,11 @@ The pipeline, and torch with it, is imported inside each command, so that ``nnli
 
 from __future__ import annotations
 
-from nnlite.cli import dataset, demo, import_nnunet, plan, predict, report, select, status, train
+from nnlite.cli import convert, dataset, demo, import_nnunet, plan, predict, report, select, status, train
 from nnlite.cli.application import app
 
 for command in (  # in the order in which they are used, which is the order of the help page
+    convert.convert,
     dataset.check,
     plan.plan,
     dataset.preprocess,

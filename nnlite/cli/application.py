@@ -1,7 +1,7 @@
 """The application ``nnlite``: what all commands share, and what happens when something goes wrong.
 
-Every error a user can cause ends as one message on stderr and exit status 2; Ctrl-C ends calmly with 130 and says how
-to go on.
+Every error a user can cause ends as one message on stderr and exit status 2; Ctrl-C ends calmly with 130, SIGTERM with
+143, and both say how to go on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import typer
 from typer.core import TyperGroup
 
 from nnlite.cli import screen
+from nnlite.cli.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 from nnlite.errors import NnliteError
 
 WRONG_INPUT = 2  # exit status of everything a user can repair, as for a misspelt option
-INTERRUPTED = 130  # what shells report for Ctrl-C
 ARGUMENTS = "nnlite.arguments"  # where the arguments wait for the message that tells how to go on
 
 
@@ -32,13 +32,14 @@ class CalmGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; only errors of nnlite itself keep their traceback."""
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except NnliteError as error:
-            _give_up(str(error))
-        except KeyboardInterrupt:
+            _give_up("\n".join([str(error), *getattr(error, "__notes__", ())]))
+        except KeyboardInterrupt as interruption:
             again = shlex.join(["nnlite", *ctx.meta[ARGUMENTS]])
-            screen.warn(f"\ninterrupted; finished work is kept. To go on: {again}")
-            raise typer.Exit(INTERRUPTED) from None
+            screen.warn(f"\n{str(interruption) or 'interrupted'}; finished work is kept. To go on: {again}")
+            raise typer.Exit(TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED) from None
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise

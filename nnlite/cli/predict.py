@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nnlite.cli import screen
-from nnlite.cli.arguments import DEFAULT_WORK, Device, Verbose, Work, parse_configuration, parse_fold
+from nnlite.cli.arguments import (
+    DEFAULT_WORK,
+    Device,
+    Verbose,
+    Work,
+    parse_configuration,
+    parse_fold,
+    parse_output_format,
+)
 
 if TYPE_CHECKING:
     from nnlite.evaluation.scores import Scores
@@ -20,7 +28,9 @@ LISTED_FINDINGS = 12  # about half a screen
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A dataset with trained runs, or a run's folder.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Images, or folders of images.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Images, or folders of images or DICOM slices.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for the masks.")],
     folds: Annotated[
         str | None, typer.Option(metavar="FOLD,FOLD", help="Average these folds. [default: all that are trained]")
@@ -45,6 +55,16 @@ def predict(
         bool, typer.Option("--preview", help="Draw each mask on its image, as CASE.preview.png.")
     ] = False,
     entropy: Annotated[bool, typer.Option("--entropy", help="Keep a map of how undecided they are, too.")] = False,
+    output_format: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT", parser=parse_output_format, help="Of masks of DICOM images: nifti, dicom-seg, rtstruct."
+        ),
+    ] = "nifti",
+    series: Annotated[
+        str | None,
+        typer.Option(metavar="SERIES", help="UID, number or description of a DICOM series. [default: the longest]"),
+    ] = None,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -68,6 +88,8 @@ def predict(
             entropy=entropy,
             postprocessing=postprocessing,
             previews=preview,
+            output_format=output_format,  # type: ignore[arg-type]  # its parser let only these through
+            series=series,
             progress=progress,
         )
     _show_prediction(result, output)

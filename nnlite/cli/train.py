@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +20,14 @@ from nnlite.cli.arguments import (
     parse_duration,
     parse_folds,
 )
+from nnlite.cli.signals import stoppable
 from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import TrainResult
+
+
+CUBLAS_DETERMINISTIC = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for before it promises equal bits
 
 
 def train(
@@ -41,8 +46,11 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed draws the same random numbers. [default: 0]")
     ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits every time on a GPU, too; slower there.")
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished training even if given another length.")
+        bool, typer.Option("--resume", help="Take another length for an unfinished training, or a longer one.")
     ] = False,
     track: Annotated[
         list[str] | None,
@@ -54,15 +62,18 @@ def train(
 ) -> None:
     """Train one configuration on one or more folds; predict and score the held-out cases of each.
 
-    A finished fold is left as it is, an unfinished one goes on where it stopped.
+    A finished fold is left as it is, an unfinished one goes on where it stopped. SIGTERM and Ctrl-C finish the step and
+    save.
     """
     if epochs is not None and time_budget is not None:
         raise UsageError("--epochs and --time-budget both set the length of the training; give one of them")
     trackers = tuple(name.strip() for names in track or () for name in names.split(","))
+    if deterministic:
+        os.environ.setdefault(*CUBLAS_DETERMINISTIC)
     from nnlite import pipeline
 
     for fold in pipeline.fold_names(dataset, folds, work=work):
-        with screen.progress_bars() as progress:
+        with stoppable() as stop, screen.progress_bars() as progress:
             results = pipeline.train(
                 dataset,
                 configuration,
@@ -72,11 +83,13 @@ def train(
                 iterations=iterations,
                 time_budget_s=time_budget,
                 seed=seed,
+                deterministic=deterministic,
                 resume=resume,
                 track=trackers,
                 device=device,
                 progress=progress,
                 on_epoch=partial(progress.epoch, f"{configuration} {fold}"),
+                stop=stop,
             )
         _show_training(results)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nnlite.data.dicom.headers import holds_dicom, holds_images, is_series
 from nnlite.data.faults import Fault, in_words
 from nnlite.data.image import image_suffix
 from nnlite.data.labels import Labels
@@ -139,13 +140,14 @@ def default_name(path: Path) -> str:
 def find_images(inputs: Sequence[Path], channels: int) -> tuple[Case, ...]:
     """Cases to predict in files and folders, for a model of so many channels; labels are not looked for.
 
-    A case is one file (that holds all channels), or ``CASE_0000.ext``, ``CASE_0001.ext``, .. with one channel each.
+    A case is one file (that holds all channels), or ``CASE_0000.ext``, ``CASE_0001.ext``, .. with one channel each. A
+    folder of DICOM slices is a file in this sense, and each such folder in a folder.
     Raises ``DatasetError`` with everything that is wrong.
     """
     files: list[Path] = []
     faults: list[Fault] = []
     for given in inputs:
-        inside = image_files(given) if given.is_dir() else [given] if given.is_file() and image_suffix(given) else []
+        inside = _images_in(given)
         files.extend(inside)
         if not inside:
             what = f"{given} {'is or holds no image' if given.exists() else 'does not exist'}"
@@ -165,6 +167,17 @@ def find_images(inputs: Sequence[Path], channels: int) -> tuple[Case, ...]:
     return tuple(
         Case(id=name, images=tuple(files[0] for files in parts.values()), label=None) for name, parts in by_case.items()
     )
+
+
+def _images_in(given: Path) -> list[Path]:
+    """The images that an input stands for; DICOM folders without slices (a structure set, say) are no images."""
+    if is_series(given) or (given.is_file() and image_suffix(given)):
+        found = [given]
+    elif given.is_dir():
+        found = image_files(given) or sorted(path for path in given.rglob("*") if holds_dicom(path))
+    else:
+        found = []
+    return [path for path in found if path.is_file() or holds_images(path)]
 
 
 def read_description(file: Path) -> Description:

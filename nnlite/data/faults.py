@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 LISTED_CASES = 5  # names shown of many cases with the very same fault
@@ -34,6 +35,23 @@ def in_words(faults: Sequence[Fault], *, dataset: str, cases: int) -> str:
     for (whole, what, remedy), group in sorted(groups.items(), key=lambda item: not item[0][0]):
         lines.append(f"- {what}; {remedy}" if whole else f"- {_who(group)}: {what}; {remedy}")
     return "\n".join(lines)
+
+
+@contextmanager
+def named_in_errors(what: str) -> Iterator[None]:
+    """Let whatever goes wrong in the block say what it happened to, below its own message and traceback.
+
+    >>> with named_in_errors("case liver_7"):
+    ...     raise ValueError("no numbers")
+    Traceback (most recent call last):
+    ValueError: no numbers
+    case liver_7
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(what)
+        raise
 
 
 def _headline(faults: Sequence[Fault], dataset: str, cases: int) -> str:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnlite.data.dicom.headers import SUFFIX as DICOM_SUFFIX
+from nnlite.data.dicom.headers import is_series
 from nnlite.data.geometry import MASK_SUFFIXES, Geometry, Orientation, StoredGrid, grids, rows, triple
 from nnlite.data.integrity import examine
 from nnlite.data.plain_nifti import read_plain
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # no patient space; the resolution is for print
+SERIES_SUFFIX = ".nii.gz"  # what a mask of a DICOM series is written as
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
 
 
@@ -64,12 +67,14 @@ def image_suffix(path: Path) -> str | None:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix) and len(name) > len(suffix)), None)
 
 
-def read_image(path: Path, *, orientation: Orientation = "canonical") -> Image:
-    """Read one file; colour components, vector components and the fourth axis of a 4D file become channels.
+def read_image(path: Path, series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
+    """Read one file, or a folder of DICOM slices; colour and vector components and a fourth axis become channels.
 
-    Voxel values keep the type of the file. Raises ``ImageError`` naming the file and the cause, for NaN as well.
+    Voxel values keep the type of the file; DICOM becomes Hounsfield units, or what its rescale slope and intercept say.
+    ``series`` is the UID, number or description of one of several DICOM series in a folder.
+    Raises ``ImageError`` naming the file and the cause, for NaN as well.
     """
-    image = inspect_image(path, orientation=orientation)
+    image = inspect_image(path, series, orientation=orientation)
     if image.not_finite:
         raise ImageError(
             f"{path}: {image.not_finite} of {image.array.size} voxels are NaN or infinite; replace them by numbers"
@@ -77,8 +82,10 @@ def read_image(path: Path, *, orientation: Orientation = "canonical") -> Image:
     return image
 
 
-def inspect_image(path: Path, *, orientation: Orientation = "canonical") -> Image:
+def inspect_image(path: Path, series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
     """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``."""
+    if is_series(path):
+        return _read_series(path, series, orientation)
     suffix = _checked_suffix(path)
     try:
         plain = read_plain(path) if suffix in (".nii.gz", ".nii") else None
@@ -93,9 +100,9 @@ def inspect_image(path: Path, *, orientation: Orientation = "canonical") -> Imag
     return Image(array=voxels, geometry=turned, stored=stored, not_finite=not_finite)
 
 
-def read_channels(paths: Sequence[Path], *, orientation: Orientation = "canonical") -> Image:
+def read_channels(paths: Sequence[Path], series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
     """Read the files of one case, one after the other, as the channels of one image on one grid."""
-    images = [read_image(path, orientation=orientation) for path in paths]
+    images = [read_image(path, series, orientation=orientation) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
             raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")
@@ -166,6 +173,23 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bo
             raise ImageError(f"{path}: cannot be written ({_last_line(error)}); choose another format") from error
         if examine(beside, suffix).problem:  # the NIfTI and BMP writers do not notice a full disk
             raise OSError(errno.ENOSPC, "no space left")
+
+
+def _read_series(path: Path, wanted: str | None, orientation: Orientation) -> Image:
+    from nnlite.data.dicom.series import read_series
+    from nnlite.data.dicom.stack import stack
+    from nnlite.data.dicom.voxels import read_voxels
+
+    slices = stack(read_series(path, wanted))
+    stored, turned = grids(slices.geometry, SERIES_SUFFIX, orientation=orientation)
+    voxels = np.require(stored.canonical(read_voxels(slices, read_by_gdcm)[None]), requirements=("C", "W"))
+    return Image(array=voxels, geometry=turned, stored=stored)
+
+
+def read_by_gdcm(path: Path) -> np.ndarray:
+    """The frames (frames, rows, columns) of a compressed DICOM file in physical values, by GDCM within SimpleITK."""
+    image, _ = _load(path, DICOM_SUFFIX)
+    return _simpleitk().GetArrayFromImage(image)
 
 
 def _simpleitk() -> Any:

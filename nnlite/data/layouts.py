@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnlite.data.dicom.headers import holds_dicom
 from nnlite.data.faults import Fault
 from nnlite.data.image import IMAGE_SUFFIXES, image_suffix
 from nnlite.errors import DatasetError
 
-SUPPORTED = f"nnlite reads {' '.join(IMAGE_SUFFIXES)}"
+SUPPORTED = f"nnlite reads {' '.join(IMAGE_SUFFIXES)} and folders of DICOM slices"
 IGNORED_COLUMNS = ("fold", "site")  # kept in many tables for other tools
 RESERVED_COLUMNS = ("id", "label", "group")
 UNNAMED_COLUMNS = ("image", "images")  # say where the image is, not what it shows
@@ -140,16 +141,19 @@ def case_list(file: Path) -> Found:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder, sorted by name, hidden ones left out."""
-    return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and image_suffix(f) and f.is_file())
+    """Images in a folder, sorted by name, hidden ones left out: files, and folders of DICOM slices."""
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(path for path in shown if (image_suffix(path) and path.is_file()) or holds_dicom(path))
 
 
 def stem(path: Path) -> str:
-    """File name without its image suffix.
+    """Name of a file without its image suffix, or of a folder of slices.
 
     >>> stem(Path("imagesTr/STS_002.nii.gz"))
     'STS_002'
     """
+    if image_suffix(path) is None and path.is_dir():
+        return path.name  # of a folder of DICOM slices: dots in it are no suffix
     return path.name[: -len(image_suffix(path) or path.suffix) or None]
 
 

@@ -1,7 +1,8 @@
 """Settings on disk: frozen dataclasses as strict, versioned JSON files that appear whole.
 
 A record is a stdlib dataclass. Unknown keys, missing keys and values of the wrong type are errors that name the file
-and the key. Files are written beside their final place and then renamed, so that no reader ever sees half a file.
+and the key. Files are written beside their final place, flushed to the disk and then renamed, so that neither a reader
+nor a power cut ever leaves half a file.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ FORMAT_VERSION = 1  # raised whenever a record changes in a way an older nnlite 
 
 UMASK = os.umask(0)  # to ask for it is to set it, for all threads: asked once
 os.umask(UMASK)
+
+WRITING = ".writing-"  # how names begin of what is not whole yet; the number of the process follows, see leftovers.py
 
 T = TypeVar("T")
 
@@ -55,10 +58,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         suffixes = "".join(path.suffixes[-2:])
-        descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=suffixes, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f"{WRITING}{os.getpid()}-", suffix=suffixes, dir=path.parent)
         os.close(descriptor)
         beside = Path(name)
         yield beside
+        _flush(beside)
         beside.chmod(0o666 & ~UMASK)
         beside.replace(path)
         beside = None
@@ -67,6 +71,15 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         if beside is not None:
             beside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file out: a rename may otherwise survive a power cut that its content does not."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

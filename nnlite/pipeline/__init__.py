@@ -1,4 +1,4 @@
-"""The recipes: check, plan, preprocess, train, status, select, report, predict, evaluate. The verbs of the CLI.
+"""The recipes: convert, check, plan, preprocess, train, status, select, report, predict, evaluate: the CLI's verbs.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.train_folds import TrainResult, fold_names, train
 
 __all__ = [
+    "ConvertResult",
     "DatasetStatus",
     "FoldStatus",
     "ImportResult",
@@ -32,6 +34,7 @@ __all__ = [
     "SelectResult",
     "TrainResult",
     "check",
+    "convert",
     "evaluate",
     "fold_names",
     "import_nnunet",
@@ -46,6 +49,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConvertResult": "convert_dataset",
+    "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
     "ImportResult": "import_model",
     "import_nnunet": "import_model",

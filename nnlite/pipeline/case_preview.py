@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.dataset import Case
-from nnlite.data.image import read_channels
+from nnlite.data.image import StoredGrid, read_channels
 from nnlite.evaluation.overlay import preview, write_preview
 from nnlite.planning.planner import Plan
 
@@ -23,20 +23,22 @@ class Previews:
 
     plan: Plan
     images: Mapping[str, tuple[Path, ...]]
+    series: str | None = None
 
-    def write(self, folder: Path, case_id: str, values: np.ndarray) -> Path:
-        """Draw a mask of label values (z, y, x) on its image."""
+    def write(self, folder: Path, case_id: str, values: np.ndarray, grid: StoredGrid) -> Path:
+        """Draw a mask of label values (z, y, x) on its image; ``grid`` tells in which order of axes the mask is."""
         # read again: an image need not stay in memory while its case is predicted
-        image = read_channels(self.images[case_id])
+        image = read_channels(self.images[case_id], self.series)
         path = folder / f"{case_id}{PREVIEW_SUFFIX}"
-        indices = self.plan.labels.to_indices(values)
+        canonical = image.stored.canonical(grid.as_stored(values[None]))[0]
+        indices = self.plan.labels.to_indices(canonical)
         write_preview(path, preview(image, indices, self.plan.labels, window=window(self.plan)))
         return path
 
 
-def previews_of(cases: Iterable[Case], plan: Plan) -> Previews:
-    """For the cases of a prediction."""
-    return Previews(plan=plan, images={case.id: case.images for case in cases})
+def previews_of(cases: Iterable[Case], plan: Plan, series: str | None = None) -> Previews:
+    """For the cases of a prediction; ``series`` is which DICOM series was read of several."""
+    return Previews(plan=plan, images={case.id: case.images for case in cases}, series=series)
 
 
 def window(plan: Plan) -> tuple[float, float] | None:

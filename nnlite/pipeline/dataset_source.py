@@ -101,7 +101,8 @@ def _planned(workspace: Workspace) -> dict[str, str] | None:
 
 def _signature(case: Case, root: Path) -> str:
     content = hashlib.sha256()
-    for file in (*case.images, *([case.label] if case.label else [])):
+    given = (*case.images, *([case.label] if case.label else []))
+    for file in (part for path in given for part in (sorted(path.iterdir()) if path.is_dir() else [path])):
         name = file.relative_to(root) if file.is_relative_to(root) else file
         try:
             state = file.stat()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from nnlite.evaluation.scores import LabelScore, Scores, read_scores, score_case
 from nnlite.inference.ensemble import combine_each
 from nnlite.inference.predict import Model, restorable_logits
 from nnlite.inference.reliability import ReliabilityMeter
+from nnlite.inference.retreat import with_retreat
 from nnlite.pipeline.cross_validated import CrossValidated
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.prepare_cases import prepare
@@ -130,7 +132,8 @@ def _predict_missing(
             paths = [_mask(folder, case_id, truth) for folder in folders.values()]
             if not all(path.exists() and case_id in known for path, known in zip(paths, measured, strict=True)):
                 models = models or [load([finished[n].runs[fold].checkpoint_final], device=device) for n in names]
-                masks, meters = _predict(models, [store.open(case_id) for store in stores], groups)
+                opened = [store.open(case_id) for store in stores]
+                masks, meters = with_retreat(models, partial(_predict, cases=opened, groups=groups), case_id)
                 labels = models[0].plan.labels
                 for path, indices, meter, known in zip(paths, masks, meters, measured, strict=True):
                     known[case_id] = meter.features()

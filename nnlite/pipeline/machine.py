@@ -6,8 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-import psutil
-
+from nnlite.data.memory import free_memory_bytes
 from nnlite.errors import UsageError
 
 NVIDIA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")  # on Linux and on Windows
@@ -23,7 +22,7 @@ def cores() -> int:
 
 def workers_within_memory(bytes_per_worker: int) -> int:
     """How many workers, one per core at most, fit into the memory that is free now; at least 1."""
-    return max(1, min(cores(), int(psutil.virtual_memory().available * MEMORY_SHARE / max(bytes_per_worker, 1))))
+    return max(1, min(cores(), int(free_memory_bytes() * MEMORY_SHARE / max(bytes_per_worker, 1))))
 
 
 def has_gpu() -> bool:

@@ -11,33 +11,27 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 from nnlite.data.dataset import Case, find_images
-from nnlite.data.image import Image, StoredGrid, read_channels, write_mask
+from nnlite.data.leftovers import clear_leftovers
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import write_record
+from nnlite.data.records import read_record
 from nnlite.errors import ImageError, UsageError
 from nnlite.evaluation.cross_validation import name_of
-from nnlite.inference.ensemble import predict_cases
-from nnlite.inference.familiarity import Familiarity
-from nnlite.inference.postprocess import Postprocessing, apply
-from nnlite.inference.predict import Model, ready_case
-from nnlite.inference.reliability import ReliabilityMeter
+from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.sliding_window import WINDOW_STEP
-from nnlite.pipeline.case_preview import Previews, previews_of
-from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path, recorder
+from nnlite.pipeline.case_preview import previews_of
+from nnlite.pipeline.case_record import CaseRecord, record_path, recorder
+from nnlite.pipeline.case_steps import CaseSteps, PredictedCase
 from nnlite.pipeline.choose_runs import choose_runs, load_models
-from nnlite.pipeline.kept_volumes import volumes_kept
 from nnlite.pipeline.machine import device_name
+from nnlite.pipeline.mask_output import OutputFormat, mask_output
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
-from nnlite.preprocessing.decide import Decision
-from nnlite.preprocessing.preprocess import PreprocessedCase
+from nnlite.pipeline.unfinished_prediction import UnfinishedPrediction, job_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,6 +71,8 @@ def predict(
     entropy: bool = False,
     postprocessing: bool = True,
     previews: bool = False,
+    output_format: OutputFormat = "nifti",
+    series: str | None = None,
     progress: Progress = silent,
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
@@ -88,9 +84,11 @@ def predict(
     format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
     channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
     ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
-    ``CASE.preview.png``, the mask on slices of its image. ``exact`` is for models that nnU-Net has trained: its
-    arithmetic, to the bit. Images that cannot be read are told of at the end, in one ``ImageError``, when all others
-    are predicted.
+    ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among the DICOM series of a folder;
+    ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``. ``exact`` is for models that
+    nnU-Net has trained: its arithmetic, to the bit. Where the same prediction was interrupted before, it goes on with
+    the cases that are missing. Images that cannot be read are told of at the end, in one ``ImageError``, when all
+    others are predicted.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
@@ -98,70 +96,68 @@ def predict(
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()
     models = load_models(chosen, device=target, mirroring=mirroring, step=step, exact=exact)
-    notes = recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring)
-    cases = find_images(inputs, len(models[0].plan.channels))
-    given = {path.resolve() for case in cases for path in case.images}
-    read = _overlapped(lambda case: _read(models, notes, case, output, given), cases)
-    seconds: list[float] = []
-    records: list[CaseRecord] = []
-
-    def predicted() -> Iterator[_Predicted | ImageError]:
-        for done, coming in enumerate(read, start=1):
-            started = time.perf_counter()
-            outcome = _predict(models, notes, coming, rules, probabilities=probabilities, entropy=entropy)
-            if isinstance(outcome, _Predicted):
-                records.append(outcome.record)
-                seconds.append(time.perf_counter() - started)
-            progress("predict", done, len(cases))
-            yield outcome
-
-    write = partial(_write, previews=previews_of(cases, models[0].plan) if previews else None)
-    with closing(_overlapped(write, predicted())) as written:  # whatever happens, its thread ends
-        masks = _collected(cases, written, output)
+    plan, cases = models[0].plan, find_images(inputs, len(models[0].plan.channels))
+    steps = CaseSteps(
+        models=models,
+        notes=recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring),
+        rules=rules,
+        output=output,
+        masks_as=mask_output(cases, plan.labels, output_format, series),
+        images=frozenset(path.resolve() for case in cases for path in case.images),
+        probabilities=probabilities,
+        entropy=entropy,
+        previews=previews_of(cases, plan, series) if previews else None,
+    )
+    clear_leftovers(output, alone=False)
+    job = job_of(models, rules, probabilities, entropy, previews, exact, output_format, series)
+    done, seconds = _carried_out(steps, cases, UnfinishedPrediction(output, job), progress)
     return PredictResult(
-        masks=masks,
+        masks=tuple(mask for mask, _ in done),
         configuration=name_of(chosen.configurations),
         folds=chosen.folds,
-        seconds_per_case=tuple(seconds),
+        seconds_per_case=seconds,
         selection=chosen.selection,
         postprocessing=rules,
-        records=tuple(records),
+        records=tuple(record for _, record in done),
     )
 
 
-def _collected(cases: Sequence[Case], written: Iterable[Future[Path]], output: Path) -> tuple[Path, ...]:
-    """The masks of all cases; one ``ImageError`` in the end tells of those that could not be predicted."""
-    masks, faults = [], []
-    for case, coming in zip(cases, written, strict=True):
-        try:
-            masks.append(coming.result())
-        except ImageError as error:  # one broken scan must not cost the night that a thousand others take
-            faults.append(f"{case.id}: {error}")
+def _carried_out(
+    steps: CaseSteps, cases: Sequence[Case], unfinished: UnfinishedPrediction, progress: Progress
+) -> tuple[list[tuple[Path, CaseRecord]], tuple[float, ...]]:
+    """Mask and record of each case, and the seconds of those that were not done before."""
+    masks = {case.id: mask for case in cases if (mask := unfinished.mask_of(case)) is not None}
+    records = {case_id: read_record(record_path(steps.output, case_id), CaseRecord) for case_id in masks}
+    missing = [case for case in cases if case.id not in masks]
+    read, seconds = _overlapped(steps.read, missing), []
+
+    def predicted() -> Iterator[PredictedCase | ImageError]:
+        for number, coming in enumerate(read, start=1 + len(records)):
+            started = time.perf_counter()
+            outcome = steps.predict(coming)
+            if isinstance(outcome, PredictedCase):
+                seconds.append(time.perf_counter() - started)
+            progress("predict", number, len(cases))
+            yield outcome
+
+    def write(outcome: PredictedCase | ImageError) -> PredictedCase:
+        written = steps.write(outcome)
+        unfinished.note(written.case, written.mask, steps.beside())
+        return written
+
+    faults = []
+    with closing(_overlapped(write, predicted())) as written:  # whatever happens, its thread ends
+        for case, coming in zip(missing, written, strict=True):
+            try:
+                found = coming.result()
+                masks[case.id], records[case.id] = found.mask, found.record
+            except ImageError as error:  # one broken scan must not cost the night that a thousand others take
+                faults.append(f"{case.id}: {error}")
+    unfinished.finish()
     if faults:
-        headline = f"{len(faults)} of {len(cases)} cases could not be predicted, the others are in {output}:"
+        headline = f"{len(faults)} of {len(cases)} cases could not be predicted, the others are in {steps.output}:"
         raise ImageError("\n  ".join([headline, *faults]))
-    return tuple(masks)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """A case that was read: preprocessed for each model, or as an ``Image`` where a network has to see it first."""
-
-    case_id: str
-    mask: Path
-    grid: StoredGrid
-    seen: Familiarity
-    content: Sequence[PreprocessedCase] | Image
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Predicted:
-    """A mask that only has to be written, with the values of the training labels, and what is told of it."""
-
-    mask: Path
-    grid: StoredGrid
-    values: np.ndarray
-    record: CaseRecord
+    return [(masks[case.id], records[case.id]) for case in cases], tuple(seconds)
 
 
 def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[R], None, None]:
@@ -176,51 +172,3 @@ def _overlapped(work: Callable[[T], R], items: Iterable[T]) -> Generator[Future[
             before = coming
         if before is not None:
             yield before
-
-
-def _read(models: Sequence[Model], notes: Recorder, case: Case, output: Path, given: set[Path]) -> _Job:
-    """Read a case, and preprocess it unless one is a cascade; files in ``given`` are not to be overwritten."""
-    image = read_channels(case.images, orientation=models[0].arithmetic.orientation)
-    mask = output / f"{case.id}{image.stored.mask_suffix}"
-    if mask.resolve() in given:
-        raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
-    # from here on the grid is enough: the voxels of a large scan are let go
-    alone = all(model.configuration.previous_stage is None for model in models)
-    content = [ready_case(model, case.id, image) for model in models] if alone else image
-    return _Job(case_id=case.id, mask=mask, grid=image.stored, seen=notes.look(image), content=content)
-
-
-def _predict(
-    models: Sequence[Model],
-    notes: Recorder,
-    coming: Future[_Job],
-    rules: Postprocessing,
-    *,
-    probabilities: bool,
-    entropy: bool,
-) -> _Predicted | ImageError:
-    """Predict a case as soon as it is read, and write its probabilities if asked for; an image's fault is returned."""
-    try:
-        job = coming.result()
-        content = job.content
-        cases = [ready_case(model, job.case_id, content) for model in models] if isinstance(content, Image) else content
-    except ImageError as error:
-        return error
-    labels = models[0].plan.labels
-    path, meter = job.mask.parent / job.case_id, ReliabilityMeter(labels)
-    with volumes_kept(path, job.grid, Decision.by(labels), probabilities=probabilities, entropy=entropy) as keep:
-        indices = predict_cases(models, cases, keep_probabilities=keep, meter=meter)
-    repaired = apply(indices, rules, labels, voxel_ml=job.grid.geometry.voxel_volume_ml)
-    told = notes.record(job.case_id, job.grid, repaired, meter, job.seen)
-    return _Predicted(mask=job.mask, grid=job.grid, values=labels.to_values(repaired), record=told)
-
-
-def _write(predicted: _Predicted | ImageError, previews: Previews | None) -> Path:
-    """Write a mask, its record and a preview if asked for; return the mask's path, or raise an image's fault."""
-    if isinstance(predicted, ImageError):
-        raise predicted
-    write_mask(predicted.mask, predicted.values, predicted.grid)
-    write_record(record_path(predicted.mask.parent, predicted.record.case), predicted.record)
-    if previews is not None:
-        previews.write(predicted.mask.parent, predicted.record.case, predicted.values)
-    return predicted.mask

@@ -9,20 +9,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
 
 from nnlite.data.dataset import Case, Dataset
+from nnlite.data.faults import named_in_errors
 from nnlite.data.image import image_suffix, read_channels, read_label
+from nnlite.data.leftovers import clear_leftovers
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
-from nnlite.errors import DatasetError, WorkspaceError
+from nnlite.errors import DatasetError, StoppedError, WorkspaceError
 from nnlite.pipeline.dataset_source import case_signatures, edited_cases, in_words, listed, refuse_other_cases
 from nnlite.pipeline.machine import workers_within_memory
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
+from nnlite.pipeline.training_lock import preprocessing, refuse_cases_in_use
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan_restoration, resample_case
@@ -66,12 +69,28 @@ def prepare(
     configurations: Sequence[Configuration],
     *,
     progress: Progress = silent,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Path]:
     """Preprocess what is missing or edited for these configurations of a plan; returns the folder of each.
 
-    Raises ``WorkspaceError`` if the dataset has other cases than the plan.
+    Waits for another process that preprocesses in this workspace. Raises ``WorkspaceError`` if the dataset has other
+    cases than the plan, or if another process uses cases that would have to be replaced; ``StoppedError`` when ``stop``
+    says so, with all cases that are under way finished.
     """
     refuse_other_cases(dataset, workspace)
+    with preprocessing(workspace):
+        return _prepare(dataset, workspace, plan, configurations, progress=progress, stop=stop)
+
+
+def _prepare(
+    dataset: Dataset,
+    workspace: Workspace,
+    plan: Plan,
+    configurations: Sequence[Configuration],
+    *,
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> dict[str, Path]:
     if edited := edited_cases(dataset, workspace):
         logger.warning(
             "%s: %s of another size or date than when it was planned (%s), and taken as found now; "
@@ -86,7 +105,11 @@ def prepare(
     stores = {c.name: CaseStore(workspace.cases(c.name)) for c in configurations}
     for configuration in configurations:
         masks = previous.get(configuration.name, {})
-        stores[configuration.name].prepare(signature(plan, configuration) + _digest(masks))
+        store, made_for = stores[configuration.name], signature(plan, configuration) + _digest(masks)
+        if not store.is_for(made_for):
+            refuse_cases_in_use(workspace, configuration.name)
+        clear_leftovers(store.folder, alone=True)
+        store.prepare(made_for)
         _discard_outdated(stores[configuration.name], case_signatures(dataset))
 
     def make(case: Case, missing: Sequence[Configuration]) -> None:
@@ -118,12 +141,19 @@ def prepare(
         missing = [c for c in configurations if not stores[c.name].has(case.id)]
         if missing:
             todo.append((case, missing))
+
+    def make_named(case: Case, missing: Sequence[Configuration]) -> None:
+        with named_in_errors(f"case {case.id}"):
+            make(case, missing)
+
     with ThreadPoolExecutor(workers_within_memory(_bytes_per_case(workspace, plan, configurations))) as pool:
-        running = [pool.submit(make, case, missing) for case, missing in todo]
+        running = [pool.submit(make_named, case, missing) for case, missing in todo]
         try:
             for done, future in enumerate(as_completed(running), start=1):
                 future.result()
                 progress("preprocess", done, len(todo))
+                if stop() and done < len(todo):
+                    raise StoppedError(f"preprocessing was stopped after {done} of {len(todo)} cases, which are kept")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -13,7 +13,8 @@ from nnlite.data.split import Splits
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed, other_cases
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
-from nnlite.pipeline.training_lock import LockHolder, lock_holder
+from nnlite.pipeline.process_lock import LockHolder
+from nnlite.pipeline.training_lock import lock_holder
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.training.curves import read_log
 from nnlite.training.trackers import TRACKERS
@@ -106,7 +107,7 @@ def is_finished(run: RunFolder) -> bool:
 def _next_command(
     dataset: Path, workspace: Workspace, plan: Plan, splits: Splits, folds: tuple[FoldStatus, ...]
 ) -> tuple[str, ...] | None:
-    """First finish what was begun, then select and predict; if nothing was begun, begin with the finest one."""
+    """First finish what was begun, then select, report and predict; where nothing was begun, the finest one is."""
     for name in plan.configurations:
         ours = {one.fold: one.state for one in folds if one.configuration == name}
         numbered = any(ours[fold] != "missing" for fold in splits.names)  # not only the fold all was trained
@@ -126,6 +127,8 @@ def _next_command(
     rounds = [name for name in plan.configurations if splits.names and all((name, f) in done for f in splits.names)]
     if rounds and not workspace.selection.exists():
         return ("nnlite", "select", str(dataset))
+    if rounds and not workspace.report.exists():
+        return ("nnlite", "report", str(dataset))
     if done:
         return ("nnlite", "predict", str(dataset), "IMAGES", "-o", "MASKS")
     first = next(name for name in (*FIRST_TO_TRAIN, *plan.configurations) if name in plan.configurations)

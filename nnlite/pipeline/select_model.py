@@ -7,6 +7,7 @@ once. The decision and every number behind it are written to selection.json, whi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -31,7 +32,9 @@ from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.reliability import Measured, Reliability, judge, read_measured
 from nnlite.pipeline.selection import Selection, trained_run
+from nnlite.pipeline.training_lock import cases_in_use, selecting
 from nnlite.planning.cost import parameters
+from nnlite.planning.planner import Plan
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import Workspace
 
@@ -56,15 +59,25 @@ def select(
 ) -> SelectResult:
     """Choose among all configurations whose every fold is finished, and all ensembles of up to ``most`` of them.
 
-    Nothing that was predicted before is predicted again. ``WorkspaceError`` names what is missing where no
-    configuration has all folds, ``DatasetError`` cases that have changed since the plan, or that there is nothing to
-    choose by: no foreground in any truth, or in any prediction.
+    Nothing that was predicted before is predicted again, and another process that selects is waited for.
+    ``WorkspaceError`` names what is missing where no configuration has all folds, ``DatasetError`` cases that have
+    changed since the plan, or that there is nothing to choose by: no foreground in any truth, or in any prediction.
     """
     if most < 1:
         raise UsageError(f"ensembles of up to {most} configurations make no sense; name 1 or more")
     target = torch.device(device_name(device))
     found, workspace = locate_dataset(dataset, work)
     plan = read_plan(workspace)
+    with selecting(workspace), ExitStack() as marks:
+        for name in plan.configurations:
+            marks.enter_context(cases_in_use(workspace, name))
+        return _select(found, workspace, plan, most, target, progress)
+
+
+def _select(
+    found: Dataset, workspace: Workspace, plan: Plan, most: int, target: torch.device, progress: Progress
+) -> SelectResult:
+    """``select`` in a workspace where nobody else does."""
     folds = held_out_by_fold(workspace)
     held_out = _held_out_cases(found, folds)
     finished, left_out = cross_validated(workspace, plan, folds)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +17,17 @@ from nnlite.data.faults import LISTED_CASES
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split, Splits
-from nnlite.errors import UsageError, WorkspaceError
+from nnlite.errors import MemoryShortError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import refuse_other_cases
 from nnlite.pipeline.held_out import score_held_out
-from nnlite.pipeline.machine import device_name
+from nnlite.pipeline.machine import device_name, gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
-from nnlite.pipeline.resume import require_as_begun
+from nnlite.pipeline.resume import is_longer, reopen, require_as_begun
 from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
-from nnlite.pipeline.training_lock import locked
+from nnlite.pipeline.training_lock import cases_in_use, locked
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.config import TrainConfig, default_config, with_length
@@ -37,6 +38,7 @@ from nnlite.training.train import train as train_network
 from nnlite.workspace import RunFolder, Workspace
 
 EVERY_FOLD = "folds"  # a whole round of cross-validation
+LESS_MEMORY = 0.6  # of a GPU's, to plan for where its network did not fit even sample by sample
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class _Sitting:
     trackers: Sequence[Tracker]
     progress: Progress
     on_epoch: Callable[[EpochRecord], None]
+    stop: Callable[[], bool]
 
 
 def fold_names(dataset: Path, folds: Sequence[str], *, work: Path = DEFAULT_WORK) -> tuple[str, ...]:
@@ -102,21 +105,26 @@ def train(
     iterations: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
+    deterministic: bool = False,
     resume: bool = False,
     device: str = "auto",
     transforms: Sequence[Callable[..., dict]] = (),
     track: Sequence[str | Tracker] = (),
     progress: Progress = silent,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainResult, ...]:
     """Train ``configuration`` on these folds ("folds": all of them), one after the other; score what each holds out.
 
-    Cases are preprocessed first where that is missing. A finished fold is left as it is. An unfinished one goes on
-    after its last finished epoch, with what it was begun with; another length or seed is an error, but for a length
-    with ``resume``, which takes the place of the old one. ``time_budget_s`` is the time that each fold's training
-    takes; predicting the held-out cases comes on top. ``seed`` is 0 by default. ``transforms`` are batchgenerators
-    transforms of the caller's own, run on every training patch before nnlite's augmentation. ``track`` says who
-    is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or ``Tracker``s of the caller's own.
+    Cases are preprocessed first where that is missing. A finished fold is left as it is, unless ``resume`` and a length
+    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length or
+    seed is an error, but for a length with ``resume``, which takes the place of the old one. ``time_budget_s`` is the
+    time that each fold's training takes; predicting the held-out cases comes on top. ``seed`` is 0 by default.
+    ``transforms`` are batchgenerators transforms of the caller's own, run on every training patch before nnlite's
+    augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
+    ``Tracker``s of the caller's own. ``deterministic`` allows a GPU only operations that give the same bits each time.
+    ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and ``StoppedError``
+    raised.
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
@@ -137,16 +145,18 @@ def train(
         trackers=trackers,
         progress=progress,
         on_epoch=on_epoch,
+        stop=stop,
     )
 
     def as_asked(config: TrainConfig) -> TrainConfig:
         config = with_length(config, epochs, iterations, time_budget_s)
+        config = replace(config, deterministic=True) if deterministic else config
         return config if seed is None else replace(config, seed=seed)
 
     results = []
     for fold in names:
         run = workspace.run(configuration, fold)
-        if is_finished(run):
+        if is_finished(run) and not _made_longer(run, as_asked, resume=resume):
             results.append(_result(run, skipped=True))
             continue
         with locked(run):
@@ -154,7 +164,10 @@ def train(
             job = _begun(run, as_asked, resume=resume) or _new_job(
                 plan, configuration, fold, as_asked(defaults), target
             )
-            _train_fold(sitting, run, job, split_of[fold])
+            if is_finished(run):
+                reopen(run)
+            with cases_in_use(workspace, configuration):
+                _train_fold(sitting, run, job, split_of[fold])
         results.append(_result(run, skipped=False, resumed_epochs=before))
     return tuple(results)
 
@@ -171,6 +184,23 @@ def _defaults(plan: Plan, configuration: Configuration, device: torch.device) ->
         device.type,
     )
     return default_config(device)
+
+
+def _made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> bool:
+    """Whether a finished training is to go on; one that would, were it not for ``resume``, is told of."""
+    if not run.config.exists():
+        return False
+    begun = read_record(run.config, RunConfig).train
+    wanted = as_asked(begun)
+    longer = wanted != begun and is_longer(run, wanted)
+    if longer and not resume:
+        logger.warning(
+            "%s %s is finished after %d epochs; to train it for longer, add --resume",
+            run.configuration,
+            run.fold,
+            len(read_log(run.log)),
+        )
+    return longer and resume
 
 
 def _begun(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> RunConfig | None:
@@ -195,34 +225,55 @@ def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split)
     """Preprocess what is missing, train unless that is done, then score what was held out."""
     dataset, workspace = sitting.dataset, sitting.workspace
     configuration = job.plan.configuration(job.configuration)
-    prepare(dataset, workspace, job.plan, [configuration], progress=sitting.progress)
+    prepare(dataset, workspace, job.plan, [configuration], progress=sitting.progress, stop=sitting.stop)
     store = CaseStore(workspace.cases(job.configuration))
     held_out = {case_id: store.open(case_id) for case_id in split.validation}
     write_record(run.config, job)
     with track_training(sitting.trackers, workspace, run, job) as tracking:
         if not run.checkpoint_final.exists():
-            train_network(
-                job.plan,
-                configuration,
-                job.train,
-                fold=job.fold,
-                training_cases={case_id: store.open(case_id) for case_id in split.train},
-                validation_cases=held_out,
-                files=_train_files(run),
-                device=sitting.device,
-                resume=run.checkpoint_last.exists(),
-                transforms=sitting.transforms,
-                on_epoch=_one_after_the_other(tracking.epoch, sitting.on_epoch),
-            )
+            with _way_out_of_memory(sitting, run):
+                train_network(
+                    job.plan,
+                    configuration,
+                    job.train,
+                    fold=job.fold,
+                    training_cases={case_id: store.open(case_id) for case_id in split.train},
+                    validation_cases=held_out,
+                    files=_train_files(run),
+                    device=sitting.device,
+                    resume=run.checkpoint_last.exists() or run.checkpoint_previous.exists(),
+                    transforms=sitting.transforms,
+                    on_epoch=_one_after_the_other(tracking.epoch, sitting.on_epoch),
+                    stop=sitting.stop,
+                )
         if held_out:
             cases = [case for case in dataset.cases if case.id in held_out]
-            score_held_out(run, cases, held_out, device=sitting.device, progress=sitting.progress)
+            score_held_out(run, cases, held_out, device=sitting.device, progress=sitting.progress, stop=sitting.stop)
         tracking.finish(held_out_metrics(run) if held_out else {})
+
+
+@contextmanager
+def _way_out_of_memory(sitting: _Sitting, run: RunFolder) -> Iterator[None]:
+    """Add to the message that nothing fits the command that plans for less."""
+    try:
+        yield
+    except MemoryShortError as error:
+        less = f" --gpu-memory {gpu_memory_gib() * LESS_MEMORY:.1f}" if sitting.device.type == "cuda" else ""
+        work = sitting.workspace.root
+        raise MemoryShortError(
+            f"{error}; plan for less, delete {run.folder}, and train again: "
+            f"nnlite plan {sitting.dataset.root} --device {sitting.device.type}{less} --work {work}"
+        ) from error
 
 
 def _train_files(run: RunFolder) -> TrainFiles:
     return TrainFiles(
-        log=run.log, plot=run.plot, best=run.checkpoint_best, last=run.checkpoint_last, final=run.checkpoint_final
+        log=run.log,
+        plot=run.plot,
+        best=run.checkpoint_best,
+        last=run.checkpoint_last,
+        previous=run.checkpoint_previous,
+        final=run.checkpoint_final,
     )
 
 

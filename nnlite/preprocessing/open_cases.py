@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import psutil
 
+from nnlite.data.memory import free_memory_bytes
 from nnlite.preprocessing.store import OpenCase, StoredCase
 
 OPEN_CASES = 160  # for training and for validation: a third of the 1024 handles that most systems grant
 MEMORY_SHARE = 0.25  # of the free memory that cases may take; the rest belongs to batches, network and everyone else
-MEMORY_LIMIT_GIB = 4.0  # in a container the free memory is that of the whole machine: stay small in any case
+MEMORY_LIMIT_GIB = 4.0  # several trainings may begin at once, and each sees the same free memory
 
 
 class OpenCases:
@@ -51,7 +51,7 @@ def fit_in_memory(*datasets: Mapping[str, StoredCase]) -> bool:
 
     They may take ``MEMORY_SHARE`` of what is free now, and no more than ``MEMORY_LIMIT_GIB``.
     """
-    left = min(psutil.virtual_memory().available * MEMORY_SHARE, MEMORY_LIMIT_GIB * 2**30)
+    left = min(free_memory_bytes() * MEMORY_SHARE, MEMORY_LIMIT_GIB * 2**30)
     for case in (case for cases in datasets for case in cases.values()):
         left -= case.size_bytes
         if left < 0:

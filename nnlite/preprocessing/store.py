@@ -140,6 +140,11 @@ class CaseStore:
     def __init__(self, folder: Path):
         self.folder = folder
 
+    def is_for(self, signature: str) -> bool:
+        """Whether the folder holds cases of ``signature``, or none yet."""
+        settings = self.folder / "settings.json"
+        return not self.ids() or (settings.exists() and read_record(settings, Settings).signature == signature)
+
     def prepare(self, signature: str) -> int:
         """Make the folder ready for cases of ``signature``; returns how many cases of another were removed.
 

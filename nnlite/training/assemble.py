@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 class Batch:
     """What the network is trained on: images (batch, channels, *size) float32, labels (batch, *size) int64 indices.
 
-    ``previous`` (batch, *size) int64 holds the low-resolution prediction that a cascade gets as input.
+    ``previous`` (batch, *size) int64 holds the low-resolution prediction that a cascade gets as input. ``cases`` are
+    the ids of the cases that the samples are of.
     """
 
     images: Tensor
     labels: Tensor
     previous: Tensor | None = None
+    cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,10 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
             if label is not None and target is not None:
                 target[index] = elect(_moved(label, device), where).view_as(target[index])
     return Batch(
-        images=images, labels=labels.to(torch.int64), previous=None if stages is None else stages.to(torch.int64)
+        images=images,
+        labels=labels.to(torch.int64),
+        previous=None if stages is None else stages.to(torch.int64),
+        cases=tuple(patch.case_id for patch in patches),
     )
 
 

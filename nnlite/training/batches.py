@@ -7,10 +7,12 @@ and which of them is faster does not matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
+from nnlite.data.faults import named_in_errors
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
@@ -19,6 +21,7 @@ from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch, assemble
 from nnlite.training.augment import augment
 from nnlite.training.augment_cascade import disturb_previous
+from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
 
@@ -65,31 +68,45 @@ class BatchSource:
             validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
         )
 
-    def training_batches(self, epoch: int, count: int) -> Generator[Batch, None, None]:
-        """``count`` augmented batches of an epoch."""
+    def training_batches(self, epoch: int, count: int, *, first: int = 0) -> Generator[Batch, None, None]:
+        """The augmented batches ``first`` to ``count`` - 1 of an epoch."""
 
-        def make(number: int) -> Batch:
+        def make(number: int, device: torch.device) -> Batch:
             patches = self.training.draw(self._rng(TRAINING_PATCHES, epoch, number))
-            batch = assemble(patches, self.patch_size, self.device)
+            batch = assemble(patches, self.patch_size, device)
             images = augment(batch.images, self._rng(AUGMENTATION, epoch, number))
-            if batch.previous is None:
-                return Batch(images=images, labels=batch.labels)
-            previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number))
-            return Batch(images=stack_previous(images, previous, self.labels), labels=batch.labels)
+            if batch.previous is not None:
+                previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number))
+                images = stack_previous(images, previous, self.labels)
+            return Batch(images=images, labels=batch.labels, cases=batch.cases)
 
-        return prefetch(make, count, threads=self.threads)
+        return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
     def validation_batches(self, epoch: int, count: int) -> Generator[Batch, None, None]:
         """``count`` batches of the validation cases as they are; none where there are no such cases."""
 
-        def make(number: int) -> Batch:
+        def make(number: int, device: torch.device) -> Batch:
             patches = self.validation.draw(self._rng(VALIDATION_PATCHES, epoch, number))
-            batch = assemble(patches, self.patch_size, self.device)
+            batch = assemble(patches, self.patch_size, device)
             if batch.previous is None:
                 return batch
-            return Batch(images=stack_previous(batch.images, batch.previous, self.labels), labels=batch.labels)
+            images = stack_previous(batch.images, batch.previous, self.labels)
+            return Batch(images=images, labels=batch.labels, cases=batch.cases)
 
-        return prefetch(make, count if self.validation_cases else 0, threads=self.threads)
+        count = count if self.validation_cases else 0
+        return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
+
+    def _prefetched(
+        self, make: Callable[[int, torch.device], Batch], first: int, count: int, what: str
+    ) -> Generator[Batch, None, None]:
+        """Make batches ahead; one that the device has no memory to make is made on the CPU, an error says which."""
+
+        def make_somewhere(index: int) -> Batch:
+            number = first + index
+            with named_in_errors(what.format(number)):
+                return on_device_or_cpu(partial(make, number), self.device, what.format(number))
+
+        return prefetch(make_somewhere, max(0, count - first), threads=self.threads)
 
     def _rng(self, stream: int, epoch: int, number: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, stream, epoch, number))

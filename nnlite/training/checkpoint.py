@@ -1,16 +1,14 @@
-"""Trained networks on disk: safe to load, enough to predict, enough to resume exactly.
+"""Trained networks on disk: safe to load, and enough to predict.
 
-Two kinds of file. A *model* (``.safetensors``) holds the weights and, in its header, everything that prediction needs
-to know, so that the file alone is enough. A *training state* (``.pt``, read with ``weights_only=True``) adds the
-optimiser and the course so far. Loading either runs no code from the file.
+A model (``.safetensors``) holds the weights and, in its header, everything that prediction needs to know, so that the
+file alone is enough. Loading it runs no code from the file. What a training needs to go on is in ``state_file.py``.
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -79,21 +77,3 @@ def load_weights(network: torch.nn.Module, checkpoint: Checkpoint, *, source: Pa
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise CheckpointError(f"{source} does not fit the network its plan describes: {error}") from error
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state: nested dictionaries and lists of tensors, numbers and text."""
-    content = io.BytesIO()
-    torch.save(state, content)
-    with written_whole(path) as beside:
-        beside.write_bytes(content.getbuffer())  # not torch.save: its error hides that the disk is full
-
-
-def load_state(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a training state; nothing in the file is executed."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, each with an error of its own
-        raise CheckpointError(
-            f"{path} cannot be read as a training state ({error}); delete its folder to begin anew"
-        ) from error

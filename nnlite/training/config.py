@@ -42,6 +42,7 @@ class TrainConfig:
     gradient_norm: float = 12.0  # gradients are clipped to this norm
     precision: Precision = "fp32"
     seed: int = 0
+    deterministic: bool = False  # on a GPU: only operations that give the same bits every time
     compile: Literal["off", "auto"] = "off"  # auto: torch.compile, where a test at the start shows that it pays
 
     def __post_init__(self) -> None:
@@ -88,6 +89,12 @@ def with_length(
     if time_budget_s is not None:
         config = replace(config, time_budget_s=time_budget_s)
     return config
+
+
+def full_range_precision(device: torch.device) -> Precision:
+    """The fastest arithmetic of the device with the range of float32, which does not overflow."""
+    best = best_precision(device)
+    return "fp32" if best == "fp16" else best
 
 
 def best_precision(device: torch.device) -> Precision:

@@ -16,7 +16,8 @@ class EpochRecord:
 
     ``pseudo_dice`` has one number per foreground label, from patches of the validation cases; None where a label was in
     none of them. ``data_wait_share`` is the share of the epoch in which the device waited for patches. ``epochs`` is
-    the planned number, under a time budget the number foreseen at this moment.
+    the planned number, under a time budget the number foreseen at this moment. ``skipped_steps`` were left out, for
+    their loss or gradient was no number.
     """
 
     epoch: int
@@ -31,6 +32,7 @@ class EpochRecord:
     elapsed_s: float
     data_wait_share: float
     eta_s: float
+    skipped_steps: int = 0
 
 
 def append_to_log(path: Path, epoch: EpochRecord) -> None:

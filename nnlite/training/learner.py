@@ -1,7 +1,12 @@
-"""A network that learns: one optimisation step, one look at a validation batch, and its state."""
+"""A network that learns: one optimisation step, one look at a validation batch, and its state.
+
+A batch that does not fit into memory is run in parts whose gradients add up, and a step whose loss or gradient is no
+number is left out.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -9,8 +14,12 @@ from torch import Tensor, nn
 
 from nnlite.training.assemble import Batch
 from nnlite.training.compiled import compiled_if_faster
-from nnlite.training.config import AUTOCAST, TrainConfig
+from nnlite.training.config import AUTOCAST, Precision, TrainConfig, full_range_precision
 from nnlite.training.loss import LABELS, Answer, deep_supervision_loss
+from nnlite.training.parts import Parts
+from nnlite.training.skipped_steps import FALL_BACK_AFTER, SkippedSteps
+
+logger = logging.getLogger(__name__)
 
 
 class Learner:
@@ -29,22 +38,57 @@ class Learner:
         self.forward = network  # or its compiled form, which shares its weights
         self.batch_dice, self.answer = batch_dice, answer
         self.optimizer = build_optimizer(network, config)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.precision = config.precision
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.parts, self.skipped = Parts(device), SkippedSteps()
 
-    def step(self, batch: Batch, learning_rate: float) -> Tensor:
-        """One step of the optimiser; returns the loss of the batch before it."""
+    def step(self, batch: Batch, learning_rate: float, *, number: int = 0) -> Tensor:
+        """One step of the optimiser, the epoch's ``number``; returns the loss of the batch before it.
+
+        Where loss or gradient is no number the weights stay as they are, ``skipped`` takes note, and 0 is returned.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with self._precision():
-            outputs = self.forward(batch.images)
-        loss = deep_supervision_loss(outputs, batch.labels, self.answer, batch_dice=self.batch_dice)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        loss = self.parts.run(batch, self._gradient)
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return loss.detach()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
+        left_out = ~loss.isfinite()
+        if self.scaler.is_enabled():  # it leaves out steps whose gradients overflow, and then scales them less
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            left_out |= ~norm.isfinite()
+            step_unless(left_out, self.optimizer)
+        self.skipped.note(number, batch.cases, left_out)
+        return loss.masked_fill(left_out, 0.0)
+
+    def _gradient(self, parts: list[Batch]) -> Tensor:
+        """Gradients of a batch, given in parts, anew; returns its loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        samples, total = sum(len(part.images) for part in parts), torch.zeros((), device=self.device)
+        for part in parts:
+            with self._precision():
+                outputs = self.forward(part.images)
+            loss = deep_supervision_loss(outputs, part.labels, self.answer, batch_dice=self.batch_dice)
+            loss = loss * (len(part.images) / samples)
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        return total
+
+    def look_for_skipped(self, where: str) -> int:
+        """How many steps were left out since the last look; float16 is given up where they repeat."""
+        found = self.skipped.look(where)
+        if self.precision == "fp16" and self.skipped.total >= FALL_BACK_AFTER:
+            self._use_precision(full_range_precision(self.device))
+            logger.warning(
+                "%s: float16 has overflowed %d times; going on in %s", where, FALL_BACK_AFTER, self.precision
+            )
+            self.skipped.total = 0
+        return found
+
+    def _use_precision(self, precision: Precision) -> None:
+        self.precision = precision
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
 
     def compile_if_faster(self, batch: Batch) -> None:
         """From now on take steps with the compiled network, if it works and is faster on a batch like this one."""
@@ -63,10 +107,19 @@ class Learner:
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss of a validation batch, and its ``overlap_counts``. The network must be in evaluation mode."""
-        with self._precision():
-            logits = self.network(batch.images)
-        loss = deep_supervision_loss([logits], batch.labels, self.answer, batch_dice=self.batch_dice)
-        return loss, overlap_counts(logits, batch.labels, self.answer)
+        return self.parts.run(batch, self._seen)
+
+    def _seen(self, parts: list[Batch]) -> tuple[Tensor, Tensor]:
+        """What ``look`` tells of a batch that is given in parts."""
+        samples = sum(len(part.images) for part in parts)
+        losses, counts = [], []
+        for part in parts:
+            with self._precision():
+                logits = self.network(part.images)
+            loss = deep_supervision_loss([logits], part.labels, self.answer, batch_dice=self.batch_dice)
+            losses.append(loss * (len(part.images) / samples))
+            counts.append(overlap_counts(logits, part.labels, self.answer))
+        return torch.stack(losses).sum(), torch.stack(counts).sum(dim=0)
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed training needs of this object."""
@@ -74,17 +127,35 @@ class Learner:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "precision": self.precision,
+            "parts": self.parts.number,
+            "skipped": self.skipped.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what ``state`` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._use_precision(state["precision"])
         self.scaler.load_state_dict(state["scaler"])
+        self.parts.number = state["parts"]
+        self.skipped.restore(state["skipped"], self.device)
 
     def _precision(self) -> torch.autocast:
-        dtype = AUTOCAST[self.config.precision]
+        dtype = AUTOCAST[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def step_unless(left_out: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """A step of a fused optimiser unless a truth value, which may still be on its way from the device, says no.
+
+    Fused optimisers ask for it themselves, under the names by which torch's ``GradScaler`` tells them.
+    """
+    optimizer.grad_scale, optimizer.found_inf = None, left_out.float()  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnlite.data.labels import Labels
+from nnlite.training.deterministic import mean_nll
 
 SMOOTH = 1e-5  # keeps the Dice of labels that are absent from target and prediction finite
 
@@ -76,7 +77,7 @@ def segmentation_loss(logits: Tensor, target: Tensor, answer: Answer = LABELS, *
         return _regions_loss(logits.float(), answer.wanted(target, logits.shape[1]).float(), known, batch_dice)
     logarithms = logits.float().log_softmax(dim=1)  # of the probabilities, for both terms
     if known is None:
-        entropy = functional.nll_loss(logarithms, target)
+        entropy = mean_nll(logarithms, target)
     else:
         target = target.masked_fill(~known, 0)
         entropy = _mean(functional.nll_loss(logarithms, target, reduction="none"), known)

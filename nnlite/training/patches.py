@@ -19,6 +19,7 @@ import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.transforms.abstract_transforms import Compose
 
+from nnlite.data.faults import named_in_errors
 from nnlite.errors import UsageError
 from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.open_cases import OpenCases
@@ -203,6 +204,10 @@ class PatchLoader(SlimDataLoaderBase):
 
     def _draw(self, rng: np.random.Generator, *, forced: bool) -> Patch:
         case_id = self.case_ids[rng.integers(len(self.case_ids))]
+        with named_in_errors(f"case {case_id}"):
+            return self._draw_from(case_id, rng, forced=forced)
+
+    def _draw_from(self, case_id: str, rng: np.random.Generator, *, forced: bool) -> Patch:
         case = self._data[case_id]
         pose = draw_pose(rng, self.patch_size) if self.posed else None
         flips = tuple(axis for axis in self.mirror_axes if rng.random() < MIRROR_PROBABILITY)

@@ -50,7 +50,9 @@ def test_an_interrupted_training_says_how_to_go_on(pipeline: FakePipeline):
     pipeline.answers["train"] = KeyboardInterrupt()
     shown = nn("train", "my data", "3d", "fold0")
     assert shown.exit_code == 130
-    assert shown.stderr.rstrip().endswith("To go on: nnlite train 'my data' 3d fold0")
+    assert shown.stderr.rstrip().endswith(
+        "interrupted; finished work is kept. To go on: nnlite train 'my data' 3d fold0"
+    )
 
 
 def test_another_interrupted_command_is_simply_run_again(pipeline: FakePipeline):

@@ -20,6 +20,10 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "--exact",
         "--preview",
         "--entropy",
+        "--output-format",
+        "dicom-seg",
+        "--series",
+        "Thorax",
         "--device",
         "cuda",
     ]
@@ -30,6 +34,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
     assert given["exact"]
     assert given["previews"]
+    assert (given["output_format"], given["series"]) == ("dicom-seg", "Thorax")
     assert given["entropy"]
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout
 

@@ -17,6 +17,7 @@ def test_train_passes_everything_on_and_trains_fold_by_fold(pipeline: FakePipeli
         "20",
         "--seed",
         "7",
+        "--deterministic",
         "--resume",
         "--track",
         "tensorboard,mlflow",
@@ -34,17 +35,19 @@ def test_train_passes_everything_on_and_trains_fold_by_fold(pipeline: FakePipeli
         (Path("brain"), "3d", ("fold3",)),
     ]
     given = pipeline.calls[0][2]
-    assert given | {"progress": None, "on_epoch": None} == {
+    assert given | {"progress": None, "on_epoch": None, "stop": None} == {
         "work": Path("w"),
         "epochs": None,
         "iterations": 20,
         "time_budget_s": 1800.0,
         "seed": 7,
+        "deterministic": True,
         "resume": True,
         "track": ("tensorboard", "mlflow", "wandb"),
         "device": "cpu",
         "progress": None,
         "on_epoch": None,
+        "stop": None,
     }
     assert "3d fold3: mean Dice 0.871 on the held-out cases, trained for 3 min 20 s -> work/brain/runs/3d/fold3" in (
         shown.stdout

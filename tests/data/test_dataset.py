@@ -255,3 +255,32 @@ def test_everything_wrong_with_the_input_is_told_at_once(tmp_path):
 def test_real_datasets_are_recognised(real_data, name, layout, cases, channels):
     dataset = find_dataset(real_data / name)
     assert (dataset.layout, len(dataset.cases), dataset.channels, dataset.faults) == (layout, cases, channels, ())
+
+
+def test_dicom_is_found_as_a_folder_of_slices_a_folder_of_folders_or_deeper(tmp_path: Path):
+    made = pytest.importorskip("dicom_files", reason="needs pydicom, which the extra dicom installs")
+    for name in ("a", "b"):
+        made.write_series(tmp_path / "in" / name, made.ramp())
+    (tmp_path / "in" / "reports").mkdir()
+    report = made.write_series(tmp_path / "in" / "reports", made.ramp()[:1])[0]
+    made.change(report, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    assert [case.id for case in find_images([tmp_path / "in"], channels=1)] == ["a", "b"]
+    assert [case.id for case in find_images([tmp_path / "in" / "a"], channels=1)] == ["a"]
+    assert [case.id for case in find_images([tmp_path], channels=1)] == ["a", "b"]
+    one = made.write_enhanced(tmp_path / "in" / "all.dcm", made.ramp())
+    assert [case.id for case in find_images([one], channels=1)] == ["all"]
+    with pytest.raises(DatasetError, match=r"reports is or holds no image; nnlite reads .* folders of DICOM slices"):
+        find_images([tmp_path / "in" / "reports"], channels=1)
+
+
+def test_folders_of_dicom_slices_can_be_the_images_of_a_dataset(tmp_path: Path):
+    made = pytest.importorskip("dicom_files", reason="needs pydicom, which the extra dicom installs")
+    for name in ("a", "b"):
+        made.write_series(tmp_path / "images" / name, made.ramp())
+        touch(tmp_path, f"labels/{name}.nii.gz")
+    found = find_dataset(tmp_path)
+    assert [(case.id, case.images[0].name, case.label and case.label.name) for case in found.cases] == [
+        ("a", "a", "a.nii.gz"),
+        ("b", "b", "b.nii.gz"),
+    ]
+    assert found.faults == ()

@@ -187,3 +187,13 @@ def test_only_visible_image_files_count(tmp_path):
     touch(tmp_path, "b.png", "a.png", "._a.png", "Thumbs.db")
     (tmp_path / "folder.png").mkdir()
     assert [file.name for file in image_files(tmp_path)] == ["a.png", "b.png"]
+
+
+def test_folders_of_dicom_slices_are_images_like_files(tmp_path: Path):
+    for name in ("scan.1.2", "b.nii.gz", "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scan.1.2" / "1.dcm").touch()
+    (tmp_path / "a.nii.gz").touch()
+    found = image_files(tmp_path)
+    assert [path.name for path in found] == ["a.nii.gz", "scan.1.2"]
+    assert stem(found[1]) == "scan.1.2"  # the dots of a folder are no suffix

@@ -96,3 +96,15 @@ def test_without_signatures_nothing_is_compared(data: Path, workspace: Workspace
     refuse_other_cases(find_dataset(data), workspace)
     workspace.source.unlink()
     assert (other_cases(find_dataset(data), workspace), edited_cases(find_dataset(data), workspace)) == (None, ())
+
+
+def test_a_slice_that_was_written_again_makes_the_case_of_its_folder_an_edited_one(data: Path):
+    folder = data / "images" / "ball_3"
+    (data / "images" / "ball_3.nii.gz").unlink()
+    folder.mkdir()
+    for name in ("1.dcm", "2.dcm"):
+        (folder / name).write_bytes(b"slice")
+    before = case_signatures(find_dataset(data))
+    (folder / "2.dcm").write_bytes(b"another")
+    after = case_signatures(find_dataset(data))
+    assert {case for case in before if before[case] != after[case]} == {"ball_3"}

@@ -96,6 +96,8 @@ def test_the_next_command_follows_what_was_begun(balls: Path, workspace: Workspa
     finish(workspace, "3d", "fold2", "fold3", "fold4")
     assert look(balls, workspace)[1].next_command == command(balls, workspace, "select")
     workspace.selection.write_text("{}")
+    assert look(balls, workspace)[1].next_command == command(balls, workspace, "report")
+    workspace.report.write_text("<html></html>")
     predict = command(balls, workspace, "predict", "IMAGES", "-o", "MASKS")
     assert look(balls, workspace)[1].next_command == predict
     with locked(workspace.run("2d", "fold0")):

@@ -9,18 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from nnlite import pipeline
 from nnlite.data.records import read_record, write_record
 from nnlite.data.split import make_splits
-from nnlite.errors import PlanError, UsageError, WorkspaceError
+from nnlite.errors import MemoryShortError, PlanError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import DatasetSource
 from nnlite.pipeline.run_status import is_finished
 from nnlite.pipeline.train_folds import RunConfig
 from nnlite.pipeline.training_lock import locked
 from nnlite.planning.planner import Plan
-from nnlite.training.curves import EpochRecord
+from nnlite.training.curves import EpochRecord, read_log
 from nnlite.workspace import Workspace
 
 
@@ -202,3 +203,39 @@ def test_training_on_another_device_than_planned_for_is_warned_of(
     with caplog.at_level(logging.WARNING):
         train(balls, workspace, "fold0")
     assert "balls was planned for cuda and is trained on cpu" in caplog.text
+
+
+def test_a_finished_fold_is_made_longer_when_asked_to_resume_and_only_then(
+    balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+):
+    run = workspace.run("3d", "fold0")
+    first = run.checkpoint_final.read_bytes()
+    [left] = train(balls, workspace, "fold0", epochs=3, iterations=None)
+    assert left.skipped
+    assert "3d fold0 is finished after 2 epochs; to train it for longer, add --resume" in caplog.text
+    [longer] = train(balls, workspace, "fold0", epochs=3, iterations=None, resume=True)
+    assert (longer.skipped, longer.epochs, longer.resumed_epochs) == (False, 3, 2)
+    assert run.checkpoint_final.read_bytes() != first
+    assert [epoch.epochs for epoch in read_log(run.log)] == [2, 2, 3]
+    [again] = train(balls, workspace, "fold0", epochs=3, iterations=None, resume=True)
+    assert again.skipped
+
+
+def test_a_fold_without_its_last_state_cannot_be_made_longer_and_stays(balls: Path, workspace: Workspace):
+    run = workspace.run("3d", "fold0")
+    run.checkpoint_last.unlink()
+    run.checkpoint_previous.unlink()
+    with pytest.raises(UsageError, match=r"3d fold0 cannot be made longer: .*checkpoint_last\.pt is not there"):
+        train(balls, workspace, "fold0", epochs=3, resume=True)
+    assert is_finished(run)
+
+
+def test_where_not_even_a_sample_fits_the_command_to_type_is_told(
+    balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    def no_memory(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("nnlite.training.learner.deep_supervision_loss", no_memory)
+    with pytest.raises(MemoryShortError, match=rf"plan for less, delete .*fold2.*nnlite plan {balls} --device cpu"):
+        train(balls, workspace, "fold2")

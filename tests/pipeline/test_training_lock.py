@@ -13,8 +13,9 @@ import pytest
 
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import WorkspaceError
-from nnlite.pipeline.training_lock import LockHolder, lock_holder, locked
-from nnlite.workspace import RunFolder
+from nnlite.pipeline.process_lock import LockHolder
+from nnlite.pipeline.training_lock import cases_in_use, lock_holder, locked, refuse_cases_in_use
+from nnlite.workspace import RunFolder, Workspace
 
 
 @pytest.fixture
@@ -91,3 +92,25 @@ def test_a_file_that_was_cut_off_locks_nothing(run: RunFolder):
     run.lock.write_text('{"host": "no')
     with locked(run):
         assert lock_holder(run) is not None
+
+
+def test_half_written_files_of_a_killed_training_go_when_the_next_one_begins(run: RunFolder):
+    run.folder.mkdir(parents=True)
+    (run.folder / ".writing-17-x.pt").write_text("half")
+    with locked(run):
+        assert [path.name for path in run.folder.iterdir()] == ["training.lock"]
+
+
+def test_cases_that_another_process_uses_are_not_replaced(tmp_path: Path, holder: LockHolder):
+    workspace = Workspace(root=tmp_path, dataset="brain")
+    with cases_in_use(workspace, "3d"), cases_in_use(workspace, "3d"):
+        refuse_cases_in_use(workspace, "3d")  # this process may
+        [mark] = workspace.cases_in_use("3d").iterdir()
+        write_record(mark.with_name("node17-4.lock"), replace(holder, host="node17"))
+        with pytest.raises(WorkspaceError, match=r"cases of 3d were made for another plan, and process \d+ on node17"):
+            refuse_cases_in_use(workspace, "3d")
+        refuse_cases_in_use(workspace, "2d")
+    mark.with_name("node17-4.lock").unlink()
+    with cases_in_use(workspace, "3d"):
+        pass
+    assert not workspace.cases("3d").exists()  # no empty folder stays

@@ -1,14 +1,12 @@
-"""Models and training states come back as they were written; anything else is refused in words, and runs nothing."""
+"""Models come back as they were written; anything else is refused in words."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import disk_for_1_kb
 from safetensors.torch import save_file
 
 from nnlite.data.labels import Labels
@@ -21,13 +19,9 @@ from nnlite.training.checkpoint import (
     Checkpoint,
     ModelCard,
     load_model,
-    load_state,
     load_weights,
     save_model,
-    save_state,
 )
-
-CPU = torch.device("cpu")
 
 
 def card() -> ModelCard:
@@ -117,72 +111,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_weights(torch.nn.Conv3d(2, 3, 4), written, source=tmp_path)
 
 
-STATE = {"network": {"w": torch.arange(3000.0)}, "course": {"epoch": 2, "best": None, "rates": [0.1, 0.2]}}
-
-
-def test_a_training_state_comes_back(tmp_path: Path) -> None:
-    save_state(tmp_path / "last.pt", STATE)
-    read = load_state(tmp_path / "last.pt", CPU)
-    assert torch.equal(read["network"]["w"], STATE["network"]["w"])
-    assert read["course"] == STATE["course"]
-
-
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
-def test_a_training_state_that_was_cut_off_is_refused(share: float, tmp_path: Path) -> None:
-    path = tmp_path / "last.pt"
-    save_state(path, STATE)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r"last\.pt cannot be read as a training state .*delete its folder"):
-        load_state(path, CPU)
-
-
-def test_a_training_state_with_a_damaged_name_in_it_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "last.pt"
-    save_state(path, STATE)
-    path.write_bytes(path.read_bytes().replace(b"course", b"co\xffrse"))
-    with pytest.raises(CheckpointError, match="cannot be read as a training state"):
-        load_state(path, CPU)
-
-
-def test_a_missing_training_state_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="No such file"):
-        load_state(tmp_path / "last.pt", CPU)
-
-
-class _Attack:
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (Path("attacked"),))
-
-
-@pytest.mark.parametrize("writer", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_nothing_in_a_training_state_is_executed(writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    writer({"network": _Attack()}, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError):
-        load_state(tmp_path / "last.pt", CPU)
-    assert not (tmp_path / "attacked").exists()
-
-
-@contextmanager
-def disk_for_1_kb() -> Iterator[None]:
-    """No file may grow beyond a kilobyte: what a full disk looks like to a program.
-
-    Not a fixture: pytest may be writing its own report into a file, before a fixture is torn down.
-    """
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_what_does_not_fit_on_the_disk_is_an_error_in_words_and_leaves_nothing(tmp_path: Path) -> None:
     with disk_for_1_kb(), pytest.raises(WorkspaceError, match=r"model\.safetensors could not be written"):
         save_model(tmp_path / "model.safetensors", checkpoint())
-    with disk_for_1_kb(), pytest.raises(WorkspaceError, match=r"last\.pt could not be written"):
-        save_state(tmp_path / "last.pt", STATE)
     assert list(tmp_path.iterdir()) == []

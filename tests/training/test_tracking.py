@@ -99,6 +99,7 @@ def test_a_tracker_gets_the_numbers_of_the_log_by_their_names_there():
         "elapsed_s": 2.0,
         "data_wait_share": 0.125,
         "eta_s": 6.0,
+        "skipped_steps": 0,
         "pseudo_dice/ball": 0.5,
     }
 

@@ -14,21 +14,25 @@ import torch
 from batchgenerators.transforms.color_transforms import BrightnessTransform
 from tiny import plan, store_cases
 
-from nnlite.errors import CheckpointError, NnliteError
+from nnlite.errors import CheckpointError, MemoryShortError, NnliteError, StoppedError
 from nnlite.planning.configurations import ConfigurationName
 from nnlite.preprocessing.case_file import map_case_file, write_case_file
 from nnlite.preprocessing.store import CaseStore
+from nnlite.training import learner
 from nnlite.training.checkpoint import load_model
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord, read_log
-from nnlite.training.train import Course, TrainFiles, train
+from nnlite.training.loss import Answer
+from nnlite.training.state_file import load_state
+from nnlite.training.train import TrainFiles, train
 
 CONFIG = TrainConfig(epochs=3, iterations=2, validation_iterations=2, optimizer="adamw", learning_rate=3e-3, seed=4)
 
 
 def files(folder: Path) -> TrainFiles:
-    names = {"log": "log.jsonl", "plot": "progress.png", "best": "best.safetensors", "last": "last.pt"}
-    return TrainFiles(final=folder / "final.safetensors", **{kind: folder / name for kind, name in names.items()})
+    names = {"log": "log.jsonl", "plot": "progress.png", "last": "last.pt", "previous": "previous.pt"}
+    models = {kind: folder / f"{kind}.safetensors" for kind in ("best", "final")}
+    return TrainFiles(**models, **{kind: folder / name for kind, name in names.items()})
 
 
 def run(
@@ -195,32 +199,146 @@ def test_without_validation_cases_there_is_a_final_model_but_no_best(tmp_path: P
     assert not files(tmp_path).best.exists()
 
 
-def test_a_loss_that_is_no_number_is_an_error_and_keeps_the_epochs_before(tmp_path: Path) -> None:
-    run(tmp_path, replace(CONFIG, epochs=1))
-    for path in sorted((tmp_path / "cases").glob("case_[01].safetensors")):
+def spoil(folder: Path, pattern: str) -> None:
+    """Make the images of some stored cases NaN."""
+    for path in sorted((folder / "cases").glob(pattern)):
         arrays, text = map_case_file(path)
         write_case_file(path, {**arrays, "image": np.full_like(arrays["image"], np.nan)}, text)
-    with pytest.raises(NnliteError, match=r"training loss became nan in epoch 1.*the epochs before it are kept"):
+
+
+def test_an_epoch_whose_losses_are_all_no_number_is_an_error_and_keeps_the_epochs_before(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=1))
+    spoil(tmp_path, "case_[01].safetensors")
+    with pytest.raises(NnliteError, match=r"no step of epoch 1 had a loss that is a number.*epochs before it are kept"):
         run(tmp_path, resume=True)
     assert len(read_log(files(tmp_path).log)) == 1
     assert not prefetching()
+
+
+def test_steps_on_an_image_that_is_no_number_are_left_out_and_its_case_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store_cases(tmp_path / "cases")
+    spoil(tmp_path, "case_1.safetensors")
+    weights = run(tmp_path, replace(CONFIG, epochs=1, iterations=30))
+    (epoch,) = read_log(files(tmp_path).log)
+    assert 0 < epoch.skipped_steps < 30  # a batch of three samples without case_1 comes once in eight times
+    assert np.isfinite(epoch.train_loss)
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(told) == epoch.skipped_steps
+    assert all("phantom 3d fold0 epoch 0, step " in line and "case_1" in line for line in told)
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """Asks to stop when it was asked this many times."""
+    count = iter(range(1, 10**6))
+    return lambda: next(count) > steps
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2, 3, 6])
+def test_a_training_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(asked: int, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=2, iterations=4)
+    whole = run(tmp_path / "whole", config)
+    with pytest.raises(StoppedError, match=r"phantom 3d fold0 was stopped after .* and is saved"):
+        run(tmp_path / "cut", config, stop=stop_after(asked))
+    assert not files(tmp_path / "cut").final.exists()
+    assert equal(run(tmp_path / "cut", config, resume=True), whole)
+    assert course_of(tmp_path / "cut") == course_of(tmp_path / "whole")
+
+
+def test_a_state_is_saved_every_few_minutes_within_an_epoch(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, iterations=6)
+    whole = run(tmp_path / "whole", config, transforms=(failing_at(6),))
+    with pytest.raises(PowerCutError):
+        run(tmp_path / "cut", config, save_every_s=0.0, threads=1, transforms=(failing_at(5),))
+    assert load_state(files(tmp_path / "cut").last, torch.device("cpu"))["course"]["steps"] > 0
+    assert equal(run(tmp_path / "cut", config, resume=True, transforms=(failing_at(6),)), whole)
+    assert course_of(tmp_path / "cut") == course_of(tmp_path / "whole")
+
+
+def failing_at(batch: int) -> Callable[..., dict]:
+    """A transform that changes nothing and gives up in this batch of three samples."""
+    count = iter(range(10**6))
+
+    def transform(**content: np.ndarray) -> dict:
+        if next(count) >= 3 * batch:
+            raise PowerCutError("in the transform")
+        return content
+
+    return transform
+
+
+def test_a_damaged_state_costs_one_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run(tmp_path / "whole")
+    with pytest.raises(PowerCutError):
+        run(tmp_path / "cut", on_epoch=power_cut_after(2))
+    last = files(tmp_path / "cut").last
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    assert equal(run(tmp_path / "cut", resume=True), whole)
+    assert "last.pt is damaged" in caplog.text
+    assert course_of(tmp_path / "cut") == course_of(tmp_path / "whole")
+
+
+def test_deterministic_operations_change_nothing_on_a_cpu_and_end_with_the_training(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1)
+    seen = []
+    plain = run(tmp_path / "plain", config)
+    exact = run(
+        tmp_path / "exact",
+        replace(config, deterministic=True),
+        on_epoch=lambda epoch: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert equal(plain, exact)
 
 
 def test_an_error_of_the_loader_comes_out_as_it_was_and_ends_its_thread(tmp_path: Path) -> None:
     def broken(**content: np.ndarray) -> dict:
         raise PowerCutError("in the transform")
 
-    with pytest.raises(PowerCutError, match="in the transform"):
+    with pytest.raises(PowerCutError, match="in the transform") as caught:
         run(tmp_path, transforms=(broken,))
+    case, batch = caught.value.__notes__
+    assert case in ("case case_0", "case case_1")
+    assert batch == "training batch 0 of epoch 0"
+    assert caught.traceback[-1].name == "broken"  # in the thread, as it was
     assert not prefetching()
 
 
-def test_an_error_of_the_device_ends_the_thread_of_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_memory(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def memory_for(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that has memory for the loss of so many samples at a time."""
+    loss = learner.deep_supervision_loss
 
-    monkeypatch.setattr("nnlite.training.learner.deep_supervision_loss", out_of_memory)
-    with pytest.raises(torch.OutOfMemoryError) as caught:
+    def limited(outputs: list[torch.Tensor], target: torch.Tensor, answer: Answer, **options: bool) -> torch.Tensor:
+        if len(target) > samples:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(outputs, target, answer, **options)
+
+    monkeypatch.setattr(learner, "deep_supervision_loss", limited)
+
+
+def test_a_batch_without_memory_is_run_in_parts_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(CONFIG, epochs=1, optimizer="sgd", precision="fp32")
+    whole = run(tmp_path / "whole", config)
+    memory_for(1, monkeypatch)
+    parts = run(tmp_path / "parts", config)
+    assert "going on in 2 parts" in caplog.text
+    assert "going on in 3 parts" in caplog.text  # of a batch of three
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_a_sample_without_memory_ends_the_training_and_the_thread_of_the_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_for(0, monkeypatch)
+    with pytest.raises(MemoryShortError, match="too little memory for a single sample") as caught:
         run(tmp_path)
     assert caught.traceback  # the frames of the training are still held
     assert not prefetching()
@@ -243,17 +361,6 @@ def test_resuming_without_a_state_or_with_that_of_another_plan_is_refused(tmp_pa
     run(tmp_path / "flat", replace(CONFIG, epochs=1), "2d")
     with pytest.raises(CheckpointError, match=r"last\.pt belongs to another plan or version"):
         run(tmp_path / "flat", CONFIG, "3d", resume=True)
-
-
-def test_the_best_epoch_is_chosen_by_the_moving_average() -> None:
-    course = Course()
-    assert course.follow(0.5)  # the average starts with the first number
-    assert not course.follow(None)  # an epoch that tells nothing
-    assert not course.follow(0.4)  # 0.9 x 0.5 + 0.1 x 0.4 = 0.49
-    assert course.moving_dice == pytest.approx(0.49)
-    assert not course.follow(0.55)  # a good epoch, but the average is only 0.496
-    assert course.follow(0.6)  # 0.5064
-    assert course.best_dice == pytest.approx(0.5064)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,127 @@
+"""What happens to each case of a prediction: it is read, predicted and written, each step by itself.
+
+``predict_images`` runs the steps of successive cases side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnlite.data.dataset import Case
+from nnlite.data.image import Image, StoredGrid, read_channels
+from nnlite.data.records import write_record
+from nnlite.errors import ImageError, UsageError
+from nnlite.inference.ensemble import predict_cases
+from nnlite.inference.familiarity import Familiarity
+from nnlite.inference.postprocess import Postprocessing, apply
+from nnlite.inference.predict import Model, ready_case
+from nnlite.inference.reliability import ReliabilityMeter
+from nnlite.inference.retreat import with_retreat
+from nnlite.pipeline.case_preview import PREVIEW_SUFFIX, Previews
+from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path
+from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, volumes_kept
+from nnlite.pipeline.mask_output import MaskOutput
+from nnlite.preprocessing.decide import Decision
+from nnlite.preprocessing.preprocess import PreprocessedCase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadCase:
+    """A case that was read: preprocessed for each model, or as an ``Image`` where a network has to see it first."""
+
+    case: Case
+    mask: Path
+    grid: StoredGrid
+    seen: Familiarity
+    content: Sequence[PreprocessedCase] | Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedCase:
+    """A mask that only has to be written, with the values of the training labels, and what is told of it."""
+
+    case: Case
+    mask: Path
+    grid: StoredGrid
+    values: np.ndarray
+    record: CaseRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSteps:
+    """The steps of a case, and what all cases of a prediction share.
+
+    ``images`` are files that no mask may overwrite. ``previews`` is None where none are wanted.
+    """
+
+    models: Sequence[Model]
+    notes: Recorder
+    rules: Postprocessing
+    output: Path
+    masks_as: MaskOutput
+    images: frozenset[Path]
+    probabilities: bool
+    entropy: bool
+    previews: Previews | None
+
+    def read(self, case: Case) -> ReadCase:
+        """Read a case, and preprocess it unless one of the models is a cascade."""
+        image = read_channels(case.images, self.masks_as.series, orientation=self.models[0].arithmetic.orientation)
+        mask = self.masks_as.path(self.output, case.id, image.stored)
+        if mask.resolve() in self.images:
+            raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
+        # from here on the grid is enough: the voxels of a large scan are let go
+        alone = all(model.configuration.previous_stage is None for model in self.models)
+        content = self._ready(case.id, image) if alone else image
+        return ReadCase(case=case, mask=mask, grid=image.stored, seen=self.notes.look(image), content=content)
+
+    def predict(self, coming: Future[ReadCase]) -> PredictedCase | ImageError:
+        """Predict a case as soon as it is read, and write its probabilities if asked for; returns an image's fault."""
+        try:
+            read = coming.result()
+            name, content = read.case.id, read.content
+            cases = self._ready(name, content) if isinstance(content, Image) else content
+        except ImageError as error:
+            return error
+        labels = self.models[0].plan.labels
+        wanted = {"probabilities": self.probabilities, "entropy": self.entropy}
+        with volumes_kept(self.output / name, read.grid, Decision.by(labels), **wanted) as keep:
+
+            def predicted(lighter: Sequence[Model]) -> tuple[np.ndarray, ReliabilityMeter]:
+                meter = ReliabilityMeter(labels)
+                return predict_cases(lighter, cases, keep_probabilities=keep, meter=meter), meter
+
+            indices, meter = with_retreat(self.models, predicted, name)
+        repaired = apply(indices, self.rules, labels, voxel_ml=read.grid.geometry.voxel_volume_ml)
+        told = self.notes.record(name, read.grid, repaired, meter, read.seen)
+        values = labels.to_values(repaired)
+        return PredictedCase(case=read.case, mask=read.mask, grid=read.grid, values=values, record=told)
+
+    def write(self, predicted: PredictedCase | ImageError) -> PredictedCase:
+        """Write a mask, its record, and a preview if asked for; raises an image's fault."""
+        if isinstance(predicted, ImageError):
+            raise predicted
+        name = predicted.case.id
+        self.masks_as.write(predicted.mask, name, predicted.values, predicted.grid)
+        write_record(record_path(self.output, name), predicted.record)
+        if self.previews is not None:
+            self.previews.write(self.output, name, predicted.values, predicted.grid)
+        return predicted
+
+    def beside(self) -> tuple[str, ...]:
+        """How the names end of the files that lie beside mask and record."""
+        wanted = {
+            PROBABILITIES_SUFFIX: self.probabilities,
+            ENTROPY_SUFFIX: self.entropy,
+            PREVIEW_SUFFIX: self.previews is not None,
+        }
+        return tuple(suffix for suffix, here in wanted.items() if here)
+
+    def _ready(self, case_id: str, image: Image) -> list[PreprocessedCase]:
+        """The image as each of the models wants it."""
+        return with_retreat(self.models, lambda lighter: [ready_case(one, case_id, image) for one in lighter], case_id)

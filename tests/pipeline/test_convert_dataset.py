@@ -1,0 +1,101 @@
+"""DICOM with structures in, a dataset that nnlite reads out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import dicom_files as made
+import numpy as np
+import pytest
+
+from nnlite import pipeline
+from nnlite.data.dicom.series import read_series
+from nnlite.data.dicom.stack import stack
+from nnlite.data.image import read_image, read_label
+from nnlite.errors import DatasetError, UsageError
+from nnlite.interop.rtstruct import write_structures
+
+OBLIQUE = (0.8, 0.6, 0.0, -0.36, 0.48, -0.8)
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    """Three oblique CTs with a block each; the last two are of one patient."""
+    for number, patient in enumerate(("Ann", "Bob", "Bob")):
+        folder, uid = tmp_path / "dicom" / f"scan {number}", f"1.2.3.{number}"
+        made.write_series(
+            folder, made.ramp((5, 8, 9), seed=number), orientation=OBLIQUE, PatientID=patient, SeriesInstanceUID=uid
+        )
+        indices = np.zeros((5, 8, 9), dtype=np.uint8)
+        indices[1:3, 2:4, number : number + 3] = 1
+        write_structures(folder / "rs.dcm", indices, ("block",), stack(read_series(folder)))
+    return tmp_path / "dicom"
+
+
+def test_the_dataset_is_faultless_and_holds_the_voxels(patients: Path, tmp_path: Path):
+    reported = []
+    result = pipeline.convert(patients, tmp_path / "out", progress=lambda *step: reported.append(step))
+    assert result.cases == ("Ann", "Bob_1", "Bob_2")
+    assert (result.channel, result.labels.foreground, result.notes) == ("CT", ("block",), ())
+    assert reported[-1] == ("convert", 3, 3)
+    assert json.loads((tmp_path / "out" / "nnlite.json").read_text()) == {
+        "channels": ["CT"],
+        "labels": {"background": 0, "block": 1},
+        "groups": {"Bob_1": "Bob", "Bob_2": "Bob"},
+    }
+    report = pipeline.check(tmp_path / "out", work=tmp_path / "work")
+    assert (report.faults, report.warnings) == ((), ())
+    image, label = (read_image(tmp_path / "out" / kind / "Bob_2.nii.gz") for kind in ("images", "labels"))
+    source = read_image(patients / "scan 2")
+    np.testing.assert_array_equal(image.array, source.array)
+    assert image.geometry.differences(source.geometry) == []
+    assert label.array.sum() == 2 * 2 * 3
+    spared = np.asarray(source.stored.as_stored(label.array)[0], dtype=bool)
+    assert spared[1:3, 2:4, 2:5].all()
+
+
+def test_the_labels_fit_the_folders_of_slices_themselves(patients: Path, tmp_path: Path):
+    pipeline.convert(patients, tmp_path / "out")
+    for name, scan in (("Ann", "scan 0"), ("Bob_1", "scan 1")):
+        shutil.copytree(patients / scan, tmp_path / "mixed" / "images" / name)
+        (tmp_path / "mixed" / "labels").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "out" / "labels" / f"{name}.nii.gz", tmp_path / "mixed" / "labels")
+    report = pipeline.check(tmp_path / "mixed", work=tmp_path / "work")
+    assert (report.faults, len(report.dataset.cases)) == ((), 2)
+
+
+def test_what_cannot_be_converted_is_told_at_the_end_and_the_others_are_there(patients: Path, tmp_path: Path):
+    next((patients / "scan 1").glob("002.dcm")).unlink()
+    (patients / "scan 0" / "broken.dcm").write_text("no DICOM")
+    with pytest.raises(DatasetError) as error:
+        pipeline.convert(patients, tmp_path / "out")
+    headline, *faults = str(error.value).splitlines()
+    assert headline == f"{patients}: not all could be converted, 2 of 3 cases are in {tmp_path / 'out'}:"
+    assert "broken.dcm: is no DICOM file, or a damaged one; get the file again, or remove it" in faults[0]
+    assert "Bob_1" in faults[1]
+    assert "1 slices are missing" in faults[1]
+    names = [path.name for path in sorted((tmp_path / "out" / "images").iterdir())]
+    assert names == ["Ann.nii.gz", "Bob_2.nii.gz"]
+
+
+def test_nothing_is_written_over_and_only_folders_are_converted(patients: Path, tmp_path: Path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    with pytest.raises(UsageError, match=r"full is there already; give a new folder with -o"):
+        pipeline.convert(patients, tmp_path / "full")
+    with pytest.raises(UsageError, match=r"gone does not exist; give a folder of DICOM files"):
+        pipeline.convert(tmp_path / "gone", tmp_path / "out")
+    with pytest.raises(UsageError, match=r"mine\.txt is a file; give a folder"):
+        pipeline.convert(tmp_path / "full" / "mine.txt", tmp_path / "out")
+
+
+@pytest.mark.realdata
+def test_a_real_ct_with_its_structure_set_becomes_a_dataset(real_data: Path, tmp_path: Path):
+    result = pipeline.convert(real_data / "dicom" / "STS_001", tmp_path / "out", structures=["tumour=GTV*"])
+    assert (result.cases, result.labels.foreground) == (("STS_001",), ("tumour",))
+    image = read_image(tmp_path / "out" / "images" / "STS_001.nii.gz")
+    label = read_label(tmp_path / "out" / "labels" / "STS_001.nii.gz")
+    assert image.geometry.differences(label.geometry) == []
+    assert -200 < np.median(image.array[label.array > 0]) < 200  # soft tissue in HU: the mask lies where it should
