@@ -75,7 +75,7 @@ def step_memory(
     sizes = _Sizes(topology, patch_size, batch_size, channels, labels, precision, device)
     operations = [*_network(sizes), *_losses(sizes)]
     parameters = sum(operation.weights for operation in operations)
-    moments = list(_moments(operations, parameters))
+    moments = list(_moments(operations))
     # Gradients are whole, only the logits are left of the activations: the optimiser's turn.
     largest = max(operation.weights for operation in operations)
     moments.append((parameters, sizes.all_logits, parameters if device == "cuda" else 2 * largest))
@@ -170,11 +170,11 @@ class _Operation(NamedTuple):
     skip: int = 0  # what stays for the decoder even then
 
 
-def _moments(operations: Sequence[_Operation], parameters: int) -> Iterator[tuple[int, int, int]]:
+def _moments(operations: Sequence[_Operation]) -> Iterator[tuple[int, int, int]]:
     """Gradients of weights, activations, and what is passing, at every operation forward and backward."""
     activations = 0
-    for operation in operations:  # the gradients of the step before are still there
-        yield parameters, activations, operation.passing
+    for operation in operations:  # the gradients of the step before are gone already
+        yield 0, activations, operation.passing
         activations += operation.keeps
     gradients = waiting = 0
     for operation in reversed(operations):
