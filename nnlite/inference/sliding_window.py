@@ -26,6 +26,7 @@ WINDOW_STEP = 0.5  # windows overlap by half, so that each voxel lies near the c
 FREE_MEMORY_SHARE = 0.5  # what the blended logits may take of a GPU's free memory; the rest is for the network
 BATCH_LOGITS = 2**26  # 256 MiB of float32: a batch of windows that says more is no faster than its windows one by one
 FLIPS_TOGETHER = 2  # torch convolves two small windows on a CPU up to 3.5 times as fast as one; more are no faster
+ALONE_VOXELS = 2**18  # windows of this size and more a CPU convolves faster one by one, smaller ones two at a time
 PART_LOGITS = 2**22  # 16 MiB of float32: what is flipped back at once
 
 Network = Callable[[Tensor], Tensor]
@@ -93,6 +94,8 @@ def predict_slabs(
     starts = tuple(tuple(window_starts(n, w, step)) for n, w in zip(size, window, strict=True))
     grid = WindowGrid(size=size, window=window, starts=starts)
     window_batch = max(1, min(window_batch, BATCH_LOGITS // (labels * prod(window))))
+    if device.type == "cpu" and prod(window) >= ALONE_VOXELS:
+        window_batch = 1
     rows = _rows(starts, window_batch)
     depth = max(starts[0][row[-1]] + window[0] - starts[0][row[0]] for row in rows)
     home = blending_device(labels * depth * prod(size[1:]), device)

@@ -379,3 +379,17 @@ def test_flips_go_through_the_network_two_at_a_time_where_a_batch_may_be_so_larg
     together = mirrored_mean(network, batch, (0, 2), at_once=4)
     assert seen == [1, 1, 1, 1, 2, 2]
     assert torch.equal(alone, together)
+
+
+@pytest.mark.parametrize(("depth", "together"), [(31, 2), (32, 1)])
+def test_a_cpu_sees_large_windows_one_by_one(depth: int, together: int) -> None:
+    seen = []
+
+    def network(batch: Tensor) -> Tensor:
+        seen.append(len(batch))
+        return batch
+
+    patch = (depth, 64, 128)  # 32 x 64 x 128 voxels are 2^18
+    image_of_two = torch.zeros(1, depth, 64, 192)
+    predict_logits(network, image_of_two, patch_size=patch, labels=1, window_batch=2, mirror_axes=(0,), device="cpu")
+    assert set(seen) == {together}
