@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nnlite.cli import screen
+from nnlite.cli import screen, torchrun
 from nnlite.cli.arguments import (
     DEFAULT_WORK,
     ConfigurationName,
@@ -63,7 +64,7 @@ def train(
     """Train one configuration on one or more folds; predict and score the held-out cases of each.
 
     A finished fold is left as it is, an unfinished one goes on where it stopped. SIGTERM and Ctrl-C finish the step and
-    save.
+    save. torchrun --nproc-per-node N -m nnlite train .. trains each fold on N processes.
     """
     if epochs is not None and time_budget is not None:
         raise UsageError("--epochs and --time-budget both set the length of the training; give one of them")
@@ -72,24 +73,38 @@ def train(
         os.environ.setdefault(*CUBLAS_DETERMINISTIC)
     from nnlite import pipeline
 
-    for fold in pipeline.fold_names(dataset, folds, work=work):
-        with stoppable() as stop, screen.progress_bars() as progress:
+    options: dict[str, Any] = {
+        "work": work,
+        "epochs": epochs,
+        "iterations": iterations,
+        "time_budget_s": time_budget,
+        "seed": seed,
+        "deterministic": deterministic,
+        "resume": resume,
+        "track": trackers,
+        "device": device,
+    }
+    with torchrun.together(device) as ranks:
+        if ranks is None:
+            _train_folds(dataset, configuration, folds, options)
+        elif ranks.leads:
+            _train_folds(dataset, configuration, folds, options | {"ranks": ranks}, impatient=False)
+        else:
+            with stoppable(impatient=False) as stop:
+                pipeline.follow(ranks, work=work, device=device, stop=stop)
+
+
+def _train_folds(
+    dataset: Path, configuration: str, folds: Sequence[str], options: dict[str, Any], *, impatient: bool = True
+) -> None:
+    """Train one fold after the other, and show how each ended."""
+    from nnlite import pipeline
+
+    for fold in pipeline.fold_names(dataset, folds, work=options["work"]):
+        with stoppable(impatient=impatient) as stop, screen.progress_bars() as progress:
+            on_epoch = partial(progress.epoch, f"{configuration} {fold}")
             results = pipeline.train(
-                dataset,
-                configuration,
-                (fold,),
-                work=work,
-                epochs=epochs,
-                iterations=iterations,
-                time_budget_s=time_budget,
-                seed=seed,
-                deterministic=deterministic,
-                resume=resume,
-                track=trackers,
-                device=device,
-                progress=progress,
-                on_epoch=partial(progress.epoch, f"{configuration} {fold}"),
-                stop=stop,
+                dataset, configuration, (fold,), **options, progress=progress, on_epoch=on_epoch, stop=stop
             )
         _show_training(results)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
     from nnlite.pipeline.select_model import SelectResult, select
     from nnlite.pipeline.train_folds import TrainResult, fold_names, train
+    from nnlite.pipeline.train_together import follow, processes
 
 __all__ = [
     "ConvertResult",
@@ -37,11 +38,13 @@ __all__ = [
     "convert",
     "evaluate",
     "fold_names",
+    "follow",
     "import_nnunet",
     "plan",
     "plan_fingerprint",
     "predict",
     "preprocess",
+    "processes",
     "report",
     "select",
     "status",
@@ -71,6 +74,8 @@ _HOMES = {
     "TrainResult": "train_folds",
     "fold_names": "train_folds",
     "train": "train_folds",
+    "follow": "train_together",
+    "processes": "train_together",
 }
 
 

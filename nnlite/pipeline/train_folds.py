@@ -21,17 +21,19 @@ from nnlite.errors import MemoryShortError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import refuse_other_cases
 from nnlite.pipeline.held_out import score_held_out
-from nnlite.pipeline.machine import device_name, gpu_memory_gib
+from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.resume import is_longer, reopen, require_as_begun
 from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
+from nnlite.pipeline.train_together import announce, own_device
 from nnlite.pipeline.training_lock import cases_in_use, locked
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
+from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.tracking import Tracker
 from nnlite.training.train import TrainFiles
 from nnlite.training.train import train as train_network
@@ -81,6 +83,7 @@ class _Sitting:
     dataset: Dataset
     workspace: Workspace
     device: torch.device
+    ranks: Ranks
     transforms: Sequence[Callable[..., dict]]
     trackers: Sequence[Tracker]
     progress: Progress
@@ -108,6 +111,7 @@ def train(
     deterministic: bool = False,
     resume: bool = False,
     device: str = "auto",
+    ranks: Ranks = ALONE,
     transforms: Sequence[Callable[..., dict]] = (),
     track: Sequence[str | Tracker] = (),
     progress: Progress = silent,
@@ -124,7 +128,7 @@ def train(
     augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
     ``Tracker``s of the caller's own. ``deterministic`` allows a GPU only operations that give the same bits each time.
     ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and ``StoppedError``
-    raised.
+    raised. Of several processes the one that leads calls this with all ``ranks``; the others ``follow``.
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
@@ -135,12 +139,14 @@ def train(
     if not all(is_finished(workspace.run(configuration, fold)) for fold in names):
         refuse_other_cases(found, workspace)
     split_of = {fold: _split(splits, fold, found) for fold in names}
-    target = torch.device(device_name(device))
+    ranks.share(planned.batch_size)  # too many processes are refused before anything is read
+    target = own_device(device, ranks)
     defaults = _defaults(plan, planned, target)
     sitting = _Sitting(
         dataset=found,
         workspace=workspace,
         device=target,
+        ranks=ranks,
         transforms=transforms,
         trackers=trackers,
         progress=progress,
@@ -231,6 +237,7 @@ def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split)
     write_record(run.config, job)
     with track_training(sitting.trackers, workspace, run, job) as tracking:
         if not run.checkpoint_final.exists():
+            announce(sitting.ranks, workspace, job, split)
             with _way_out_of_memory(sitting, run):
                 train_network(
                     job.plan,
@@ -241,6 +248,7 @@ def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split)
                     validation_cases=held_out,
                     files=_train_files(run),
                     device=sitting.device,
+                    ranks=sitting.ranks,
                     resume=run.checkpoint_last.exists() or run.checkpoint_previous.exists(),
                     transforms=sitting.transforms,
                     on_epoch=_one_after_the_other(tracking.epoch, sitting.on_epoch),
