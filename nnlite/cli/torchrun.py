@@ -34,12 +34,10 @@ def place() -> Place | None:
 
 
 @contextmanager
-def together(device: str) -> Iterator[Ranks | None]:
-    """Join the other processes within the block; None where there are none."""
+def together(device: str) -> Iterator[Ranks]:
+    """Join the other processes within the block."""
     here = place()
-    if here is None:
-        yield None
-        return
+    assert here is not None, "asked before"
     screen.speak_as(f"process {here.number} of {here.count}", errors_only=here.number > 0)
     if here.number > 0:
         logging.getLogger("nnlite").setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ import typer
 from nnlite.cli import screen, torchrun
 from nnlite.cli.arguments import (
     DEFAULT_WORK,
+    Cluster,
     ConfigurationName,
     DatasetPath,
     Device,
@@ -57,6 +58,7 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Also tell tensorboard, mlflow or wandb of every epoch; may be repeated."),
     ] = None,
+    cluster: Cluster = "auto",
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -84,14 +86,33 @@ def train(
         "track": trackers,
         "device": device,
     }
-    with torchrun.together(device) as ranks:
-        if ranks is None:
-            _train_folds(dataset, configuration, folds, options)
-        elif ranks.leads:
-            _train_folds(dataset, configuration, folds, options | {"ranks": ranks}, impatient=False)
+    if torchrun.place() is not None:
+        if cluster not in ("auto", "none"):
+            raise UsageError("torchrun trains a fold on several processes, --cluster several folds; use one of them")
+        _train_together(dataset, configuration, folds, options)
+        return
+    names = pipeline.fold_names(dataset, folds, work=work)
+    if address := pipeline.cluster_for(cluster, device, len(names)):
+        with stoppable() as stop, screen.progress_bars() as progress:
+            results = pipeline.train_on_cluster(
+                dataset, configuration, names, cluster=address, **options, progress=progress, stop=stop
+            )
+        _show_training(results)
+        return
+    _train_folds(dataset, configuration, names, options)
+
+
+def _train_together(dataset: Path, configuration: str, folds: Sequence[str], options: dict[str, Any]) -> None:
+    """Under torchrun: the first process trains as if it were alone, the others along with it."""
+    from nnlite import pipeline
+
+    with torchrun.together(options["device"]) as ranks:
+        if ranks.leads:
+            names = pipeline.fold_names(dataset, folds, work=options["work"])
+            _train_folds(dataset, configuration, names, options | {"ranks": ranks}, impatient=False)
         else:
             with stoppable(impatient=False) as stop:
-                pipeline.follow(ranks, work=work, device=device, stop=stop)
+                pipeline.follow(ranks, work=options["work"], device=options["device"], stop=stop)
 
 
 def _train_folds(
@@ -100,7 +121,7 @@ def _train_folds(
     """Train one fold after the other, and show how each ended."""
     from nnlite import pipeline
 
-    for fold in pipeline.fold_names(dataset, folds, work=options["work"]):
+    for fold in folds:
         with stoppable(impatient=impatient) as stop, screen.progress_bars() as progress:
             on_epoch = partial(progress.epoch, f"{configuration} {fold}")
             results = pipeline.train(

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnlite.pipeline.cluster import cluster_for
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
     from nnlite.pipeline.select_model import SelectResult, select
     from nnlite.pipeline.train_folds import TrainResult, fold_names, train
+    from nnlite.pipeline.train_on_cluster import train_on_cluster
     from nnlite.pipeline.train_together import follow, processes
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "SelectResult",
     "TrainResult",
     "check",
+    "cluster_for",
     "convert",
     "evaluate",
     "fold_names",
@@ -49,9 +52,11 @@ __all__ = [
     "select",
     "status",
     "train",
+    "train_on_cluster",
 ]
 
 _HOMES = {
+    "cluster_for": "cluster",
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
@@ -74,6 +79,7 @@ _HOMES = {
     "TrainResult": "train_folds",
     "fold_names": "train_folds",
     "train": "train_folds",
+    "train_on_cluster": "train_on_cluster",
     "follow": "train_together",
     "processes": "train_together",
 }
