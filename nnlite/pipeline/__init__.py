@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnlite.pipeline.cluster import cluster_for
+    from nnlite.pipeline.cluster_folds import train_on_cluster
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
     from nnlite.pipeline.select_model import SelectResult, select
     from nnlite.pipeline.train_folds import TrainResult, fold_names, train
-    from nnlite.pipeline.train_on_cluster import train_on_cluster
     from nnlite.pipeline.train_together import follow, processes
 
 __all__ = [
@@ -79,7 +79,7 @@ _HOMES = {
     "TrainResult": "train_folds",
     "fold_names": "train_folds",
     "train": "train_folds",
-    "train_on_cluster": "train_on_cluster",
+    "train_on_cluster": "cluster_folds",
     "follow": "train_together",
     "processes": "train_together",
 }

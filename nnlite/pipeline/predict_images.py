@@ -29,10 +29,10 @@ from nnlite.pipeline.case_record import CaseRecord, record_path
 from nnlite.pipeline.case_steps import CaseSteps, PredictedCase
 from nnlite.pipeline.choose_runs import choose_runs
 from nnlite.pipeline.cluster import AUTO, NONE, cluster_for, workers
+from nnlite.pipeline.cluster_cases import Errand, for_workers, loaded, predict_on_worker, steps_of
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.mask_output import OutputFormat
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
-from nnlite.pipeline.predict_on_cluster import Errand, for_workers, loaded, predict_on_worker, steps_of
 from nnlite.pipeline.unfinished_prediction import UnfinishedPrediction, job_of
 
 T = TypeVar("T")

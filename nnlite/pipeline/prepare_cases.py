@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from pathlib import Path
 
 from nnlite.data.dataset import Dataset
@@ -142,7 +143,7 @@ def _prepare(
         if missing:
             todo.append((case, missing))
 
-    with pool or ThreadPoolExecutor(workers_within_memory(_bytes_per_case(workspace, plan, configurations))) as pool:
+    with nullcontext(pool) if pool else ThreadPoolExecutor(_threads(workspace, plan, configurations)) as pool:
         running = [pool.submit(make_case, case, plan, missing) for case, missing in todo]
         try:
             for done, future in enumerate(as_completed(running), start=1):
@@ -198,6 +199,11 @@ def _digest(masks: dict[str, Path]) -> str:
     for path in masks.values():
         content.update(path.read_bytes())
     return "-" + content.hexdigest()[:16]
+
+
+def _threads(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:
+    """How many cases the memory of this machine allows at a time."""
+    return workers_within_memory(_bytes_per_case(workspace, plan, configurations))
 
 
 def _bytes_per_case(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:

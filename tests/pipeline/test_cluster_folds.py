@@ -10,6 +10,7 @@ from nnlite import pipeline
 from nnlite.errors import DatasetError, StoppedError, UsageError
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.checkpoint import load_model
+from nnlite.training.curves import read_log
 from nnlite.workspace import Workspace
 
 SHORT = {"device": "cpu", "epochs": 2, "iterations": 10}
@@ -48,9 +49,15 @@ def test_folds_on_workers_are_those_of_one_process(balls: Path, planned: Workspa
 def test_when_asked_to_stop_the_folds_save_and_the_same_command_goes_on(
     balls: Path, planned: Workspace, scheduler: str
 ):
-    options = {"cluster": scheduler, "work": planned.root, "device": "cpu", "epochs": 1000, "iterations": 1000}
-    with pytest.raises(StoppedError):
-        pipeline.train_on_cluster(balls, "3d", ("fold0",), **options, stop=lambda: True)
+    run = planned.run("3d", "fold0")
+    options = {"cluster": scheduler, "work": planned.root, "device": "cpu", "iterations": 2}
+    with pytest.raises(StoppedError, match="3d fold0 was stopped after"):
+        pipeline.train_on_cluster(balls, "3d", ("fold0",), **options, epochs=10**6, stop=run.log.exists)
+    assert run.checkpoint_last.exists()
+    assert not run.lock.exists()
+    before = len(read_log(run.log))
+    [result] = pipeline.train_on_cluster(balls, "3d", ("fold0",), **options, epochs=before + 1, resume=True)
+    assert (result.resumed_epochs, result.epochs) == (before, before + 1)
 
 
 def test_what_is_wrong_is_told_before_a_cluster_is_asked(balls: Path, planned: Workspace):
