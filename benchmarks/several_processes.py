@@ -1,10 +1,10 @@
-"""Two processes against one, and a cluster whose worker is killed: ``python benchmarks/several_processes.py --json FILE``.
+"""Two processes against one, and a cluster whose worker is killed: ``python benchmarks/several_processes.py``.
 
 First a fold is trained by one process and by two (torchrun, gloo), 20 steps of the same global batch of three, with
 batch Dice: the loss of every step, and the weights after the last. Each epoch has one step, so that log.jsonl tells its
-loss. Once in float32, once in what this machine takes by itself. Then images are predicted by two workers of a dask
-cluster, one of which gets SIGKILL while it predicts; what lies on the disk must be what one process leaves. Commands are
-those that users type; Linux or macOS.
+loss. Optimiser and precision are those of a GPU's defaults in float32, those of a CPU's in float32, and what this
+machine takes by itself. Then images are predicted by two workers of a dask cluster, one of which gets SIGKILL while it
+predicts; what lies on the disk must be what one process leaves. The commands are those that users type.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nnlite.data.records import read_record, write_record
 from nnlite.pipeline.train_folds import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.training.checkpoint import load_model
-from nnlite.training.config import Precision, best_precision, default_config
+from nnlite.training.config import TrainConfig, default_config
 from nnlite.training.curves import read_log
 from nnlite.workspace import RunFolder, Workspace
 
@@ -70,15 +70,14 @@ def run(*command: str) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
 
 
-def trained(data: Path, work: Path, precision: Precision, processes: int) -> RunFolder:
-    """A fold of 20 steps; a config.json that lies there already says in which precision."""
+def trained(data: Path, work: Path, wanted: TrainConfig, processes: int) -> RunFolder:
+    """A fold of 20 steps; a config.json that lies there already says with which optimiser, and in which precision."""
     decided = ("--set", f"3d.batch_size={BATCH}", "--set", "3d.batch_dice=true")
     run(*NNLITE, "plan", str(data), "--device", "cpu", "--no-probe", *decided, "--work", str(work))
     workspace = Workspace(root=work, dataset=data.name)
     folder = workspace.run("3d", "fold0")
-    config = replace(default_config(CPU, epochs=STEPS, iterations=1), precision=precision)
     plan = read_record(workspace.plan, Plan)
-    begun = RunConfig(plan=plan, configuration="3d", fold="fold0", train=config, device="cpu", versions={})
+    begun = RunConfig(plan=plan, configuration="3d", fold="fold0", train=wanted, device="cpu", versions={})
     write_record(folder.config, begun)
     start = NNLITE if processes == 1 else (*TORCHRUN, str(processes), "-m", "nnlite")
     length = ("--epochs", str(STEPS), "--iterations", "1", "--device", "cpu")
@@ -86,15 +85,23 @@ def trained(data: Path, work: Path, precision: Precision, processes: int) -> Run
     return folder
 
 
-def compared(data: Path, scratch: Path, precision: Precision) -> dict[str, Any]:
-    """One process against two in this precision, and one against itself."""
+def settings() -> list[TrainConfig]:
+    """The trainings to compare, each once."""
+    usual = default_config(CPU, epochs=STEPS, iterations=1)
+    published = replace(TrainConfig(), epochs=STEPS, iterations=1, validation_iterations=usual.validation_iterations)
+    return list(dict.fromkeys((published, replace(usual, precision="fp32"), usual)))
+
+
+def compared(data: Path, scratch: Path, wanted: TrainConfig) -> dict[str, Any]:
+    """One process against two, and one against itself."""
     one, again, two = (
-        trained(data, scratch / f"{precision}-{name}", precision, processes)
+        trained(data, scratch / f"{wanted.optimizer}-{wanted.precision}-{name}", wanted, processes)
         for name, processes in (("one", 1), ("again", 1), ("two", 2))
     )
     losses = [[epoch.train_loss for epoch in read_log(folder.log)] for folder in (one, again, two)]
     return {
-        "precision": precision,
+        "optimizer": wanted.optimizer,
+        "precision": wanted.precision,
         "losses_one_process": losses[0],
         "losses_two_processes": losses[2],
         "largest_loss_difference": max(abs(a - b) for a, b in zip(losses[0], losses[2], strict=True)),
@@ -174,13 +181,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12, help="images to predict")
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
-    precisions: list[Precision] = list(dict.fromkeys(("fp32", best_precision(CPU))))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         write_balls(scratch / "balls", CASES, labels=True)
         write_balls(scratch / "new", arguments.images, labels=False)
-        training = [compared(scratch / "balls", scratch, precision) for precision in precisions]
-        work = scratch / f"{precisions[0]}-one"
+        training = [compared(scratch / "balls", scratch, wanted) for wanted in settings()]
+        work = scratch / "sgd-fp32-one"
         prediction = killed(work, scratch / "new" / "images", scratch, arguments.images)
     results = {
         "machine": {"system": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -193,7 +199,7 @@ def main() -> None:
     }
     for one in training:
         print(
-            f"{one['precision']}: losses of {STEPS} steps differ by {one['largest_loss_difference']:.2g} at most, "
+            f"{one['optimizer']} {one['precision']}: losses of {STEPS} steps differ by {one['largest_loss_difference']:.2g} at most, "
             f"weights by {one['largest_weight_difference']:.2g} (relative norm {one['relative_weight_difference']:.2g})"
         )
     print(json.dumps(prediction, indent=2))

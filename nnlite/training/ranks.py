@@ -116,7 +116,7 @@ class Ranks:
                 raise
             raise ProcessLostError(
                 f"another of the {self.count} processes is gone; its own message tells why, and the same command goes "
-                f"on from what is saved ({str(error).splitlines()[0]})"
+                "on from what is saved"
             ) from error
 
 
