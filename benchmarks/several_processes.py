@@ -198,10 +198,10 @@ def main() -> None:
         "prediction": prediction,
     }
     for one in training:
-        print(
-            f"{one['optimizer']} {one['precision']}: losses of {STEPS} steps differ by {one['largest_loss_difference']:.2g} at most, "
-            f"weights by {one['largest_weight_difference']:.2g} (relative norm {one['relative_weight_difference']:.2g})"
+        loss, weight, norm = (
+            one[f"{kind}_difference"] for kind in ("largest_loss", "largest_weight", "relative_weight")
         )
+        print(f"{one['optimizer']} {one['precision']}: loss {loss:.2g}, weights {weight:.2g}, of their norm {norm:.2g}")
     print(json.dumps(prediction, indent=2))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -7,9 +7,10 @@ is noted where the command runs, so that an interrupted prediction goes on, with
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,7 +30,10 @@ from nnlite.pipeline.mask_output import OutputFormat, mask_output
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
-    """All that a worker needs to know besides the case."""
+    """All that a worker needs to know besides the case.
+
+    ``command`` is another for each prediction: what workers keep in memory may be trained anew before the next one.
+    """
 
     chosen: ChosenRuns
     rules: Postprocessing
@@ -43,6 +47,7 @@ class Errand:
     previews: bool
     output_format: OutputFormat
     series: str | None
+    command: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,21 @@ def test_with_a_worker_killed_on_the_way_all_files_are_there_as_without_a_cluste
     assert len(spread.seconds_per_case) == 5
 
 
+def test_a_model_that_was_trained_anew_is_loaded_anew(
+    balls: Path, workspace: Workspace, scheduler: str, tmp_path: Path
+):
+    options = {"work": workspace.root, "device": "cpu", "mirroring": False, "folds": ("fold0",)}
+    image = balls / "images" / "ball_0.nii.gz"
+    pipeline.predict(balls, [image], tmp_path / "before", **options, cluster=scheduler)
+    first, second = (workspace.run("3d", fold).checkpoint_final for fold in ("fold0", "fold1"))
+    shutil.copy(second, first)
+    pipeline.predict(balls, [image], tmp_path / "after", **options, cluster=scheduler)
+    pipeline.predict(balls, [image], tmp_path / "alone", **options)
+    name = "ball_0.prediction.json"  # has numbers that no two networks share
+    before, after, alone = (digests(tmp_path / folder)[name] for folder in ("before", "after", "alone"))
+    assert after == alone != before
+
+
 def test_images_that_cannot_be_read_are_told_of_when_the_others_are_predicted(
     balls: Path, workspace: Workspace, scheduler: str, tmp_path: Path
 ):
