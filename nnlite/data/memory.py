@@ -26,6 +26,7 @@ FILES = (
 # mallopt(3) of the GNU C library: a number of what is set, and a C int for it
 LARGEST_KEPT = (-3, 2**30)  # M_MMAP_THRESHOLD: what is larger is given back to the system at once
 MOST_KEPT = (-1, 2**31 - 1)  # M_TRIM_THRESHOLD: so much may lie free at the end of the heap
+HEAPS = (-8, 1)  # M_ARENA_MAX: threads share one, for those of their own are too small for such tensors
 
 
 def keep_freed_memory() -> None:
@@ -38,7 +39,7 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    for parameter in (LARGEST_KEPT, MOST_KEPT):
+    for parameter in (LARGEST_KEPT, MOST_KEPT, HEAPS):
         mallopt(*parameter)
 
 
