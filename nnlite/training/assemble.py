@@ -3,7 +3,8 @@
 A patch that keeps its pose is copied once, flips included. The others are interpolated: images linearly, labels linear
 for each label and then the label that wins, as in nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). Because a
 pose is affine, where each voxel comes from is a sum of one number per axis; the values around it are gathered once per
-corner. That is a few times faster than a general sampler on a CPU, and waits for nothing on a GPU.
+corner, or axis by axis where a patch is scaled and not turned. That is a few times faster than a general sampler on a
+CPU, and waits for nothing on a GPU.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class Sampling:
 
     ``first`` (voxels,) int32 is, in the flattened region, the lowest of the 2^ndim corners around each voxel of the
     patch; ``offsets`` leads from there to every corner, the last axis changing fastest; ``weights`` has, for each axis,
-    how far (voxels,) each voxel is on its way from the lower corner (0) to the upper one (1).
+    how far (voxels,) each voxel is on its way from the lower corner (0) to the upper one (1). ``lines`` is the same for
+    a pose that does not turn: for each axis the lower corners, the upper ones and the weights (length,) along it.
     """
 
     first: Tensor
     offsets: tuple[int, ...]
     weights: tuple[Tensor, ...]
+    lines: tuple[tuple[Tensor, Tensor, Tensor], ...] | None
 
     def corner(self, volume: Tensor, number: int) -> Tensor:
         """Values (voxels of the patch) of a flattened region at one of the corners."""
@@ -64,7 +67,7 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
             continue
         where = sampling(_flipped(patch.pose, patch.flips), patch_size, patch.image.shape[1:], device)
         for channel, volume in zip(images[index], _moved(patch.image, device), strict=True):
-            channel.copy_(interpolate(volume.flatten(), where).view_as(channel))
+            channel.copy_(interpolate(volume, where).view_as(channel))
         for label, target in ((patch.label, labels), (patch.previous, stages)):
             if label is not None and target is not None:
                 target[index] = elect(_moved(label, device), where).view_as(target[index])
@@ -125,30 +128,46 @@ def sampling(pose: np.ndarray, patch_size: Sequence[int], region_size: Sequence[
     ]
     first = torch.zeros(tuple(patch_size), dtype=torch.int32, device=device)
     strides: list[int] = []
-    weights = []
+    weights, lines = [], []
     for row, length in zip(pose, region_size, strict=True):
         place = torch.full((1,) * ndim, (length - 1) / 2, device=device)
         for factor, step in reversed([*zip(row, steps, strict=True)]):  # the sum grows to a whole patch at the end only
-            place = place + step * float(factor)
+            if factor:
+                place = place + step * float(factor)
         place.clamp_(0, length - 1)
         lower = place.floor().clamp_(max=max(length - 2, 0))
-        weights.append(place.sub_(lower).flatten())
-        first.mul_(length).add_(lower.int())
+        weight, corner = place.sub_(lower), lower.int()
+        weights.append(weight.expand_as(first).flatten())
+        lines.append((corner.flatten(), (corner + int(length > 1)).flatten(), weight.flatten()))
+        first.mul_(length).add_(corner)
         strides = [stride * length for stride in strides] + [1 if length > 1 else 0]  # a single slice: no neighbour
     offsets = tuple(
         sum(stride * upper for stride, upper in zip(strides, corner, strict=True))
         for corner in product((0, 1), repeat=ndim)
     )
-    return Sampling(first=first.flatten(), offsets=offsets, weights=tuple(weights))
+    turned = np.any(pose[~np.eye(ndim, dtype=bool)])
+    return Sampling(
+        first=first.flatten(),
+        offsets=offsets,
+        weights=tuple(weights),
+        lines=None if turned else tuple(lines),
+    )
 
 
 def interpolate(volume: Tensor, where: Sampling) -> Tensor:
-    """Linear interpolation of a flattened region: (voxels of the patch)."""
+    """Linear interpolation of a region (*region): (voxels of the patch)."""
+    if where.lines is not None:
+        for lower, upper, weight in reversed(where.lines):  # the last axis becomes the first: whole planes are gathered
+            planes = volume.movedim(-1, 0).contiguous()
+            across = weight.view(-1, *(1,) * (volume.ndim - 1))
+            volume = planes.index_select(0, lower).lerp_(planes.index_select(0, upper), across)
+        return volume.flatten()
+    flat = volume.flatten()
 
     def between(axis: int, number: int) -> Tensor:
         """Interpolated along ``axis`` and those after it; ``number`` tells the corner along those before it."""
         if axis == len(where.weights):
-            return where.corner(volume, number)
+            return where.corner(flat, number)
         low, high = between(axis + 1, 2 * number), between(axis + 1, 2 * number + 1)
         return low.lerp_(high, where.weights[axis])
 
@@ -172,6 +191,7 @@ def elect(label: Tensor, where: Sampling) -> Tensor:
         first=where.first.index_select(0, mixed),
         offsets=where.offsets,
         weights=tuple(weight.index_select(0, mixed) for weight in where.weights),
+        lines=None,
     )
     corners = torch.stack([there.corner(flat, number) for number in range(len(where.offsets))])
     return where.corner(flat, 0).index_copy_(0, mixed, _winner_of_few(corners, _shares(there.weights)))
