@@ -18,6 +18,7 @@ import torch
 
 from nnlite.data.dataset import Case
 from nnlite.data.faults import named_in_errors
+from nnlite.data.memory import keep_freed_memory
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.predict import Model
 from nnlite.pipeline.case_preview import previews_of
@@ -105,4 +106,5 @@ def loaded(errand: Errand, device: torch.device) -> tuple[tuple[Model, ...], Rec
 @lru_cache(maxsize=1)
 def _loaded(errand: Errand) -> tuple[tuple[Model, ...], Recorder]:
     """Kept from case to case; another errand takes the place of the last one."""
+    keep_freed_memory()
     return loaded(errand, torch.device(device_name(errand.device)))

@@ -19,6 +19,7 @@ import torch
 from nnlite.data.dataset import Case, find_images
 from nnlite.data.faults import LISTED_CASES
 from nnlite.data.leftovers import clear_leftovers
+from nnlite.data.memory import keep_freed_memory
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record
 from nnlite.errors import ImageError, UsageError
@@ -96,6 +97,7 @@ def predict(
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
+    keep_freed_memory()
     chosen = choose_runs(model, work, configuration, folds)
     errand = Errand(
         chosen=chosen,

@@ -31,6 +31,7 @@ from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore, signature
 from nnlite.workspace import RunFolder, Workspace
 
+WAITING_FOR_DISK = 2  # cases at a time: each file is flushed before it gets its name, which takes as long as making it
 COPIES_PER_CASE = 6  # float32 volumes alive at the same time while one case is read, normalised and resampled
 
 logger = logging.getLogger(__name__)
@@ -203,7 +204,7 @@ def _digest(masks: dict[str, Path]) -> str:
 
 def _threads(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:
     """How many cases the memory of this machine allows at a time."""
-    return workers_within_memory(_bytes_per_case(workspace, plan, configurations))
+    return workers_within_memory(_bytes_per_case(workspace, plan, configurations), waiting=WAITING_FOR_DISK)
 
 
 def _bytes_per_case(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:

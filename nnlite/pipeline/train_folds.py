@@ -14,6 +14,7 @@ import torch
 
 from nnlite.data.dataset import Dataset
 from nnlite.data.faults import LISTED_CASES
+from nnlite.data.memory import keep_freed_memory
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split, Splits
@@ -140,6 +141,7 @@ def train(
         refuse_other_cases(found, workspace)
     split_of = {fold: _split(splits, fold, found) for fold in names}
     ranks.share(planned.batch_size)  # too many processes are refused before anything is read
+    keep_freed_memory()
     target = own_device(device, ranks)
     defaults = _defaults(plan, planned, target)
     sitting = _Sitting(

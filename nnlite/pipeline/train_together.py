@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nnlite.data.faults import LISTED_CASES
+from nnlite.data.memory import keep_freed_memory
 from nnlite.data.records import from_json, record, to_json
 from nnlite.data.split import Split
 from nnlite.errors import UsageError, WorkspaceError
@@ -102,6 +103,7 @@ def follow(
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train along with what the leader announces, until it has nothing more; ``transforms`` are to be the leader's."""
+    keep_freed_memory()
     while told := ranks.tell(patiently=True):
         job = from_json(told.decode(), JointFold, source="what the first process told")
         store = CaseStore(Workspace(root=work, dataset=job.dataset).cases(job.configuration))
