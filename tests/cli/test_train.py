@@ -82,3 +82,13 @@ def test_a_whole_round_is_trained_fold_by_fold_and_resumed_folds_are_said_to_be(
     assert [call[1][2] for call in pipeline.calls] == [("fold0",), ("fold1",)]
     assert all(call[2]["seed"] is None for call in pipeline.calls)
     assert shown.stdout.count("resumed after epoch 4 -> work/brain/runs/3d/fold") == 2
+
+
+def test_a_cluster_gets_all_folds_at_once(pipeline: FakePipeline):
+    pipeline.answers["train_on_cluster"] = (trained("fold0"), trained("fold1"))
+    shown = nn("train", "brain", "3d", "folds", "--cluster", "tcp://node:8786", "--epochs", "7", "--device", "cpu")
+    assert shown.exit_code == 0
+    [(_, arguments, given)] = pipeline.calls
+    assert arguments == (Path("brain"), "3d", ("fold0", "fold1"))
+    assert (given["cluster"], given["epochs"], given["device"]) == ("tcp://node:8786", 7, "cpu")
+    assert [line.partition(":")[0] for line in shown.stdout.splitlines()] == ["3d fold0", "3d fold1"]
