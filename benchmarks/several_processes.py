@@ -189,7 +189,7 @@ def main() -> None:
         work = scratch / "sgd-fp32-one"
         prediction = killed(work, scratch / "new" / "images", scratch, arguments.images)
     results = {
-        "machine": {"system": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"kind": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("nnlite", "torch", "numpy", "distributed")},
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
