@@ -92,7 +92,7 @@ def look(case_id: str, image: Image) -> Look:
     for channel in image.array[:, z, y, x].astype(np.float32):
         values = channel[channel != 0]
         values = values if values.size else np.zeros(1, np.float32)
-        quantiles = np.quantile(values, QUANTILES)
+        quantiles = _quantiles(values)
         channels.append(
             ChannelAppearance(
                 quantiles=tuple(quantiles.tolist()),
@@ -112,6 +112,15 @@ def look(case_id: str, image: Image) -> Look:
         ),
         thumbnail=np.stack(thumbnails),
     )
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    """``np.quantile`` of all ``QUANTILES``, to the bit; to sort once is faster than to partition for each of them."""
+    ordered = np.sort(values)
+    places = np.asarray(QUANTILES) * (len(ordered) - 1)
+    below = places.astype(np.intp)
+    low, high, way = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)], places - below
+    return np.where(way < 0.5, low + (high - low) * way, high - (high - low) * (1 - way))
 
 
 def orientation(image: Image) -> str:

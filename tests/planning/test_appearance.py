@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnlite.data.image import Geometry, Image, StoredGrid
-from nnlite.planning.appearance import FEWEST_CASES, QUANTILES, look, merge_looks, orientation, sides
+from nnlite.planning.appearance import FEWEST_CASES, QUANTILES, _quantiles, look, merge_looks, orientation, sides
 
 SHAPE = (16, 20, 24)
 
@@ -83,3 +83,10 @@ def test_an_image_of_zeros_has_a_look_too():
     seen = look("empty", image(np.zeros((1, *SHAPE))))
     assert seen.appearance.channels[0].std == 0
     assert np.isfinite(seen.thumbnail).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 5000])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_quantiles_are_those_of_numpy_to_the_bit(count: int, dtype: type):
+    values = np.random.default_rng(count).gamma(2, 100, count).astype(dtype)
+    assert np.array_equal(_quantiles(values), np.quantile(values, QUANTILES))
