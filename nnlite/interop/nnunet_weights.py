@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from nnlite.errors import CheckpointError
-from nnlite.networks.build import build_network
+from nnlite.networks.build import weight_shapes
 from nnlite.planning.planner import Configuration, Plan
 
 LOGGED_KINDS = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
@@ -96,8 +96,7 @@ def nnlite_weights(
             unexpected.append(name)
         else:
             renamed[ours] = tensor
-    with torch.device("meta"):  # shapes without memory
-        needed = {name: tuple(t.shape) for name, t in build_network(plan, configuration).state_dict().items()}
+    needed = weight_shapes(plan, configuration)
     found = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
     unexpected += sorted(found.keys() - needed.keys())
     faults = {

@@ -67,5 +67,5 @@ def _arithmetic(card: ModelCard, device: torch.device, *, exact: bool) -> Arithm
 def _network(checkpoint: Checkpoint, path: Path) -> torch.nn.Module:
     plan = checkpoint.card.plan
     network = build_network(plan, plan.configuration(checkpoint.card.configuration))
-    load_weights(network, checkpoint, source=path)
+    load_weights(network, checkpoint, source=str(path))
     return network

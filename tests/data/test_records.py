@@ -43,7 +43,10 @@ def test_a_record_cannot_be_changed():
         ("{", "x.json is not valid JSON"),
         ("[]", "should hold one JSON object"),
         ('{"name": "a", "inner": {}}', f"format_version None, this nnlite reads {FORMAT_VERSION}"),
-        ('{"format_version": true, "name": "a", "inner": {}}', f"format_version True, this nnlite reads {FORMAT_VERSION}"),
+        (
+            '{"format_version": true, "name": "a", "inner": {}}',
+            f"format_version True, this nnlite reads {FORMAT_VERSION}",
+        ),
         ('{"format_version": 2, "name": "a"}', r"written by a newer nnlite: it has format_version 2.*update nnlite"),
         ("[" * 100_000, "x.json is not valid JSON: maximum recursion depth exceeded"),
         ('{"format_version": 1' + "0" * 5000 + "}", "x.json is not valid JSON: Exceeds the limit"),
