@@ -1,4 +1,4 @@
-"""Look into a file without reading it: a model may be larger than memory, and a damaged one is refused by its header."""
+"""Look into a file without reading all of it: a damaged or hostile one is refused before it takes memory."""
 
 from __future__ import annotations
 

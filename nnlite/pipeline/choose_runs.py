@@ -81,6 +81,18 @@ def load_models(
     return tuple(_load(runs, device=device, mirroring=mirroring, step=step, exact=exact) for runs in chosen.members)
 
 
+def first_stage(run: RunFolder, stage: str) -> tuple[RunFolder, ...]:
+    """The finished trainings that a cascade's ``run`` continues from; ``CheckpointError`` where there is none."""
+    workspace, _ = locate_run(run.folder)
+    first = [one for one in workspace.existing_runs() if one.configuration == stage and one.checkpoint_final.exists()]
+    if not first:
+        raise CheckpointError(
+            f"{run.configuration} continues from {stage}, of which {workspace.folder} holds no finished "
+            f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
+        )
+    return tuple(first)
+
+
 def _brought_along(rules: Path) -> Postprocessing:
     """What was imported with a configuration, if anything was."""
     return read_record(rules, Postprocessing) if rules.exists() else Postprocessing()
@@ -150,11 +162,5 @@ def _load(runs: Sequence[RunFolder], *, device: torch.device, mirroring: bool, s
     stage = model.configuration.previous_stage
     if stage is None:
         return model
-    workspace, _ = locate_run(runs[0].folder)
-    first = [run for run in workspace.existing_runs() if run.configuration == stage and run.checkpoint_final.exists()]
-    if not first:
-        raise CheckpointError(
-            f"{model.configuration.name} continues from {stage}, of which {workspace.folder} holds no finished "
-            f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
-        )
+    first = first_stage(runs[0], stage)
     return replace(model, previous=_load(first, device=device, mirroring=mirroring, step=step, exact=exact))

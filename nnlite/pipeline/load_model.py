@@ -30,21 +30,42 @@ def load(
 
     A model that nnU-Net has trained predicts as it does there, with ``exact`` to the bit; ``exact`` is for such alone.
     """
-    checkpoints = [load_model(path) for path in paths]
+    return model_of(
+        [load_model(path) for path in paths],
+        [str(path) for path in paths],
+        device=device,
+        mirroring=mirroring,
+        step=step,
+        exact=exact,
+        previous=previous,
+    )
+
+
+def model_of(
+    checkpoints: Sequence[Checkpoint],
+    sources: Sequence[str],
+    *,
+    device: torch.device,
+    mirroring: bool = True,
+    step: float = WINDOW_STEP,
+    exact: bool = False,
+    previous: Model | None = None,
+) -> Model:
+    """The same of checkpoints that were read already; ``sources`` is how messages call them."""
     first = checkpoints[0].card
-    for path, checkpoint in zip(paths, checkpoints, strict=True):
+    for source, checkpoint in zip(sources, checkpoints, strict=True):
         card = checkpoint.card
         if (card.plan.decisions(), card.configuration) != (first.plan.decisions(), first.configuration):
             raise CheckpointError(
-                f"{path} ({card.configuration}) follows another plan than {paths[0]} ({first.configuration}), so they "
-                "cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones and "
-                "train them again"
+                f"{source} ({card.configuration}) follows another plan than {sources[0]} ({first.configuration}), so "
+                "they cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones "
+                "and train them again"
             )
     configuration = first.plan.configuration(first.configuration)
     return Model(
         plan=first.plan,
         configuration=configuration,
-        networks=tuple(_network(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)),
+        networks=tuple(_network(checkpoint, source) for checkpoint, source in zip(checkpoints, sources, strict=True)),
         device=device,
         mirror_axes=first.mirror_axes if mirroring else (),
         step=step,
@@ -64,8 +85,8 @@ def _arithmetic(card: ModelCard, device: torch.device, *, exact: bool) -> Arithm
     return Arithmetic(autocast_dtype=AUTOCAST[best_precision(device)])
 
 
-def _network(checkpoint: Checkpoint, path: Path) -> torch.nn.Module:
+def _network(checkpoint: Checkpoint, source: str) -> torch.nn.Module:
     plan = checkpoint.card.plan
     network = build_network(plan, plan.configuration(checkpoint.card.configuration))
-    load_weights(network, checkpoint, source=str(path))
+    load_weights(network, checkpoint, source=source)
     return network
