@@ -66,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of nnU-Net; PlanError where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise PlanError(f"{path} should hold one JSON object")
