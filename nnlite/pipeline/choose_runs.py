@@ -58,12 +58,7 @@ def choose_runs(model: Path, work: Path, configuration: str | None = None, folds
             )
         return ChosenRuns(members=((run,),))
     workspace = _workspace(model, work)
-    trained: dict[str, list[RunFolder]] = {}
-    for run in workspace.existing_runs():
-        if run.checkpoint_final.exists():
-            trained.setdefault(run.configuration, []).append(run)
-    if not trained:
-        raise CheckpointError(f"{workspace.folder} holds no finished training; run nnlite train first")
+    trained = _finished(workspace)
     if configuration is None and (selection := read_selection(workspace)):
         return _selected(workspace, selection, trained, folds)
     name = configuration or max(trained, key=lambda name: _mean_dice(trained[name]))
@@ -72,6 +67,12 @@ def choose_runs(model: Path, work: Path, configuration: str | None = None, folds
     return ChosenRuns(
         members=(_of_folds(name, trained[name], folds),), postprocessing=_brought_along(workspace.postprocessing(name))
     )
+
+
+def finished_runs(model: Path, work: Path) -> dict[str, list[RunFolder]]:
+    """All finished trainings of ``model``, by configuration; ``CheckpointError`` where there is none."""
+    run = RunFolder(folder=model)
+    return {run.configuration: [run]} if run.config.exists() else _finished(_workspace(model, work))
 
 
 def load_models(
@@ -91,6 +92,16 @@ def first_stage(run: RunFolder, stage: str) -> tuple[RunFolder, ...]:
             f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
         )
     return tuple(first)
+
+
+def _finished(workspace: Workspace) -> dict[str, list[RunFolder]]:
+    trained: dict[str, list[RunFolder]] = {}
+    for run in workspace.existing_runs():
+        if run.checkpoint_final.exists():
+            trained.setdefault(run.configuration, []).append(run)
+    if not trained:
+        raise CheckpointError(f"{workspace.folder} holds no finished training; run nnlite train first")
+    return trained
 
 
 def _brought_along(rules: Path) -> Postprocessing:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def require_stored(file: Path | IO[bytes]) -> None:
-    """Raise ``ValueError`` unless all members of an archive are stored as they are, one after the other."""
+    """Raise ``ValueError`` unless all members of an archive are stored as they are, one after the other, undamaged."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -26,6 +26,8 @@ def require_stored(file: Path | IO[bytes]) -> None:
             if member.header_offset < end or member.file_size != member.compress_size:
                 raise ValueError("its members overlap")
             end = member.header_offset + member.compress_size
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} in it does not fit its CRC-32")
 
 
 def require_held(content: Any) -> None:
