@@ -97,11 +97,13 @@ def damaged(real: Path) -> Iterator[Hostile]:
     rng = random.Random(0)
     for door in ("model", "state", "archive"):
         content = (real / door).read_bytes()
-        for place in [rng.randrange(len(content)) for _ in range(16)] + [rng.randrange(200), len(content) - 1]:
+        places = [rng.randrange(len(content)) for _ in range(16)] + [rng.randrange(200), len(content) - 1]
+        for number, place in enumerate(places):
             flipped = bytearray(content)
             flipped[place] ^= 1 << rng.randrange(8)
-            yield Hostile(name=f"bit of byte {place}", door=door, make=written(bytes(flipped)))
-        for length in (0, 1, 7, 30, 100, *(rng.randrange(len(content)) for _ in range(5)), len(content) - 1):
+            yield Hostile(name=f"bit {number}, of byte {place}", door=door, make=written(bytes(flipped)))
+        lengths = (0, 1, 7, 30, 100, *(rng.randrange(101, len(content)) for _ in range(5)), len(content) - 1)
+        for length in lengths:
             yield Hostile(name=f"cut off after {length}", door=door, make=written(content[:length]))
         yield Hostile(name="followed by more", door=door, make=written(content + b"\0" * 8))
     with zipfile.ZipFile(real / "nnunet/fold_0/checkpoint_final.pth") as archive:
@@ -330,7 +332,9 @@ def of_nnunet(real: Path) -> Iterator[Hostile]:
     plans = json.loads((real / "nnunet/plans.json").read_text())
     fullres = plans["configurations"]["3d_fullres"]
     network = fullres["architecture"]
-    for key, value in {"n_conv_per_stage": [10**9] * 3, "features_per_stage": [2**40] * 3, "n_stages": 10**6}.items():
+    absurd: dict[str, Any] = {"n_conv_per_stage": [10**9] * 3, "features_per_stage": [2**40] * 3, "kernel_sizes": 2**40}
+    absurd |= {"n_stages": 10**12, "n_conv_per_stage_decoder": [2, 1, 1], "strides": [[1, 1, 1]]}
+    for key, value in absurd.items():
         arguments = {**network["arch_kwargs"], key: value}
         changed = {**fullres, "architecture": {**network, "arch_kwargs": arguments}}
         text = json.dumps({**plans, "configurations": {"3d_fullres": changed}}).encode()
