@@ -283,7 +283,7 @@ def members(real: Path) -> Iterator[Hostile]:
     }.items():
         text = json.dumps({**plan, **change}).encode()
         yield Hostile(name=f"plan.json: {name}", door="archive", make=packed(real, {"plan.json": text}))
-    absurd = {"deep": b"[" * 100_000, "digits": b"1" * 100_000, "text": b'"a"', "twice": b"{}{}", "nothing": b""}
+    absurd = {"deep": b"[" * 100_000, "digits": b"1" * 100_000, "text": b'"a"', "two tables": b"{}{}", "nothing": b""}
     absurd["template"] = b'{"format_version": 1, "images": [], "template": [1], "mirror": []}'
     for name, text in absurd.items():
         for member in ("model.json", "plan.json", "appearance.json"):

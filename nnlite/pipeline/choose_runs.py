@@ -139,8 +139,8 @@ def _workspace(model: Path, work: Path) -> Workspace:
         if not unnamed.plan.exists():
             raise UsageError(
                 f"there is no model {model}: it is neither a dataset nor the folder of a training, and {work} has no "
-                f'dataset "{unnamed.dataset}"; give the dataset that was trained on, or say with --work where the '
-                "workspace lies"
+                f'dataset "{unnamed.dataset}"; give the dataset that was trained on, a file of nnlite export, or say '
+                "with --work where the workspace lies"
             )
         return unnamed
     workspace = unnamed
@@ -150,7 +150,7 @@ def _workspace(model: Path, work: Path) -> Workspace:
         except DatasetError as error:
             raise UsageError(
                 f"{model} is no model: give the dataset that was trained on, its folder in the workspace, "
-                "or the folder of one training (WORK/DATASET/runs/CONFIG/FOLD)"
+                "the folder of one training (WORK/DATASET/runs/CONFIG/FOLD), or a file of nnlite export"
             ) from error
     # a model trained on another dataset of this name must not be taken for this one's
     refuse_another_source(model if model.is_dir() else model.parent, workspace)
