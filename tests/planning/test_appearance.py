@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,13 @@ def test_an_image_of_zeros_has_a_look_too():
     seen = look("empty", image(np.zeros((1, *SHAPE))))
     assert seen.appearance.channels[0].std == 0
     assert np.isfinite(seen.thumbnail).all()
+
+
+def test_quantiles_and_a_template_of_other_numbers_are_refused():
+    made = merge_looks([look("a", image(organ(0)))])
+    with pytest.raises(ValueError, match=r"a template of 511 values for images of \[1\] channels"):
+        replace(made, template=made.template[1:])
+    with pytest.raises(ValueError, match=r"a template of 1024 values for images of \[1\] channels"):
+        replace(made, template=made.template * 2)
+    with pytest.raises(ValueError, match="12 quantiles instead of 13"):
+        replace(made.images[0].channels[0], quantiles=(0.0,) * 12)
