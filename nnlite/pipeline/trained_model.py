@@ -112,7 +112,7 @@ def _built(file: ModelFile, configuration: str, folds: Sequence[str], build: Cal
     if missing := sorted(set(folds) - {run.fold for run in runs}):
         there = ", ".join(file.model.folds_of(configuration))
         raise UsageError(f"{configuration} {', '.join(missing)} is not in {file.archive.path}; there are {there}")
-    model = build([file.checkpoint(run) for run in runs], [file.source(run) for run in runs])
+    model = build((file.checkpoint(run), file.source(run)) for run in runs)
     stage = model.configuration.previous_stage
     if stage is None:
         return model
