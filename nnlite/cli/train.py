@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,8 +26,10 @@ from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import TrainResult
+    from nnlite.training.initial_weights import InitialWeights
 
 
+LISTED_WEIGHTS = 12  # about three lines
 CUBLAS_DETERMINISTIC = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for before it promises equal bits
 
 
@@ -55,6 +58,10 @@ def train(
     track: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Also tell tensorboard, mlflow or wandb of every epoch; may be repeated."),
+    ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Begin with the weights of a model file, an imported model or a run."),
     ] = None,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
@@ -86,12 +93,25 @@ def train(
                 deterministic=deterministic,
                 resume=resume,
                 track=trackers,
+                init_from=init_from,
+                on_init=partial(_show_init, f"{configuration} {fold}"),
                 device=device,
                 progress=progress,
                 on_epoch=partial(progress.epoch, f"{configuration} {fold}"),
                 stop=stop,
             )
         _show_training(results)
+
+
+def _show_init(title: str, initial: InitialWeights) -> None:
+    """Which weights a training begins with, and which are drawn."""
+    screen.line(f"{title} begins with {initial.in_words()}")
+    if initial.fresh:
+        more = len(initial.fresh) - LISTED_WEIGHTS
+        rest = f" and {more} more, listed in its config.json" if more > 0 else ""
+        screen.line(f"freshly drawn: {', '.join(initial.fresh[:LISTED_WEIGHTS])}{rest}")
+    if initial.remark:
+        screen.warn(initial.remark)
 
 
 def _show_training(results: Sequence[TrainResult]) -> None:

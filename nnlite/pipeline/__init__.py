@@ -1,4 +1,4 @@
-"""The recipes: convert, check, plan, preprocess, train, status, select, report, predict, evaluate: the CLI's verbs.
+"""The recipes: convert, check, plan, preprocess, train, status, select, report, export, predict, evaluate: the verbs.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.export_model import ExportResult, export
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConvertResult",
     "DatasetStatus",
+    "ExportResult",
     "FoldStatus",
     "ImportResult",
     "PlanResult",
@@ -36,6 +38,7 @@ __all__ = [
     "check",
     "convert",
     "evaluate",
+    "export",
     "fold_names",
     "import_nnunet",
     "plan",
@@ -52,6 +55,8 @@ _HOMES = {
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
+    "ExportResult": "export_model",
+    "export": "export_model",
     "ImportResult": "import_model",
     "import_nnunet": "import_model",
     "PlanResult": "plan_dataset",

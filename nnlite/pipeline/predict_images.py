@@ -28,10 +28,10 @@ from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.pipeline.case_preview import previews_of
 from nnlite.pipeline.case_record import CaseRecord, record_path, recorder
 from nnlite.pipeline.case_steps import CaseSteps, PredictedCase
-from nnlite.pipeline.choose_runs import choose_runs, load_models
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.mask_output import OutputFormat, mask_output
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.pipeline.trained_model import open_model
 from nnlite.pipeline.unfinished_prediction import UnfinishedPrediction, job_of
 
 T = TypeVar("T")
@@ -78,7 +78,8 @@ def predict(
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
 
-    ``model`` is a dataset with trained runs, its folder in the workspace, or the folder of one run. A dataset predicts
+    ``model`` is a dataset with trained runs, its folder in the workspace, the folder of one run, or a model file, which
+    needs no workspace. A dataset predicts
     with what was selected for it: configurations, folds and ``postprocessing``, unless that is False. Where nothing was
     selected, or ``configuration`` names one, all its trained folds answer; by default those of the configuration with
     the highest mean Dice over its held-out cases. ``folds`` leaves the others out. A mask has its image's geometry and
@@ -95,13 +96,13 @@ def predict(
         raise UsageError(f"{output} is a file; give the folder for the masks")
     keep_freed_memory()
     target = torch.device(device_name(device))
-    chosen = choose_runs(model, work, configuration, folds)
-    rules = chosen.postprocessing if postprocessing else Postprocessing()
-    models = load_models(chosen, device=target, mirroring=mirroring, step=step, exact=exact)
+    trained = open_model(model, work, configuration, folds, device=target, mirroring=mirroring, step=step, exact=exact)
+    rules = trained.postprocessing if postprocessing else Postprocessing()
+    models = trained.models
     plan, cases = models[0].plan, find_images(inputs, len(models[0].plan.channels))
     steps = CaseSteps(
         models=models,
-        notes=recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring),
+        notes=recorder(trained, [rule.in_words() for rule in rules.rules], mirroring=mirroring),
         rules=rules,
         output=output,
         masks_as=mask_output(cases, plan.labels, output_format, series),
@@ -115,10 +116,10 @@ def predict(
     done, seconds = _carried_out(steps, cases, UnfinishedPrediction(output, job), progress)
     return PredictResult(
         masks=tuple(mask for mask, _ in done),
-        configuration=name_of(chosen.configurations),
-        folds=chosen.folds,
+        configuration=name_of(trained.configurations),
+        folds=trained.folds,
         seconds_per_case=seconds,
-        selection=chosen.selection,
+        selection=trained.selection,
         postprocessing=rules,
         records=tuple(record for _, record in done),
     )

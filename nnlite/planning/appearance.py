@@ -35,6 +35,10 @@ class ChannelAppearance:
     mean: float
     std: float
 
+    def __post_init__(self) -> None:
+        if len(self.quantiles) != len(QUANTILES):
+            raise ValueError(f"{len(self.quantiles)} quantiles instead of {len(QUANTILES)}")
+
 
 @record
 class ImageAppearance:
@@ -73,6 +77,11 @@ class Appearance:
     images: tuple[ImageAppearance, ...]
     template: tuple[float, ...]
     mirror: tuple[MirrorTest, MirrorTest, MirrorTest]
+
+    def __post_init__(self) -> None:
+        channels = {len(image.channels) for image in self.images}
+        if channels != {len(self.template) // THUMBNAIL_LENGTH**3} or len(self.template) % THUMBNAIL_LENGTH**3:
+            raise ValueError(f"a template of {len(self.template)} values for images of {sorted(channels)} channels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
