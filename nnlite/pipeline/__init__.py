@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnlite.pipeline.cluster import cluster_for
+    from nnlite.pipeline.cluster_folds import train_on_cluster
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
     from nnlite.pipeline.export_model import ExportResult, export
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
     from nnlite.pipeline.select_model import SelectResult, select
     from nnlite.pipeline.train_folds import TrainResult, fold_names, train
+    from nnlite.pipeline.train_together import follow, processes
 
 __all__ = [
     "ConvertResult",
@@ -36,22 +39,27 @@ __all__ = [
     "SelectResult",
     "TrainResult",
     "check",
+    "cluster_for",
     "convert",
     "evaluate",
     "export",
     "fold_names",
+    "follow",
     "import_nnunet",
     "plan",
     "plan_fingerprint",
     "predict",
     "preprocess",
+    "processes",
     "report",
     "select",
     "status",
     "train",
+    "train_on_cluster",
 ]
 
 _HOMES = {
+    "cluster_for": "cluster",
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
@@ -76,6 +84,9 @@ _HOMES = {
     "TrainResult": "train_folds",
     "fold_names": "train_folds",
     "train": "train_folds",
+    "train_on_cluster": "cluster_folds",
+    "follow": "train_together",
+    "processes": "train_together",
 }
 
 

@@ -106,3 +106,13 @@ def test_init_from_is_passed_on_and_what_was_taken_is_shown(pipeline: FakePipeli
     assert second.startswith("freshly drawn: heads.0.weight, ")
     assert second.endswith("heads.11.weight and 1 more, listed in its config.json")
     assert "fold0 saw them" in shown.stderr
+
+
+def test_a_cluster_gets_all_folds_at_once(pipeline: FakePipeline):
+    pipeline.answers["train_on_cluster"] = (trained("fold0"), trained("fold1"))
+    shown = nn("train", "brain", "3d", "folds", "--cluster", "tcp://node:8786", "--epochs", "7", "--device", "cpu")
+    assert shown.exit_code == 0
+    [(_, arguments, given)] = pipeline.calls
+    assert arguments == (Path("brain"), "3d", ("fold0", "fold1"))
+    assert (given["cluster"], given["epochs"], given["device"]) == ("tcp://node:8786", 7, "cpu")
+    assert [line.partition(":")[0] for line in shown.stdout.splitlines()] == ["3d fold0", "3d fold1"]
