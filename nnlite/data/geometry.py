@@ -20,6 +20,8 @@ MASK_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".mhd": ".mha"}  # JPEG would 
 SPACING_TOLERANCE = 1e-3  # relative; headers store float32, some tools print four digits
 DIRECTION_TOLERANCE = 1e-3  # of a unit vector; 0.5 voxels at the end of an axis of 512
 ORIGIN_TOLERANCE = 1e-2  # of the smallest spacing: a shift nobody could see
+FINEST_SPACING_MM = 1e-7  # 0.1 nm, an atom
+COARSEST_SPACING_MM = 1e4  # 10 m: nothing medical is that far apart; beyond, a header is broken
 CACHED_GRIDS = 64  # image and label of a case share theirs
 AS_STORED = ((0, 1, 2), (False, False, False))  # axes and flips of an array in the order of its file
 

@@ -8,6 +8,7 @@ are read without SimpleITK (``plain_nifti.py``).
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,32 +19,56 @@ import numpy as np
 
 from nnlite.data.dicom.headers import SUFFIX as DICOM_SUFFIX
 from nnlite.data.dicom.headers import is_series
-from nnlite.data.geometry import MASK_SUFFIXES, Geometry, Orientation, StoredGrid, grids, rows, triple
-from nnlite.data.integrity import examine
+from nnlite.data.geometry import (
+    COARSEST_SPACING_MM,
+    FINEST_SPACING_MM,
+    MASK_SUFFIXES,
+    Geometry,
+    Orientation,
+    StoredGrid,
+    grids,
+    rows,
+    triple,
+)
+from nnlite.data.integrity import examine, is_packed
+from nnlite.data.nifti_header import read_header
+from nnlite.data.nifti_place import Place, place, read_voxels
 from nnlite.data.plain_nifti import read_plain
 from nnlite.data.records import written_whole
+from nnlite.data.straighten import Straightened, straighten
 from nnlite.errors import ImageError
 
 if TYPE_CHECKING:
     import SimpleITK
 
 NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # no patient space; the resolution is for print
 SERIES_SUFFIX = ".nii.gz"  # what a mask of a DICOM series is written as
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
+
+FIX = "nnlite check DATASET --fix NEW_FOLDER writes a corrected copy"
+ITK_OBJECT = re.compile(r"(ITK ERROR: )?\w+\(0x[0-9a-f]+\): ")  # who speaks means nothing to a user
+NO_REASON = "No such file"  # ITK says so of any MetaImage that it does not understand
+TOO_MANY_DIMENSIONS = (
+    "nnlite reads images, volumes, and volumes with channels as the fourth; save each volume (a point in time, say) as "
+    "a file of its own"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
     """Voxels (channels, z, y, x), in canonical orientation unless read otherwise, with their place in patient and file.
 
-    ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place).
+    ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place);
+    ``remarks`` tell what is odd about the header and how it was understood.
     """
 
     array: np.ndarray
     geometry: Geometry
     stored: StoredGrid
     not_finite: int = 0
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
@@ -82,22 +107,24 @@ def read_image(path: Path, series: str | None = None, *, orientation: Orientatio
     return image
 
 
-def inspect_image(path: Path, series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
-    """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``."""
+def inspect_image(
+    path: Path, series: str | None = None, *, orientation: Orientation = "canonical", repair: bool = False
+) -> Image:
+    """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``.
+
+    Axes that are a little off a right angle are straightened, with a remark; ``repair`` does it however far they are
+    off, and makes the best of a header that contradicts itself.
+    """
     if is_series(path):
         return _read_series(path, series, orientation)
     suffix = _checked_suffix(path)
     try:
-        plain = read_plain(path) if suffix in (".nii.gz", ".nii") else None
-        if plain is not None:
-            array, geometry, planar, not_finite = plain.voxels[None], plain.geometry, False, plain.not_finite
-        else:
-            array, geometry, planar, not_finite = _read_any(path, suffix)
+        file = _read_file(path, suffix, repair=repair)
+        stored, turned = grids(file.geometry, suffix, planar=file.planar, orientation=orientation)
     except ValueError as error:
         raise ImageError(f"{path}: {error}; correct its header") from error
-    stored, turned = grids(geometry, suffix, planar=planar, orientation=orientation)
-    voxels = np.require(stored.canonical(array), requirements=("C", "W"))
-    return Image(array=voxels, geometry=turned, stored=stored, not_finite=not_finite)
+    voxels = np.require(stored.canonical(file.array), requirements=("C", "W"))
+    return Image(array=voxels, geometry=turned, stored=stored, not_finite=file.not_finite, remarks=file.remarks)
 
 
 def read_channels(paths: Sequence[Path], series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
@@ -206,51 +233,125 @@ def _checked_suffix(path: Path) -> str:
     return suffix
 
 
-def _read_any(path: Path, suffix: str) -> tuple[np.ndarray, Geometry, bool, int]:
-    """Voxels (channels, z, y, x) and geometry as the file has them, whether it is 2D, and how many are no numbers."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _File:
+    """What a file holds, as it holds it: voxels (channels, z, y, x) and their grid, with axes at right angles."""
+
+    array: np.ndarray
+    geometry: Geometry
+    planar: bool = False
+    not_finite: int = 0
+    remarks: tuple[str, ...] = ()
+
+
+def _read_file(path: Path, suffix: str, *, repair: bool) -> _File:
+    """Read a file by the way that suits it; ``ValueError`` where its header makes no sense."""
+    if suffix not in NIFTI_SUFFIXES:
+        return _straight(path, _read_any(path, suffix), repair=repair)
+    if (plain := read_plain(path)) is not None:
+        return _File(array=plain.voxels[None], geometry=plain.geometry, not_finite=plain.not_finite)
+    header = read_header(path)
+    judged = Place() if header is None else place(header)
+    if judged.problem and not (repair and judged.corrected):
+        raise ImageError(f"{path}: {judged.problem}; {FIX if judged.corrected else judged.remedy}")
+    grid = judged.straightened.geometry if judged.straightened else judged.corrected
+    if header is None or grid is None:
+        file = _straight(path, _read_any(path, suffix), repair=repair)
+        return replace(file, remarks=judged.remarks + file.remarks)
+    _examined(path, suffix)
+    array = read_voxels(path, header)
+    told = (f"{judged.problem}; what its sform says is taken",) if judged.problem else ()
+    file = _File(array=array, geometry=grid, not_finite=_count_not_finite(array), remarks=judged.remarks + told)
+    return _straight(path, file, judged.straightened, repair=repair)
+
+
+def _straight(path: Path, file: _File, known: Straightened | None = None, *, repair: bool) -> _File:
+    """The file with its axes at right angles; ``ImageError`` if they are so far off that it could be seen."""
+    if not all(FINEST_SPACING_MM <= step <= COARSEST_SPACING_MM for step in file.geometry.spacing_mm):
+        raise ValueError(f"spacing {tuple(file.geometry.spacing_mm)} mm (z, y, x) cannot be true")
+    straightened = known or straighten(file.geometry)
+    if straightened is None:
+        return file
+    if not (straightened.small or repair):
+        raise ImageError(f"{path}: {straightened.refused_in_words()}; {FIX}, or resample it")
+    told = (straightened.in_words(),) if straightened.noticed else ()
+    return replace(file, geometry=straightened.geometry, remarks=file.remarks + told)
+
+
+def _read_any(path: Path, suffix: str) -> _File:
+    """A file as SimpleITK reads it; single axes beyond the fourth are dropped."""
     image, not_finite = _load(path, suffix)
     dimensions, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
-    if dimensions not in (2, 3, 4) or (dimensions == 4 and components > 1):
-        raise ImageError(f"{path}: has {dimensions} dimensions, nnlite reads images of 2, 3, or 3 with channels as 4th")
     array = _simpleitk().GetArrayFromImage(image)
     if array.dtype.kind not in "uif":
         raise ImageError(f"{path}: holds {image.GetPixelIDTypeAsString()} voxels; save plain numbers")
+    space = array.shape[dimensions - min(dimensions, 3) : dimensions]
+    beyond = [size for size in array.shape[: dimensions - len(space)] if size > 1]
+    if len(beyond) + (components > 1) > 1:
+        told = " x ".join(map(str, image.GetSize()))
+        raise ImageError(f"{path}: has {dimensions} dimensions ({told}); {TOO_MANY_DIMENSIONS}")
     if components > 1:
-        array = np.moveaxis(array, -1, 0)
-    elif dimensions < 4:
-        array = array[None]
-    if dimensions == 2:
-        array = array[:, None]
-    if array.dtype.kind == "f":
-        not_finite = max(not_finite, array.size - int(np.count_nonzero(np.isfinite(array))))
-    return array, _geometry(image, array.shape[1:], suffix), dimensions == 2, not_finite
+        array = np.moveaxis(array.reshape(*space, components), -1, 0)
+    array = array.reshape(-1, *(1,) * (3 - len(space)), *space)
+    not_finite = max(not_finite, _count_not_finite(array))
+    return _File(
+        array=array,
+        geometry=_geometry(image, array.shape[1:], suffix),
+        planar=dimensions == 2,
+        not_finite=not_finite,
+    )
+
+
+def _count_not_finite(array: np.ndarray) -> int:
+    return array.size - int(np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
 
 
 def _load(path: Path, suffix: str) -> tuple[SimpleITK.Image, int]:
     """The file as SimpleITK reads it, and the number of NaN that it would not mention."""
-    if not path.is_file():
-        raise ImageError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'does not exist'}")
+    not_finite = _examined(path, suffix)
     try:
+        return _simpleitk().ReadImage(str(path)), not_finite
+    except RuntimeError as error:
+        raise ImageError(f"{path}: {_cause(error, suffix, packed=is_packed(path))}") from error
+
+
+def _examined(path: Path, suffix: str) -> int:
+    """The number of NaN that a whole file holds; ``ImageError`` if it is none."""
+    try:
+        if not path.is_file():
+            what = "is a folder, not a file" if path.is_dir() else _absent(path)
+            raise ImageError(f"{path}: {what}")
         integrity = examine(path, suffix)
-        if integrity.problem:
-            raise ImageError(f"{path}: {integrity.problem}; get the file again")
-        return _simpleitk().ReadImage(str(path)), integrity.not_finite
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
-    except RuntimeError as error:
-        raise ImageError(f"{path}: {_cause(error, suffix)}") from error
+    if integrity.problem:
+        raise ImageError(f"{path}: {integrity.problem}; {integrity.remedy}")
+    return integrity.not_finite
 
 
-def _cause(error: RuntimeError, suffix: str) -> str:
+def _absent(path: Path) -> str:
+    """Why there is no such file."""
+    if not path.is_symlink():
+        return "does not exist"
+    return "is a link to a file that does not exist; copy the file here, or correct the link"
+
+
+def _cause(error: RuntimeError, suffix: str, *, packed: bool) -> str:
     """SimpleITK's account of a failed reading in plain words."""
     text = str(error)
+    if "determine ImageIO" in text and suffix == ".nii" and packed:
+        return "is compressed, as a .nii.gz file is; rename it to .nii.gz"
     if "determine ImageIO" in text:
         return f"is no {suffix} image: damaged, or another kind of file under this name; get the file again"
-    if "orthonormal" in text:
-        return "its axes are not at right angles (sheared or empty direction in the header); resample it or repair it"
+    if "Refusing to change spacing" in text or "space vector" in text:
+        return "the spacing in its header is not positive, or no number; correct its header"
+    if "determinant is 0" in text:
+        return "its axes lie in one plane or are empty, so that it has no place in the patient; correct its header"
     if "bytes but received" in text or "fread got only" in text or "data not read completely" in text:
         return "the file is cut short; get the file again"
-    return f"cannot be read, it may be damaged ({_last_line(error)}); get the file again"
+    reason = ITK_OBJECT.sub("", _last_line(error))
+    told = "" if NO_REASON in reason else f" ({reason})"
+    return f"cannot be read, its header or its voxels are damaged{told}; get the file again"
 
 
 def _last_line(error: RuntimeError) -> str:
