@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,7 +41,7 @@ def preprocess(
         screen.line(f"{name}: cases ready -> {folder}")
 
 
-def _show_check_report(report: CheckReport) -> None:
+def _show_check_report(report: CheckReport[Any]) -> None:
     """What a dataset is, and its warnings; faults are raised by the report itself."""
     dataset = report.dataset
     for warning in report.warnings:

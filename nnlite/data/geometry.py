@@ -101,6 +101,14 @@ class StoredGrid:
         return MASK_SUFFIXES.get(self.suffix, self.suffix)
 
     @property
+    def code(self) -> str:
+        """Where the file's axes x, y and z point in the patient, as in "LPS" or "RAS"."""
+        letters = [""] * 3
+        for patient, (axis, flipped) in enumerate(zip(self.axes, self.flips, strict=True)):
+            letters[axis] = "SPL"[patient] if not flipped else "IAR"[patient]
+        return "".join(reversed(letters))
+
+    @property
     def canonical_shape(self) -> tuple[int, int, int]:
         """Shape (z, y, x) of the array in canonical orientation."""
         z, y, x = (self.geometry.shape[axis] for axis in self.axes)
@@ -113,8 +121,12 @@ class StoredGrid:
 
     def as_stored(self, array: np.ndarray) -> np.ndarray:
         """An array (channels, z, y, x) in canonical order, in the file's order: the way back of ``canonical``."""
+        return np.ascontiguousarray(self.in_file_order(array))
+
+    def in_file_order(self, array: np.ndarray) -> np.ndarray:
+        """View of an array (channels, z, y, x) in canonical order, in the file's order."""
         turned = np.flip(array, self._flipped_axes)
-        return np.ascontiguousarray(turned.transpose(0, *(axis + 1 for axis in np.argsort(self.axes))))
+        return turned.transpose(0, *(axis + 1 for axis in np.argsort(self.axes)))
 
     @property
     def _flipped_axes(self) -> tuple[int, ...]:

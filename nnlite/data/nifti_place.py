@@ -60,6 +60,8 @@ def place(header: NiftiHeader) -> Place:
     remarks = tuple(_remarks(header, by_sform=by_sform))
     if header.sform > 0 and _sheared(header.sform_matrix()):
         return _without_right_angles(header, remarks)
+    if by_sform and (problem := _contradiction(header)):
+        return Place(problem=problem, corrected=_by_matrix(header))
     if not by_sform and header.qform > 0 and not _is_rotation(header):
         told = ", ".join(f"{part:g}" for part in header.quaternion)
         return Place(problem=f"the rotation in its header (quaternion {told}) is none", corrected=_by_matrix(header))
@@ -110,9 +112,14 @@ def _spacing_problem(header: NiftiHeader, *, by_sform: bool) -> str | None:
         return None
     if any(stated[axis] == 0 or not math.isfinite(stated[axis]) for axis in used):
         return f"its sform is empty (its columns say a spacing of {_mm(stated)}, pixdim {_mm(spacing)})"
-    if any(abs(stated[axis] / abs(spacing[axis]) - 1) > SPACING_AGREES for axis in used):
-        return f"its header states two spacings: {_mm(spacing)} (pixdim) and {_mm(stated)} (sform)"
     return None
+
+
+def _contradiction(header: NiftiHeader) -> str | None:
+    spacing, stated = header.spacing_mm, _column_lengths(header.sform_matrix())
+    if all(abs(stated[axis] / abs(spacing[axis]) - 1) <= SPACING_AGREES for axis in _long_axes(header)):
+        return None
+    return f"its header states two spacings: {_mm(spacing)} (pixdim) and {_mm(stated)} (sform)"
 
 
 def _remarks(header: NiftiHeader, *, by_sform: bool) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def label_array(*values: int) -> np.ndarray:
 
 
 def add_case(root: Path, name: str, *, image=None, label=None, geometry=GRID, label_geometry=GRID) -> None:
-    image = np.ones((1, *SHAPE), np.float32) if image is None else image
+    if image is None:
+        image = np.random.default_rng(zlib.crc32(name.encode())).random((1, *SHAPE), np.float32)
     write_image(root / f"images/{name}.nii.gz", image, geometry)
     write_image(root / f"labels/{name}.nii.gz", (label_array(0, 1) if label is None else label)[None], label_geometry)
 
@@ -230,7 +232,11 @@ def test_empty_label_maps_and_labels_that_never_occur_are_warnings(tmp_path):
     (tmp_path / "nnlite.json").write_text('{"labels": {"liver": 1, "spleen": 2}}')
     report = check_dataset(find_dataset(tmp_path), workers=1)
     assert report.faults == ()
-    assert report.warnings == ("1 of 2 label maps are empty (a)", "label 'spleen' (2) occurs in no case")
+    assert report.warnings == (
+        "1 of 2 label maps are empty (a); they teach that nothing is there: exclude those that nobody has labelled",
+        "label 'spleen' (2) occurs in no case; it cannot be learned: add cases that have it, "
+        "or take it out of the labels",
+    )
 
 
 def test_a_dataset_of_which_nothing_can_be_read_is_still_one_message(tmp_path):
