@@ -18,7 +18,15 @@ import numpy as np
 
 from nnlite.data.dataset import DESCRIPTION_FILE, Dataset
 from nnlite.data.faults import LISTED_CASES, Fault, in_words
-from nnlite.data.image import PICTURE_SUFFIXES, Image, image_suffix, inspect_image, join_channels, read_label
+from nnlite.data.image import (
+    PICTURE_SUFFIXES,
+    Image,
+    grid_differences,
+    image_suffix,
+    inspect_image,
+    join_channels,
+    read_label,
+)
 from nnlite.data.labels import Labels, values_in
 from nnlite.data.layouts import Case
 from nnlite.data.progress import Progress, silent
@@ -74,6 +82,7 @@ class _Look(Generic[T]):
     faults: tuple[Fault, ...]
     channels: int | None
     planar: bool | None
+    sized: bool | None
     values: tuple[int, ...] | None
     finding: T | None
     seen: CaseTraits | None = None
@@ -99,6 +108,7 @@ def check_dataset(
     channels = dataset.channels or _channel_names(dataset, looks)
     faults.extend(_channel_faults(looks, channels))
     faults.extend(_dimension_faults(looks))
+    faults.extend(_size_faults(looks))
     labels, label_faults = _labels(dataset, looks, description_home)
     faults.extend(label_faults)
     faulty = {fault.case for fault in faults}
@@ -144,7 +154,7 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
         except ImageError as error:
             fault(case.label, _cause(error, case.label))
     if case.label and image is not None and label is not None:
-        found = image.geometry.differences(label.geometry, names=("image", "label"))
+        found = grid_differences(image, label, names=("image", "label"))
         if found:
             fault(case.label, "; ".join(found), f"give the label the grid of its image, {OR_EXCLUDE}")
     array = None if label is None else label.array[0]
@@ -154,6 +164,7 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
     return _Look(
         channels=None if image is None else len(image.array),
         planar=None if image is None else image.planar,
+        sized=image.sized if image is not None and image.stored.suffix in PICTURE_SUFFIXES else None,
         values=values,
         finding=visit(case, image, array) if visit and image is not None and not faults else None,
         faults=tuple(faults),
@@ -181,7 +192,7 @@ def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> list[Imag
             what = f"{image.not_finite} of {image.array.size} voxels are NaN or infinite"
             fault(path, what, f"replace them by numbers, {OR_EXCLUDE}")
         first = first or image
-        found = first.geometry.differences(image.geometry, names=("first channel", "channel"))
+        found = grid_differences(first, image, names=("first channel", "channel"))
         if found:
             fault(path, "; ".join(found), f"resample the channels onto one grid, {OR_EXCLUDE}")
         images.append(None if found else image)
@@ -224,6 +235,16 @@ def _dimension_faults(looks: Mapping[str, _Look[T]]) -> Iterator[Fault]:
         if look.planar is not None and usual is not None and look.planar != usual:
             what = f"is a {kinds[look.planar]}, but most cases are a {kinds[usual]}"
             yield Fault(case=name, what=what, remedy="keep 2D images and volumes in separate datasets")
+
+
+def _size_faults(looks: Mapping[str, _Look[T]]) -> Iterator[Fault]:
+    """Pictures of which some state the size of their pixels and some do not: they cannot be compared."""
+    usual = _most_common(look.sized for look in looks.values())
+    for name, look in looks.items():
+        if look.sized is not None and look.sized != usual:
+            what, others = ("states the size of its pixels", "do not") if look.sized else ("states no pixel size", "do")
+            remedy = "state it in all pictures (in TIFF, as ImageJ or OME do) or in none"
+            yield Fault(case=name, what=f"{what}, most cases {others}", remedy=remedy)
 
 
 def _labels(dataset: Dataset, looks: Mapping[str, _Look[T]], home: Path | None) -> tuple[Labels | None, list[Fault]]:

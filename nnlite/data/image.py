@@ -8,7 +8,6 @@ are read without SimpleITK (``plain_nifti.py``).
 from __future__ import annotations
 
 import errno
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +29,14 @@ from nnlite.data.geometry import (
     rows,
     triple,
 )
-from nnlite.data.integrity import examine, is_packed
+from nnlite.data.integrity import examine
 from nnlite.data.nifti_header import read_header
 from nnlite.data.nifti_place import Place, place, read_voxels
+from nnlite.data.picture import palette_indices, read_rare, read_tiff
 from nnlite.data.plain_nifti import read_plain
 from nnlite.data.records import written_whole
 from nnlite.data.straighten import Straightened, straighten
+from nnlite.data.unreadable import cause, examined, last_line
 from nnlite.errors import ImageError
 
 if TYPE_CHECKING:
@@ -44,12 +45,11 @@ if TYPE_CHECKING:
 NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # no patient space; the resolution is for print
+TIFF_SUFFIXES, RARE_SUFFIXES = (".tif", ".tiff"), (".png", ".bmp")
 SERIES_SUFFIX = ".nii.gz"  # what a mask of a DICOM series is written as
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
 
-FIX = "nnlite check DATASET --fix NEW_FOLDER writes a corrected copy"
-ITK_OBJECT = re.compile(r"(ITK ERROR: )?\w+\(0x[0-9a-f]+\): ")  # who speaks means nothing to a user
-NO_REASON = "No such file"  # ITK says so of any MetaImage that it does not understand
+FIX = "nnlite check DATASET --fix NEW_FOLDER corrects it in a copy"
 TOO_MANY_DIMENSIONS = (
     "nnlite reads images, volumes, and volumes with channels as the fourth; save each volume (a point in time, say) as "
     "a file of its own"
@@ -61,7 +61,8 @@ class Image:
     """Voxels (channels, z, y, x), in canonical orientation unless read otherwise, with their place in patient and file.
 
     ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place);
-    ``remarks`` tell what is odd about the header and how it was understood.
+    ``remarks`` tell what is odd about the header and how it was understood. ``sized`` is False for a picture that does
+    not state the size of its pixels; they then count as 1 mm.
     """
 
     array: np.ndarray
@@ -69,6 +70,7 @@ class Image:
     stored: StoredGrid
     not_finite: int = 0
     remarks: tuple[str, ...] = ()
+    sized: bool = True
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
@@ -124,23 +126,50 @@ def inspect_image(
     except ValueError as error:
         raise ImageError(f"{path}: {error}; correct its header") from error
     voxels = np.require(stored.canonical(file.array), requirements=("C", "W"))
-    return Image(array=voxels, geometry=turned, stored=stored, not_finite=file.not_finite, remarks=file.remarks)
+    image = Image(array=voxels, geometry=turned, stored=stored, sized=file.sized)
+    return replace(image, not_finite=file.not_finite, remarks=file.remarks)
+
+
+def read_file_order(path: Path, image: Image) -> np.ndarray:
+    """The voxels (channels, z, y, x) of an image as its file has them, NaN and infinity included."""
+    header = read_header(path) if image.stored.suffix in NIFTI_SUFFIXES else None
+    return image.stored.as_stored(image.array) if header is None else read_voxels(path, header)
 
 
 def read_channels(paths: Sequence[Path], series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
     """Read the files of one case, one after the other, as the channels of one image on one grid."""
     images = [read_image(path, series, orientation=orientation) for path in paths]
     for path, image in zip(paths, images, strict=True):
-        if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
+        if found := grid_differences(images[0], image, names=(paths[0].name, path.name)):
             raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")
     return join_channels(images)
+
+
+def grid_differences(first: Image, second: Image, names: tuple[str, str] = ("first", "second")) -> list[str]:
+    """How two grids differ, see ``Geometry.differences``; a picture that states no pixel size has any."""
+    other = second.geometry
+    if not (first.sized and second.sized):
+        other = replace(other, spacing_mm=first.geometry.spacing_mm)
+    return first.geometry.differences(other, names)
+
+
+def in_units_of(image: Image, spacing_mm: Sequence[float]) -> Image:
+    """A picture as a network for pixels of ``spacing_mm`` (in any order) should see it.
+
+    Where the pictures it was trained on stated no pixel size, that of a new one does not count either.
+    """
+    if image.stored.suffix not in PICTURE_SUFFIXES or not image.sized or set(spacing_mm) - {1.0, NO_DEPTH_MM}:
+        return image
+    grid = replace(image.geometry, spacing_mm=(NO_DEPTH_MM if image.planar else 1.0, 1.0, 1.0))
+    return replace(image, geometry=grid, stored=replace(image.stored, geometry=grid), sized=False)
 
 
 def join_channels(images: Sequence[Image]) -> Image:
     """All channels of images on one grid as one image, with the geometry and file grid of the first."""
     if len(images) == 1:
         return images[0]
-    return replace(images[0], array=np.concatenate([image.array for image in images]))
+    remarks = tuple(dict.fromkeys(remark for image in images for remark in image.remarks))
+    return replace(images[0], array=np.concatenate([image.array for image in images]), remarks=remarks)
 
 
 def read_label(path: Path) -> Image:
@@ -152,6 +181,8 @@ def read_label(path: Path) -> Image:
     array = image.array
     if len(array) in (3, 4) and image.planar and (array[1:3] == array[0]).all():
         array = array[:1]  # a fourth component is transparency
+    elif len(array) == 3 and image.planar and (indices := palette_indices(path)) is not None:
+        array = indices[None, None]  # each colour stands for its number
     if len(array) != 1:
         raise ImageError(
             f"{path}: a label map has one channel, this file has {len(array)}; save it in grey levels, one per label"
@@ -197,7 +228,7 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bo
         except RuntimeError as error:
             if shutil.disk_usage(beside.parent).free < array.nbytes:
                 raise OSError(errno.ENOSPC, "no space left") from error
-            raise ImageError(f"{path}: cannot be written ({_last_line(error)}); choose another format") from error
+            raise ImageError(f"{path}: cannot be written ({last_line(error)}); choose another format") from error
         if examine(beside, suffix).problem:  # the NIfTI and BMP writers do not notice a full disk
             raise OSError(errno.ENOSPC, "no space left")
 
@@ -242,10 +273,13 @@ class _File:
     planar: bool = False
     not_finite: int = 0
     remarks: tuple[str, ...] = ()
+    sized: bool = True
 
 
 def _read_file(path: Path, suffix: str, *, repair: bool) -> _File:
     """Read a file by the way that suits it; ``ValueError`` where its header makes no sense."""
+    if suffix in PICTURE_SUFFIXES:
+        return _read_picture(path, suffix)
     if suffix not in NIFTI_SUFFIXES:
         return _straight(path, _read_any(path, suffix), repair=repair)
     if (plain := read_plain(path)) is not None:
@@ -258,11 +292,39 @@ def _read_file(path: Path, suffix: str, *, repair: bool) -> _File:
     if header is None or grid is None:
         file = _straight(path, _read_any(path, suffix), repair=repair)
         return replace(file, remarks=judged.remarks + file.remarks)
-    _examined(path, suffix)
+    examined(path, suffix)
     array = read_voxels(path, header)
     told = (f"{judged.problem}; what its sform says is taken",) if judged.problem else ()
     file = _File(array=array, geometry=grid, not_finite=_count_not_finite(array), remarks=judged.remarks + told)
     return _straight(path, file, judged.straightened, repair=repair)
+
+
+def _read_picture(path: Path, suffix: str) -> _File:
+    """A picture, or a volume of pages; by SimpleITK where that is right."""
+    examined(path, suffix)
+    try:
+        picture = read_tiff(path, _simpleitk_array) if suffix in TIFF_SUFFIXES else None
+        if suffix in RARE_SUFFIXES:
+            picture = read_rare(path, suffix)
+    except ValueError as error:
+        raise ImageError(f"{path}: {error}") from error
+    if picture is None:
+        return replace(_read_any(path, suffix), sized=False)
+    depth_mm, *pixel_mm = picture.spacing_mm or (1.0, 1.0, 1.0)
+    z, y, x = picture.array.shape[1:]
+    spacing_mm = (NO_DEPTH_MM if picture.planar else depth_mm, pixel_mm[0], pixel_mm[1])
+    return _File(
+        array=picture.array,
+        geometry=Geometry(shape=(z, y, x), spacing_mm=spacing_mm),
+        planar=picture.planar,
+        not_finite=_count_not_finite(picture.array),
+        sized=picture.spacing_mm is not None,
+    )
+
+
+def _simpleitk_array(path: Path) -> np.ndarray:
+    image, _ = _load(path, path.suffix.lower())
+    return _simpleitk().GetArrayFromImage(image)
 
 
 def _straight(path: Path, file: _File, known: Straightened | None = None, *, repair: bool) -> _File:
@@ -308,54 +370,11 @@ def _count_not_finite(array: np.ndarray) -> int:
 
 def _load(path: Path, suffix: str) -> tuple[SimpleITK.Image, int]:
     """The file as SimpleITK reads it, and the number of NaN that it would not mention."""
-    not_finite = _examined(path, suffix)
+    not_finite = examined(path, suffix)
     try:
         return _simpleitk().ReadImage(str(path)), not_finite
     except RuntimeError as error:
-        raise ImageError(f"{path}: {_cause(error, suffix, packed=is_packed(path))}") from error
-
-
-def _examined(path: Path, suffix: str) -> int:
-    """The number of NaN that a whole file holds; ``ImageError`` if it is none."""
-    try:
-        if not path.is_file():
-            what = "is a folder, not a file" if path.is_dir() else _absent(path)
-            raise ImageError(f"{path}: {what}")
-        integrity = examine(path, suffix)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
-    if integrity.problem:
-        raise ImageError(f"{path}: {integrity.problem}; {integrity.remedy}")
-    return integrity.not_finite
-
-
-def _absent(path: Path) -> str:
-    """Why there is no such file."""
-    if not path.is_symlink():
-        return "does not exist"
-    return "is a link to a file that does not exist; copy the file here, or correct the link"
-
-
-def _cause(error: RuntimeError, suffix: str, *, packed: bool) -> str:
-    """SimpleITK's account of a failed reading in plain words."""
-    text = str(error)
-    if "determine ImageIO" in text and suffix == ".nii" and packed:
-        return "is compressed, as a .nii.gz file is; rename it to .nii.gz"
-    if "determine ImageIO" in text:
-        return f"is no {suffix} image: damaged, or another kind of file under this name; get the file again"
-    if "Refusing to change spacing" in text or "space vector" in text:
-        return "the spacing in its header is not positive, or no number; correct its header"
-    if "determinant is 0" in text:
-        return "its axes lie in one plane or are empty, so that it has no place in the patient; correct its header"
-    if "bytes but received" in text or "fread got only" in text or "data not read completely" in text:
-        return "the file is cut short; get the file again"
-    reason = ITK_OBJECT.sub("", _last_line(error))
-    told = "" if NO_REASON in reason else f" ({reason})"
-    return f"cannot be read, its header or its voxels are damaged{told}; get the file again"
-
-
-def _last_line(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1]
+        raise ImageError(f"{path}: {cause(error, path, suffix)}") from error
 
 
 def _geometry(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) -> Geometry:

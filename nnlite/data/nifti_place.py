@@ -28,6 +28,11 @@ MOST_AXES = 7
 COLOURS = ("RGB", "RGBA")  # become channels
 CHANNEL_AXES = 1  # beyond the three of space
 
+NO_DIRECTIONS = (
+    "its header does not say where its axes point (qform and sform are off); which side is left is a guess: "
+    "look in a viewer"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -126,7 +131,7 @@ def _remarks(header: NiftiHeader, *, by_sform: bool) -> Iterator[str]:
     if any(header.spacing_mm[axis] < 0 for axis in _long_axes(header)):
         yield f"the spacing in its header, {_mm(header.spacing_mm)}, is negative; taken as positive"
     if header.qform <= 0 and header.sform <= 0:
-        yield "its header does not say where its axes point (qform and sform are off); which side is left is a guess"
+        yield NO_DIRECTIONS
     turn = header.qform_matrix() if header.qform > 0 and header.sform > 0 else None
     if turn is not None and not forms_agree(turn, header.sform_matrix(), header.shape):
         used = ("sform", "qform") if by_sform else ("qform", "sform")

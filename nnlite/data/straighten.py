@@ -17,6 +17,7 @@ from nnlite.data.geometry import ORIGIN_TOLERANCE, Geometry, rows, triple
 
 RIGHT_ANGLE_TOLERANCE = 1e-4  # of the cosine between two axes: rounding; ITK refuses NIfTI files beyond it
 MOVED_VOXELS = 1.0  # a corner may move so far without being asked for: less than where structures are drawn
+MOST_DEG = 5.0  # more is no rounding but a tilted scan, however few its voxels
 SMALLEST_VOLUME = 1e-3  # of unit axes: below, two of them nearly coincide and no right angles can be told from them
 
 
@@ -36,7 +37,7 @@ class Straightened:
     @property
     def small(self) -> bool:
         """Whether nobody could see the difference."""
-        return self.corner_mm <= MOVED_VOXELS * min(self.geometry.spacing_mm)
+        return self.corner_mm <= MOVED_VOXELS * min(self.geometry.spacing_mm) and self.angle_deg <= MOST_DEG
 
     def refused_in_words(self) -> str:
         """What is wrong with a grid that nobody straightens unasked."""
@@ -63,12 +64,28 @@ def straighten(grid: Geometry) -> Straightened | None:
     if not abs(np.linalg.det(axes)) >= SMALLEST_VOLUME:
         raise ValueError("its axes lie in one plane or are empty, so that it has no place in the patient")
     left, _, right = np.linalg.svd(axes)
-    spacing, ends = np.array(grid.spacing_mm), np.array(grid.shape) - 1
-    moved = (left @ right - axes) * spacing
-    origin = np.array(grid.origin_mm) - moved @ (ends / 2)
-    corners = (np.array(corner) * ends - ends / 2 for corner in product((0, 1), repeat=3))
+    moved = (left @ right - axes) * np.array(grid.spacing_mm)
+    origin = np.array(grid.origin_mm) - moved @ ((np.array(grid.shape) - 1) / 2)
+    straight = replace(grid, origin_mm=triple(origin), direction=rows(left @ right))
     return Straightened(
-        geometry=replace(grid, origin_mm=triple(origin), direction=rows(left @ right)),
+        geometry=straight,
         angle_deg=math.degrees(math.asin(min(1.0, float((cosines - np.diag(np.diag(cosines))).max())))),
-        corner_mm=max(float(np.linalg.norm(moved @ corner)) for corner in corners),
+        corner_mm=farthest_corner_mm(grid, straight),
     )
+
+
+def farthest_corner_mm(first: Geometry, second: Geometry) -> float:
+    """How far apart the same corner of two grids lies at most; infinite for grids of other shapes.
+
+    >>> a = Geometry(shape=(9, 9, 9), spacing_mm=(1.0, 1.0, 1.0))
+    >>> farthest_corner_mm(a, replace(a, origin_mm=(0.0, 3.0, 4.0)))
+    5.0
+    """
+    if first.shape != second.shape:
+        return math.inf
+    ends = np.array(first.shape) - 1
+    corners = np.array([np.array(corner) * ends for corner in product((0, 1), repeat=3)])
+    places = [
+        np.array(grid.origin_mm) + (corners * grid.spacing_mm) @ np.array(grid.direction).T for grid in (first, second)
+    ]
+    return float(np.linalg.norm(places[0] - places[1], axis=1).max())

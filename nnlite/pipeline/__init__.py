@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.fix_dataset import FixResult, fix
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConvertResult",
     "DatasetStatus",
+    "FixResult",
     "FoldStatus",
     "ImportResult",
     "PlanResult",
@@ -36,6 +38,7 @@ __all__ = [
     "check",
     "convert",
     "evaluate",
+    "fix",
     "fold_names",
     "import_nnunet",
     "plan",
@@ -52,6 +55,8 @@ _HOMES = {
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
+    "FixResult": "fix_dataset",
+    "fix": "fix_dataset",
     "ImportResult": "import_model",
     "import_nnunet": "import_model",
     "PlanResult": "plan_dataset",

@@ -57,6 +57,11 @@ def locate_dataset(path: Path, work: Path) -> tuple[Dataset, Workspace]:
 def check(dataset: Path, *, work: Path = DEFAULT_WORK, progress: Progress = silent) -> CheckReport[Glance]:
     """Read every case once and report all faults together; raises nothing for faulty cases."""
     found, workspace = locate_dataset(dataset, work)
+    return check_found(found, workspace, progress=progress)
+
+
+def check_found(found: Dataset, workspace: Workspace, *, progress: Progress = silent) -> CheckReport[Glance]:
+    """Check a dataset that was found before; an ``nnlite.json`` that is missing would lie in its workspace."""
     report = check_dataset(found, _glance, workers=cores(), description_home=workspace.folder, progress=progress)
     return replace(report, warnings=(*report.warnings, *mirrored_cases(report.findings)))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from nnlite.data.dataset import Case, Dataset
 from nnlite.data.faults import named_in_errors
-from nnlite.data.image import image_suffix, read_channels, read_label
+from nnlite.data.image import image_suffix, in_units_of, read_channels, read_label
 from nnlite.data.leftovers import clear_leftovers
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
@@ -114,7 +114,7 @@ def _prepare(
 
     def make(case: Case, missing: Sequence[Configuration]) -> None:
         """Read one case and store it for every configuration that lacks it."""
-        image = read_channels(case.images)
+        image = in_units_of(read_channels(case.images), missing[0].spacing_mm)
         label = None if case.label is None else _label_indices(case.label, plan)
         normalized: dict[tuple[object, ...], NormalizedCase] = {}
         stored: dict[tuple[object, ...], StoredCase] = {}
