@@ -31,12 +31,12 @@ from nnlite.data.geometry import (
 )
 from nnlite.data.integrity import examine
 from nnlite.data.nifti_header import read_header
-from nnlite.data.nifti_place import Place, place, read_voxels
+from nnlite.data.nifti_place import place, read_voxels
 from nnlite.data.picture import palette_indices, read_rare, read_tiff
 from nnlite.data.plain_nifti import read_plain
 from nnlite.data.records import written_whole
 from nnlite.data.straighten import Straightened, straighten
-from nnlite.data.unreadable import cause, examined, last_line
+from nnlite.data.unreadable import cause, examined, last_line, no_image
 from nnlite.errors import ImageError
 
 if TYPE_CHECKING:
@@ -285,11 +285,14 @@ def _read_file(path: Path, suffix: str, *, repair: bool) -> _File:
     if (plain := read_plain(path)) is not None:
         return _File(array=plain.voxels[None], geometry=plain.geometry, not_finite=plain.not_finite)
     header = read_header(path)
-    judged = Place() if header is None else place(header)
+    if header is None:
+        examined(path, suffix)
+        raise ImageError(f"{path}: {no_image(suffix)}")
+    judged = place(header)
     if judged.problem and not (repair and judged.corrected):
         raise ImageError(f"{path}: {judged.problem}; {FIX if judged.corrected else judged.remedy}")
     grid = judged.straightened.geometry if judged.straightened else judged.corrected
-    if header is None or grid is None:
+    if grid is None:
         file = _straight(path, _read_any(path, suffix), repair=repair)
         return replace(file, remarks=judged.remarks + file.remarks)
     examined(path, suffix)

@@ -5,6 +5,7 @@ Beside ``image.py``, which asks; what is looked for in a file is in ``integrity.
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -29,10 +30,20 @@ def examined(path: Path, suffix: str) -> int:
     return integrity.not_finite
 
 
+def no_image(suffix: str) -> str:
+    """What is told of a file whose content is not what its name says."""
+    return f"is no {suffix} image: damaged, or another kind of file under this name; get the file again"
+
+
 def _absent(path: Path) -> str:
     """Why there is no such file."""
     if not path.is_symlink():
         return "does not exist"
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "is a link that leads back to itself; copy the file here, or correct the link"
     return "is a link to a file that does not exist; copy the file here, or correct the link"
 
 
@@ -42,7 +53,7 @@ def cause(error: RuntimeError, path: Path, suffix: str) -> str:
     if "determine ImageIO" in text and suffix == ".nii" and is_packed(path):
         return "is compressed, as a .nii.gz file is; rename it to .nii.gz"
     if "determine ImageIO" in text:
-        return f"is no {suffix} image: damaged, or another kind of file under this name; get the file again"
+        return no_image(suffix)
     if "Refusing to change spacing" in text or "space vector" in text:
         return "the spacing in its header is not positive, or no number; correct its header"
     if "determinant is 0" in text:
