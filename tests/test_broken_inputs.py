@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_datasets import BROKEN as BROKEN_DATASETS
 from broken_files import BROKEN
 from fake_pipeline import nn
 
@@ -93,3 +94,29 @@ def test_predict_tells_what_is_wrong_with_an_image(
         [mask] = [path for path in out.iterdir() if path.suffix != ".json"]
         assert read_label(mask).geometry.differences(read_image(image).geometry) == []
         assert not [path for path in out.iterdir() if ".writing-" in path.name]
+
+
+@pytest.fixture
+def two_cases(balls: Path, tmp_path: Path) -> Path:
+    """A good dataset of the cases a and b, to be spoilt."""
+    root = tmp_path / "data"
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+        for number, name in enumerate("ab"):
+            shutil.copy(balls / kind / f"ball_{number}.nii.gz", root / kind / f"{name}.nii.gz")
+    (root / "nnlite.json").write_text(LABELS)
+    return root
+
+
+@pytest.mark.parametrize("name", BROKEN_DATASETS)
+def test_check_tells_what_is_wrong_with_a_dataset(name: str, two_cases: Path, tmp_path: Path):
+    broken, work = BROKEN_DATASETS[name], tmp_path / "work"
+    broken.make(two_cases)
+    message = said("check", two_cases, "--work", work, status=REFUSED if broken.refused else 0)
+    assert broken.says in message
+    assert left_over(work) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    if broken.refused:
+        planned = said("plan", two_cases, "--device", "cpu", "--no-probe", "--work", work, status=REFUSED)
+        assert broken.says in planned
+        assert left_over(work) == []

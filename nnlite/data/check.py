@@ -19,6 +19,7 @@ import numpy as np
 from nnlite.data.dataset import DESCRIPTION_FILE, Dataset
 from nnlite.data.faults import LISTED_CASES, Fault, in_words
 from nnlite.data.image import (
+    FIX,
     PICTURE_SUFFIXES,
     Image,
     grid_differences,
@@ -30,6 +31,7 @@ from nnlite.data.image import (
 from nnlite.data.labels import Labels, values_in
 from nnlite.data.layouts import Case
 from nnlite.data.progress import Progress, silent
+from nnlite.data.straighten import farthest_corner_mm
 from nnlite.data.suspicions import suspicions
 from nnlite.data.traits import CaseTraits, traits
 from nnlite.errors import DatasetError, ImageError
@@ -156,7 +158,9 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
     if case.label and image is not None and label is not None:
         found = grid_differences(image, label, names=("image", "label"))
         if found:
-            fault(case.label, "; ".join(found), f"give the label the grid of its image, {OR_EXCLUDE}")
+            by_hand = "give the label the grid of its image"
+            near = farthest_corner_mm(image.geometry, label.geometry) <= min(image.geometry.spacing_mm)
+            fault(case.label, "; ".join(found), f"{by_hand}{f' ({FIX})' if near else ''}, {OR_EXCLUDE}")
     array = None if label is None else label.array[0]
     values = None if array is None else values_in(array)
     read = [(path, image) for path, image in zip(case.images, images, strict=True) if image is not None]
@@ -190,7 +194,7 @@ def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> list[Imag
             continue
         if image.not_finite:
             what = f"{image.not_finite} of {image.array.size} voxels are NaN or infinite"
-            fault(path, what, f"replace them by numbers, {OR_EXCLUDE}")
+            fault(path, what, f"replace them by numbers ({FIX}), {OR_EXCLUDE}")
         first = first or image
         found = grid_differences(first, image, names=("first channel", "channel"))
         if found:

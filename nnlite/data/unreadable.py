@@ -13,14 +13,14 @@ from nnlite.data.integrity import examine, is_packed
 from nnlite.errors import ImageError
 
 ITK_OBJECT = re.compile(r"(ITK ERROR: )?\w+\(0x[0-9a-f]+\): ")  # who speaks means nothing to a user
-NO_REASON = "No such file"  # ITK says so of any MetaImage that it does not understand
+NO_REASON = ("No such file", "Error while reading file")  # ITK says so of whatever it does not understand
 
 
 def examined(path: Path, suffix: str) -> int:
     """The number of NaN that a whole file holds; ``ImageError`` if it is none."""
     try:
         if not path.is_file():
-            what = "is a folder, not a file" if path.is_dir() else _absent(path)
+            what = "is a folder, not a file; give the image itself" if path.is_dir() else _absent(path)
             raise ImageError(f"{path}: {what}")
         integrity = examine(path, suffix)
     except OSError as error:
@@ -38,7 +38,7 @@ def no_image(suffix: str) -> str:
 def _absent(path: Path) -> str:
     """Why there is no such file."""
     if not path.is_symlink():
-        return "does not exist"
+        return "does not exist; see whether its name and its folder are right"
     try:
         path.stat()
     except OSError as error:
@@ -61,7 +61,7 @@ def cause(error: RuntimeError, path: Path, suffix: str) -> str:
     if "bytes but received" in text or "fread got only" in text or "data not read completely" in text:
         return "the file is cut short; get the file again"
     reason = ITK_OBJECT.sub("", last_line(error))
-    told = "" if NO_REASON in reason else f" ({reason})"
+    told = "" if any(text in reason for text in NO_REASON) else f" ({reason})"
     return f"cannot be read, its header or its voxels are damaged{told}; get the file again"
 
 

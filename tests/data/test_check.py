@@ -146,7 +146,7 @@ def test_listed_files_that_are_missing_are_faults_of_their_case(tmp_path):
     add_case(tmp_path, "a")
     rows = [{"id": name, "CT": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in "ab"]
     (tmp_path / "cases.json").write_text(json.dumps(rows))
-    assert faults_of(tmp_path) == [("b", "does not exist"), ("b", "does not exist")]
+    assert faults_of(tmp_path) == [("b", "does not exist; see whether its name and its folder are right")] * 2
 
 
 def test_the_channel_count_of_most_cases_decides(tmp_path):
