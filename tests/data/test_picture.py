@@ -35,7 +35,7 @@ def test_white_is_above_black_even_where_0_is_white(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array[0, 0], 255 - GREY)
 
 
-def test_packings_that_tifffile_leaves_to_others_are_read_or_refused_with_a_remedy(tmp_path):
+def test_a_packing_that_tifffile_does_not_know_is_read_all_the_same(tmp_path):
     Picture.fromarray(GREY).save(tmp_path / "lzw.tif", compression="tiff_lzw")
     np.testing.assert_array_equal(read_image(tmp_path / "lzw.tif").array[0, 0], GREY)
 
