@@ -116,8 +116,8 @@ def _orientations(cases: Mapping[str, CaseTraits]) -> Iterator[str]:
     if len(stored) < FEWEST_CASES or not rare or len(rare) > RARE * len(stored):
         return
     codes = " or ".join(sorted({stored[name] for name in rare}))
-    what = f"{_cases(rare)} stored as {codes}, {count} others as {usual}"
-    yield f"{what}; nnlite turns them as their headers say: see in a viewer whether left is left"
+    what = f"{_cases(rare)} {'is' if len(rare) == 1 else 'are'} stored as {codes}, {count} others as {usual}"
+    yield f"{what}; nnlite turns each as its header says: see in a viewer whether left is left"
 
 
 def _not_hounsfield(channel: str, looks: Mapping[str, ChannelTraits]) -> Iterator[str]:

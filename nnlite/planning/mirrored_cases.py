@@ -49,8 +49,8 @@ def mirrored_cases(looks: Mapping[str, tuple[Look, np.ndarray | None]]) -> Itera
     yield from _told(names, images, "image", "a header may be wrong: look at the image in a viewer")
     labelled = {name: label for name, (_, label) in looks.items() if label is not None}
     kept = list(labelled)
-    also = {(names[case], axis) for case, axis in images}
-    alone = [(case, axis) for case, axis in mirrored([*labelled.values()]) if (kept[case], axis) not in also]
+    also = {names[case] for case, _ in images}
+    alone = [(case, axis) for case, axis in mirrored([*labelled.values()]) if kept[case] not in also]
     yield from _told(kept, alone, "label map", "it may not fit its image: look at both in a viewer")
 
 

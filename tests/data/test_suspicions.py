@@ -132,7 +132,7 @@ def test_empty_images_are_no_copies_of_each_other_but_empty():
 def test_a_case_stored_otherwise_than_nearly_all_is_named():
     odd = seen(scan(99, direction=np.diag([1.0, -1.0, 1.0])))
     [warning] = told({**usual(), "odd": odd})
-    assert warning.startswith("odd stored as LAS, 30 others as LPS; nnlite turns them as their headers say")
+    assert warning.startswith("odd is stored as LAS, 30 others as LPS; nnlite turns each as its header says")
     mixed = {f"m{number}": seen(scan(60 + number, direction=np.diag([1.0, -1.0, 1.0]))) for number in range(9)}
     assert told({**usual(), **mixed}) == []
 
