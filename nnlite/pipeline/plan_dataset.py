@@ -131,7 +131,7 @@ def plan(
     write_appearance(workspace, (seen for _, seen in report.findings.values()))
     write_record(workspace.splits, folds)
     write_record(workspace.plan, decided)
-    return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds, *_suspicious(report)))
+    return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds, *_suspicious(report, dataset)))
 
 
 def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:
@@ -168,12 +168,12 @@ def _visit(
     return fingerprint, look(case.id, image)
 
 
-def _suspicious(report: CheckReport[T]) -> tuple[str, ...]:
+def _suspicious(report: CheckReport[T], dataset: Path) -> tuple[str, ...]:
     """A note where the check has warnings: it is the one that tells them."""
     if not report.warnings:
         return ()
     number = "1 warning" if len(report.warnings) == 1 else f"{len(report.warnings)} warnings"
-    return (f"the dataset gives rise to {number}: nnlite check {report.dataset.root} tells",)
+    return (f"the dataset gives rise to {number}: nnlite check {dataset} tells",)
 
 
 def _glance(case: Case, image: Image, label: np.ndarray | None) -> Glance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from nnlite.data.check import COLOUR_CHANNELS, check_dataset
 from nnlite.data.dataset import find_dataset
@@ -172,6 +174,35 @@ def test_a_picture_among_volumes_is_a_fault(tmp_path):
     add_case(tmp_path, "b")
     add_picture(tmp_path, "c", 1)
     assert faults_of(tmp_path) == [("c", "is a 2D image, but most cases are a volume")]
+
+
+def test_pictures_with_and_without_the_size_of_their_pixels_do_not_mix(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for number in range(3):
+        grey = np.random.default_rng(number).integers(0, 255, (9, 8), dtype=np.uint8)
+        stated = {"imagej": True, "resolution": (2, 2), "metadata": {"unit": "um"}} if number else {}
+        tifffile.imwrite(tmp_path / f"images/c{number}.tif", grey, **stated)
+        tifffile.imwrite(tmp_path / f"labels/c{number}.tif", (grey > 99).astype(np.uint8))
+    assert faults_of(tmp_path) == [("c0", "states no pixel size, most cases do")]
+
+
+def test_a_header_that_is_odd_in_many_files_is_one_warning(tmp_path):
+    for name in "abcdefg":
+        add_case(tmp_path, name)
+        for kind in ("images", "labels"):
+            (tmp_path / kind / f"{name}.nii.gz").write_bytes(
+                gzip.compress(without_directions(gzip.decompress((tmp_path / kind / f"{name}.nii.gz").read_bytes())))
+            )
+    [warning] = check_dataset(find_dataset(tmp_path), workers=1).warnings
+    assert warning.startswith(
+        "images/a.nii.gz, labels/a.nii.gz, images/b.nii.gz, labels/b.nii.gz, images/c.nii.gz, and 9 "
+    )
+    assert ": its header does not say where its axes point" in warning
+
+
+def without_directions(content: bytes) -> bytes:
+    return content[:252] + bytes(4) + content[256:]
 
 
 def test_labels_of_0_and_255_are_one_fault_with_the_text_that_repairs_it(tmp_path):
