@@ -19,6 +19,7 @@ from nnlite.planning.planner import Plan
 VERBS = (
     "convert",
     "check",
+    "fix",
     "plan",
     "preprocess",
     "train",

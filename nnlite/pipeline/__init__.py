@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
     from nnlite.pipeline.export_model import ExportResult, export
+    from nnlite.pipeline.fix_dataset import FixResult, fix
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
@@ -31,6 +32,7 @@ __all__ = [
     "ConvertResult",
     "DatasetStatus",
     "ExportResult",
+    "FixResult",
     "FoldStatus",
     "ImportResult",
     "PlanResult",
@@ -43,6 +45,7 @@ __all__ = [
     "convert",
     "evaluate",
     "export",
+    "fix",
     "fold_names",
     "follow",
     "import_nnunet",
@@ -65,6 +68,8 @@ _HOMES = {
     "evaluate": "evaluate_masks",
     "ExportResult": "export_model",
     "export": "export_model",
+    "FixResult": "fix_dataset",
+    "fix": "fix_dataset",
     "ImportResult": "import_model",
     "import_nnunet": "import_model",
     "PlanResult": "plan_dataset",

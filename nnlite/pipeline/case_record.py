@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,7 +70,16 @@ class Recorder:
     appearance: Appearance | None = None
 
     def look(self, image: Image) -> Familiarity:
-        """What is unusual about an image; of one with other channels than the model's nothing is said."""
+        """What is unusual about an image; of one with other channels than the model's only its header is judged."""
+        seen = self._compared(image)
+        odd = tuple(
+            Finding(check="header", what=remark, remedy="see in a viewer that the mask fits", value=image.stored.suffix)
+            for remark in image.remarks
+        )
+        return replace(seen, findings=(*odd, *seen.findings))
+
+    def _compared(self, image: Image) -> Familiarity:
+        """The image against the training images."""
         plan = self.model.plan
         known = self.appearance
         if known is None or any(len(one.channels) != len(plan.channels) for one in known.images):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnlite.data.image import Geometry, Image, StoredGrid
-from nnlite.planning.appearance import FEWEST_CASES, QUANTILES, _quantiles, look, merge_looks, orientation, sides
+from nnlite.planning.appearance import FEWEST_CASES, QUANTILES, _quantiles, look, merge_looks, sides
 
 SHAPE = (16, 20, 24)
 
@@ -51,7 +51,7 @@ def test_spacing_extent_and_quantiles_are_those_of_the_image():
 def test_the_orientation_is_told_in_the_order_of_the_file_s_axes(
     axes: tuple[int, int, int], flips: tuple[bool, bool, bool], letters: str
 ):
-    assert orientation(image(np.ones((1, 4, 4, 4)), axes=axes, flips=flips)) == letters
+    assert image(np.ones((1, 4, 4, 4)), axes=axes, flips=flips).stored.code == letters
 
 
 def test_mirroring_changes_the_sign_of_a_side_and_scaling_changes_nothing():
