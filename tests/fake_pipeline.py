@@ -16,7 +16,20 @@ from nnlite.inference.postprocess import Postprocessing
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 
-VERBS = ("convert", "check", "plan", "preprocess", "train", "status", "select", "report", "predict", "evaluate")
+VERBS = (
+    "convert",
+    "check",
+    "fix",
+    "plan",
+    "preprocess",
+    "train",
+    "status",
+    "select",
+    "report",
+    "export",
+    "predict",
+    "evaluate",
+)
 
 
 class FakePipeline(ModuleType):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,14 +12,29 @@ from nnlite.cli.arguments import DEFAULT_WORK, Cluster, DatasetPath, Verbose, Wo
 
 if TYPE_CHECKING:
     from nnlite.data.check import CheckReport
+    from nnlite.pipeline import FixResult
 
 
-def check(dataset: DatasetPath, work: Work = DEFAULT_WORK, verbose: Verbose = False) -> None:
+def check(
+    dataset: DatasetPath,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="NEW_FOLDER", help="Write a copy with corrected headers, and check that."),
+    ] = None,
+    work: Work = DEFAULT_WORK,
+    verbose: Verbose = False,
+) -> None:
     """Read every case of a dataset and list all its faults at once."""
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        report = pipeline.check(dataset, work=work, progress=progress)
+        if fix is not None:
+            fixed = pipeline.fix(dataset, fix, work=work, progress=progress)
+            report = fixed.report
+        else:
+            report = pipeline.check(dataset, work=work, progress=progress)
+    if fix is not None:
+        _show_repairs(fixed)
     _show_check_report(report)
     report.raise_if_faulty()
 
@@ -42,7 +58,16 @@ def preprocess(
         screen.line(f"{name}: cases ready -> {folder}")
 
 
-def _show_check_report(report: CheckReport) -> None:
+def _show_repairs(result: FixResult) -> None:
+    """What was corrected, case by case, and where the copy lies."""
+    for case, done in result.repairs.items():
+        for what in done:
+            screen.line(f"{case}: {what}")
+    number = "1 case" if len(result.repairs) == 1 else f"{len(result.repairs)} cases"
+    screen.line(f"{number} corrected in a copy of the dataset -> {result.folder}")
+
+
+def _show_check_report(report: CheckReport[Any]) -> None:
     """What a dataset is, and its warnings; faults are raised by the report itself."""
     dataset = report.dataset
     for warning in report.warnings:

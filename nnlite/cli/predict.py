@@ -28,7 +28,7 @@ LISTED_FINDINGS = 12  # about half a screen
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A dataset with trained runs, or a run's folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A dataset with trained runs, or a file of export.")],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT", help="Images, or folders of images or DICOM slices.")
     ],

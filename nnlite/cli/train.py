@@ -27,8 +27,10 @@ from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import TrainResult
+    from nnlite.training.initial_weights import InitialWeights
 
 
+LISTED_WEIGHTS = 12  # about three lines
 CUBLAS_DETERMINISTIC = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for before it promises equal bits
 
 
@@ -58,6 +60,10 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Also tell tensorboard, mlflow or wandb of every epoch; may be repeated."),
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Begin with the weights of a model file, an imported model or a run."),
+    ] = None,
     cluster: Cluster = "auto",
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
@@ -84,6 +90,7 @@ def train(
         "deterministic": deterministic,
         "resume": resume,
         "track": trackers,
+        "init_from": init_from,
         "device": device,
     }
     if torchrun.place() is not None:
@@ -125,9 +132,27 @@ def _train_folds(
         with stoppable(impatient=impatient) as stop, screen.progress_bars() as progress:
             on_epoch = partial(progress.epoch, f"{configuration} {fold}")
             results = pipeline.train(
-                dataset, configuration, (fold,), **options, progress=progress, on_epoch=on_epoch, stop=stop
+                dataset,
+                configuration,
+                (fold,),
+                **options,
+                on_init=partial(_show_init, f"{configuration} {fold}"),
+                progress=progress,
+                on_epoch=on_epoch,
+                stop=stop,
             )
         _show_training(results)
+
+
+def _show_init(title: str, initial: InitialWeights) -> None:
+    """Which weights a training begins with, and which are drawn."""
+    screen.line(f"{title} begins with {initial.in_words()}")
+    if initial.fresh:
+        more = len(initial.fresh) - LISTED_WEIGHTS
+        rest = f" and {more} more, listed in its config.json" if more > 0 else ""
+        screen.line(f"freshly drawn: {', '.join(initial.fresh[:LISTED_WEIGHTS])}{rest}")
+    if initial.remark:
+        screen.warn(initial.remark)
 
 
 def _show_training(results: Sequence[TrainResult]) -> None:

@@ -7,8 +7,8 @@ measure it, so that no file is read twice. Threads do: unpacking and numpy relea
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +18,22 @@ import numpy as np
 
 from nnlite.data.dataset import DESCRIPTION_FILE, Dataset
 from nnlite.data.faults import LISTED_CASES, Fault, in_words
-from nnlite.data.image import PICTURE_SUFFIXES, Image, image_suffix, inspect_image, join_channels, read_label
+from nnlite.data.image import (
+    FIX,
+    PICTURE_SUFFIXES,
+    Image,
+    grid_differences,
+    image_suffix,
+    inspect_image,
+    join_channels,
+    read_label,
+)
 from nnlite.data.labels import Labels, values_in
 from nnlite.data.layouts import Case
 from nnlite.data.progress import Progress, silent
+from nnlite.data.straighten import farthest_corner_mm
+from nnlite.data.suspicions import suspicions
+from nnlite.data.traits import CaseTraits, traits
 from nnlite.errors import DatasetError, ImageError
 
 LISTED_VALUES = 20  # beyond this many different values a file is hardly a label map
@@ -72,8 +84,11 @@ class _Look(Generic[T]):
     faults: tuple[Fault, ...]
     channels: int | None
     planar: bool | None
+    sized: bool | None
     values: tuple[int, ...] | None
     finding: T | None
+    seen: CaseTraits | None = None
+    remarks: tuple[tuple[str, str], ...] = ()  # a file and what is odd about its header
 
 
 def check_dataset(
@@ -95,13 +110,14 @@ def check_dataset(
     channels = dataset.channels or _channel_names(dataset, looks)
     faults.extend(_channel_faults(looks, channels))
     faults.extend(_dimension_faults(looks))
+    faults.extend(_size_faults(looks))
     labels, label_faults = _labels(dataset, looks, description_home)
     faults.extend(label_faults)
     faulty = {fault.case for fault in faults}
     return CheckReport(
         dataset=replace(dataset, channels=channels, labels=labels),
         faults=tuple(faults),
-        warnings=tuple(_warnings(looks, labels)),
+        warnings=tuple(_warnings(replace(dataset, channels=channels), looks, labels, faulty)),
         findings={
             name: look.finding for name, look in looks.items() if name not in faulty and look.finding is not None
         },
@@ -129,10 +145,10 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
     faults: list[Fault] = []
 
     def fault(file: Path, what: str, remedy: str = OR_EXCLUDE) -> None:
-        shown = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
-        faults.append(Fault(case=case.id, what=what, remedy=remedy, file=shown))
+        faults.append(Fault(case=case.id, what=what, remedy=remedy, file=_shown(file, root)))
 
-    image = _read_images(case.images, fault)
+    images = _read_images(case.images, fault)
+    image = _joined(images)
     label = None
     if case.label is not None:
         try:
@@ -140,36 +156,57 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
         except ImageError as error:
             fault(case.label, _cause(error, case.label))
     if case.label and image is not None and label is not None:
-        found = image.geometry.differences(label.geometry, names=("image", "label"))
+        found = grid_differences(image, label, names=("image", "label"))
         if found:
-            fault(case.label, "; ".join(found), f"give the label the grid of its image, {OR_EXCLUDE}")
+            by_hand = "give the label the grid of its image"
+            near = farthest_corner_mm(image.geometry, label.geometry) <= min(image.geometry.spacing_mm)
+            fault(case.label, "; ".join(found), f"{by_hand}{f' ({FIX})' if near else ''}, {OR_EXCLUDE}")
     array = None if label is None else label.array[0]
+    values = None if array is None else values_in(array)
+    read = [(path, image) for path, image in zip(case.images, images, strict=True) if image is not None]
+    read += [(case.label, label)] if case.label and label is not None else []
     return _Look(
         channels=None if image is None else len(image.array),
         planar=None if image is None else image.planar,
-        values=None if array is None else values_in(array),
+        sized=image.sized if image is not None and image.stored.suffix in PICTURE_SUFFIXES else None,
+        values=values,
         finding=visit(case, image, array) if visit and image is not None and not faults else None,
         faults=tuple(faults),
+        seen=traits(image, array, values or ()) if image is not None and not faults else None,
+        remarks=tuple((_shown(path, root), remark) for path, one in read for remark in one.remarks),
     )
 
 
-def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> Image | None:
-    """The channels of a case as one image; None if that is impossible, with every reason given to ``fault``."""
-    images: list[Image] = []
+def _shown(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+
+
+def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> list[Image | None]:
+    """The channels of a case; None stands for one that cannot be used, for the reasons given to ``fault``."""
+    images: list[Image | None] = []
+    first: Image | None = None
     for path in paths:
         try:
             image = inspect_image(path)
         except ImageError as error:
             fault(path, _cause(error, path))
+            images.append(None)
             continue
         if image.not_finite:
             what = f"{image.not_finite} of {image.array.size} voxels are NaN or infinite"
-            fault(path, what, f"replace them by numbers, {OR_EXCLUDE}")
-        if images and (found := images[0].geometry.differences(image.geometry, names=("first channel", "channel"))):
+            fault(path, what, f"replace them by numbers ({FIX}), {OR_EXCLUDE}")
+        first = first or image
+        found = grid_differences(first, image, names=("first channel", "channel"))
+        if found:
             fault(path, "; ".join(found), f"resample the channels onto one grid, {OR_EXCLUDE}")
-            continue
-        images.append(image)
-    return join_channels(images) if len(images) == len(paths) else None
+        images.append(None if found else image)
+    return images
+
+
+def _joined(images: Sequence[Image | None]) -> Image | None:
+    """The channels as one image; None if one is missing."""
+    usable = [image for image in images if image is not None]
+    return join_channels(usable) if usable and len(usable) == len(images) else None
 
 
 def _cause(error: ImageError, path: Path) -> str:
@@ -202,6 +239,16 @@ def _dimension_faults(looks: Mapping[str, _Look[T]]) -> Iterator[Fault]:
         if look.planar is not None and usual is not None and look.planar != usual:
             what = f"is a {kinds[look.planar]}, but most cases are a {kinds[usual]}"
             yield Fault(case=name, what=what, remedy="keep 2D images and volumes in separate datasets")
+
+
+def _size_faults(looks: Mapping[str, _Look[T]]) -> Iterator[Fault]:
+    """Pictures of which some state the size of their pixels and some do not: they cannot be compared."""
+    usual = _most_common(look.sized for look in looks.values())
+    for name, look in looks.items():
+        if look.sized is not None and look.sized != usual:
+            what, others = ("states the size of its pixels", "do not") if look.sized else ("states no pixel size", "do")
+            remedy = "state it in all pictures (in TIFF, as ImageJ or OME do) or in none"
+            yield Fault(case=name, what=f"{what}, most cases {others}", remedy=remedy)
 
 
 def _labels(dataset: Dataset, looks: Mapping[str, _Look[T]], home: Path | None) -> tuple[Labels | None, list[Fault]]:
@@ -252,16 +299,36 @@ def _unnamed_values(
     return Fault(case=None, what=what, remedy=remedy)
 
 
-def _warnings(looks: Mapping[str, _Look[T]], labels: Labels | None) -> Iterator[str]:
+def _warnings(
+    dataset: Dataset, looks: Mapping[str, _Look[T]], labels: Labels | None, faulty: Collection[str | None]
+) -> Iterator[str]:
+    """What does not keep the dataset from being used, each with its remedy."""
+    yield from _header_remarks(looks)
     seen = [look.values for look in looks.values() if look.values is not None]
-    empty = [name for name, look in looks.items() if look.values == (0,)]
+    ignored = {0} if labels is None or labels.ignore is None else {0, labels.ignore}
+    empty = [name for name, look in looks.items() if look.values is not None and set(look.values) <= ignored]
     if 0 < len(empty) < len(seen):
         some = ", ".join(empty[:LISTED_CASES]) + ", .." * (len(empty) > LISTED_CASES)
-        yield f"{len(empty)} of {len(seen)} label maps are empty ({some})"
+        what = f"{len(empty)} of {len(seen)} label maps are empty ({some})"
+        yield f"{what}; they teach that nothing is there: exclude those that nobody has labelled"
     if labels is not None and seen:
         for name, value in zip(labels.names, labels.values, strict=True):
             if not any(value in values for values in seen):
-                yield f"label {name!r} ({value}) occurs in no case"
+                what = f"label {name!r} ({value}) occurs in no case"
+                yield f"{what}; it cannot be learned: add cases that have it, or take it out of the labels"
+    traits_of = {name: look.seen for name, look in looks.items() if look.seen is not None and name not in faulty}
+    yield from suspicions(dataset, labels, traits_of)
+
+
+def _header_remarks(looks: Mapping[str, _Look[T]]) -> Iterator[str]:
+    """What is odd about the headers of files, the same of several files once."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for look in looks.values():
+        for file, remark in look.remarks:
+            files[remark].append(file)
+    for remark, named in files.items():
+        more = f", and {len(named) - LISTED_CASES} more" if len(named) > LISTED_CASES else ""
+        yield f"{', '.join(named[:LISTED_CASES])}{more}: {remark}"
 
 
 def _most_common(values: Iterable[V | None]) -> V | None:

@@ -62,9 +62,9 @@ def _headline(faults: Sequence[Fault], dataset: str, cases: int) -> str:
 
 
 def _who(group: Sequence[Fault]) -> str:
-    if len(group) == 1:
-        [fault] = group
-        return f"{fault.case} ({fault.file})" if fault.file else f"{fault.case}"
-    names = [str(fault.case) for fault in group]
+    names = list(dict.fromkeys(str(fault.case) for fault in group))
+    if len(names) == 1:
+        files = ", ".join(dict.fromkeys(fault.file for fault in group if fault.file))
+        return f"{names[0]} ({files})" if files else names[0]
     more = f", and {len(names) - LISTED_CASES} more" if len(names) > LISTED_CASES else ""
     return f"{len(names)} cases ({', '.join(names[:LISTED_CASES])}{more})"

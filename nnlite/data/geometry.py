@@ -20,6 +20,8 @@ MASK_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".mhd": ".mha"}  # JPEG would 
 SPACING_TOLERANCE = 1e-3  # relative; headers store float32, some tools print four digits
 DIRECTION_TOLERANCE = 1e-3  # of a unit vector; 0.5 voxels at the end of an axis of 512
 ORIGIN_TOLERANCE = 1e-2  # of the smallest spacing: a shift nobody could see
+FINEST_SPACING_MM = 1e-7  # 0.1 nm, an atom
+COARSEST_SPACING_MM = 1e4  # 10 m: nothing medical is that far apart; beyond, a header is broken
 CACHED_GRIDS = 64  # image and label of a case share theirs
 AS_STORED = ((0, 1, 2), (False, False, False))  # axes and flips of an array in the order of its file
 
@@ -99,6 +101,14 @@ class StoredGrid:
         return MASK_SUFFIXES.get(self.suffix, self.suffix)
 
     @property
+    def code(self) -> str:
+        """Where the file's axes x, y and z point in the patient, as in "LPS" or "RAS"."""
+        letters = [""] * 3
+        for patient, (axis, flipped) in enumerate(zip(self.axes, self.flips, strict=True)):
+            letters[axis] = "SPL"[patient] if not flipped else "IAR"[patient]
+        return "".join(reversed(letters))
+
+    @property
     def canonical_shape(self) -> tuple[int, int, int]:
         """Shape (z, y, x) of the array in canonical orientation."""
         z, y, x = (self.geometry.shape[axis] for axis in self.axes)
@@ -111,8 +121,12 @@ class StoredGrid:
 
     def as_stored(self, array: np.ndarray) -> np.ndarray:
         """An array (channels, z, y, x) in canonical order, in the file's order: the way back of ``canonical``."""
+        return np.ascontiguousarray(self.in_file_order(array))
+
+    def in_file_order(self, array: np.ndarray) -> np.ndarray:
+        """View of an array (channels, z, y, x) in canonical order, in the file's order."""
         turned = np.flip(array, self._flipped_axes)
-        return np.ascontiguousarray(turned.transpose(0, *(axis + 1 for axis in np.argsort(self.axes))))
+        return turned.transpose(0, *(axis + 1 for axis in np.argsort(self.axes)))
 
     @property
     def _flipped_axes(self) -> tuple[int, ...]:

@@ -18,32 +18,59 @@ import numpy as np
 
 from nnlite.data.dicom.headers import SUFFIX as DICOM_SUFFIX
 from nnlite.data.dicom.headers import is_series
-from nnlite.data.geometry import MASK_SUFFIXES, Geometry, Orientation, StoredGrid, grids, rows, triple
+from nnlite.data.geometry import (
+    COARSEST_SPACING_MM,
+    FINEST_SPACING_MM,
+    MASK_SUFFIXES,
+    Geometry,
+    Orientation,
+    StoredGrid,
+    grids,
+    rows,
+    triple,
+)
 from nnlite.data.integrity import examine
+from nnlite.data.nifti_header import read_header
+from nnlite.data.nifti_place import place, read_voxels
+from nnlite.data.picture import palette_indices, read_rare, read_tiff
 from nnlite.data.plain_nifti import read_plain
 from nnlite.data.records import written_whole
+from nnlite.data.straighten import Straightened, straighten
+from nnlite.data.unreadable import cause, examined, last_line, no_image
 from nnlite.errors import ImageError
 
 if TYPE_CHECKING:
     import SimpleITK
 
 NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # no patient space; the resolution is for print
+TIFF_SUFFIXES, RARE_SUFFIXES = (".tif", ".tiff"), (".png", ".bmp")
 SERIES_SUFFIX = ".nii.gz"  # what a mask of a DICOM series is written as
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
+
+FIX = "nnlite check DATASET --fix NEW_FOLDER corrects it in a copy"
+TOO_MANY_DIMENSIONS = (
+    "nnlite reads images, volumes, and volumes with channels as the fourth; save each volume (a point in time, say) as "
+    "a file of its own"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
     """Voxels (channels, z, y, x), in canonical orientation unless read otherwise, with their place in patient and file.
 
-    ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place).
+    ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place);
+    ``remarks`` tell what is odd about the header and how it was understood. ``sized`` is False for a picture that does
+    not state the size of its pixels; they then count as 1 mm.
     """
 
     array: np.ndarray
     geometry: Geometry
     stored: StoredGrid
     not_finite: int = 0
+    remarks: tuple[str, ...] = ()
+    sized: bool = True
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
@@ -82,38 +109,67 @@ def read_image(path: Path, series: str | None = None, *, orientation: Orientatio
     return image
 
 
-def inspect_image(path: Path, series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
-    """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``."""
+def inspect_image(
+    path: Path, series: str | None = None, *, orientation: Orientation = "canonical", repair: bool = False
+) -> Image:
+    """Read one file like ``read_image``, but only count NaN and infinite voxels in ``not_finite``.
+
+    Axes that are a little off a right angle are straightened, with a remark; ``repair`` does it however far they are
+    off, and makes the best of a header that contradicts itself.
+    """
     if is_series(path):
         return _read_series(path, series, orientation)
     suffix = _checked_suffix(path)
     try:
-        plain = read_plain(path) if suffix in (".nii.gz", ".nii") else None
-        if plain is not None:
-            array, geometry, planar, not_finite = plain.voxels[None], plain.geometry, False, plain.not_finite
-        else:
-            array, geometry, planar, not_finite = _read_any(path, suffix)
+        file = _read_file(path, suffix, repair=repair)
+        stored, turned = grids(file.geometry, suffix, planar=file.planar, orientation=orientation)
     except ValueError as error:
         raise ImageError(f"{path}: {error}; correct its header") from error
-    stored, turned = grids(geometry, suffix, planar=planar, orientation=orientation)
-    voxels = np.require(stored.canonical(array), requirements=("C", "W"))
-    return Image(array=voxels, geometry=turned, stored=stored, not_finite=not_finite)
+    voxels = np.require(stored.canonical(file.array), requirements=("C", "W"))
+    image = Image(array=voxels, geometry=turned, stored=stored, sized=file.sized)
+    return replace(image, not_finite=file.not_finite, remarks=file.remarks)
+
+
+def read_file_order(path: Path, image: Image) -> np.ndarray:
+    """The voxels (channels, z, y, x) of an image as its file has them, NaN and infinity included."""
+    header = read_header(path) if image.stored.suffix in NIFTI_SUFFIXES else None
+    return image.stored.as_stored(image.array) if header is None else read_voxels(path, header)
 
 
 def read_channels(paths: Sequence[Path], series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
     """Read the files of one case, one after the other, as the channels of one image on one grid."""
     images = [read_image(path, series, orientation=orientation) for path in paths]
     for path, image in zip(paths, images, strict=True):
-        if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
+        if found := grid_differences(images[0], image, names=(paths[0].name, path.name)):
             raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")
     return join_channels(images)
+
+
+def grid_differences(first: Image, second: Image, names: tuple[str, str] = ("first", "second")) -> list[str]:
+    """How two grids differ, see ``Geometry.differences``; a picture that states no pixel size has any."""
+    other = second.geometry
+    if not (first.sized and second.sized):
+        other = replace(other, spacing_mm=first.geometry.spacing_mm)
+    return first.geometry.differences(other, names)
+
+
+def in_units_of(image: Image, spacing_mm: Sequence[float]) -> Image:
+    """A picture as a network for pixels of ``spacing_mm`` (in any order) should see it.
+
+    Where the pictures it was trained on stated no pixel size, that of a new one does not count either.
+    """
+    if image.stored.suffix not in PICTURE_SUFFIXES or not image.sized or set(spacing_mm) - {1.0, NO_DEPTH_MM}:
+        return image
+    grid = replace(image.geometry, spacing_mm=(NO_DEPTH_MM if image.planar else 1.0, 1.0, 1.0))
+    return replace(image, geometry=grid, stored=replace(image.stored, geometry=grid), sized=False)
 
 
 def join_channels(images: Sequence[Image]) -> Image:
     """All channels of images on one grid as one image, with the geometry and file grid of the first."""
     if len(images) == 1:
         return images[0]
-    return replace(images[0], array=np.concatenate([image.array for image in images]))
+    remarks = tuple(dict.fromkeys(remark for image in images for remark in image.remarks))
+    return replace(images[0], array=np.concatenate([image.array for image in images]), remarks=remarks)
 
 
 def read_label(path: Path) -> Image:
@@ -125,6 +181,8 @@ def read_label(path: Path) -> Image:
     array = image.array
     if len(array) in (3, 4) and image.planar and (array[1:3] == array[0]).all():
         array = array[:1]  # a fourth component is transparency
+    elif len(array) == 3 and image.planar and (indices := palette_indices(path)) is not None:
+        array = indices[None, None]  # each colour stands for its number
     if len(array) != 1:
         raise ImageError(
             f"{path}: a label map has one channel, this file has {len(array)}; save it in grey levels, one per label"
@@ -170,7 +228,7 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bo
         except RuntimeError as error:
             if shutil.disk_usage(beside.parent).free < array.nbytes:
                 raise OSError(errno.ENOSPC, "no space left") from error
-            raise ImageError(f"{path}: cannot be written ({_last_line(error)}); choose another format") from error
+            raise ImageError(f"{path}: cannot be written ({last_line(error)}); choose another format") from error
         if examine(beside, suffix).problem:  # the NIfTI and BMP writers do not notice a full disk
             raise OSError(errno.ENOSPC, "no space left")
 
@@ -206,55 +264,120 @@ def _checked_suffix(path: Path) -> str:
     return suffix
 
 
-def _read_any(path: Path, suffix: str) -> tuple[np.ndarray, Geometry, bool, int]:
-    """Voxels (channels, z, y, x) and geometry as the file has them, whether it is 2D, and how many are no numbers."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _File:
+    """What a file holds, as it holds it: voxels (channels, z, y, x) and their grid, with axes at right angles."""
+
+    array: np.ndarray
+    geometry: Geometry
+    planar: bool = False
+    not_finite: int = 0
+    remarks: tuple[str, ...] = ()
+    sized: bool = True
+
+
+def _read_file(path: Path, suffix: str, *, repair: bool) -> _File:
+    """Read a file by the way that suits it; ``ValueError`` where its header makes no sense."""
+    if suffix in PICTURE_SUFFIXES:
+        return _read_picture(path, suffix)
+    if suffix not in NIFTI_SUFFIXES:
+        return _straight(path, _read_any(path, suffix), repair=repair)
+    if (plain := read_plain(path)) is not None:
+        return _File(array=plain.voxels[None], geometry=plain.geometry, not_finite=plain.not_finite)
+    header = read_header(path)
+    if header is None:
+        examined(path, suffix)
+        raise ImageError(f"{path}: {no_image(suffix)}")
+    judged = place(header)
+    if judged.problem and not (repair and judged.corrected):
+        raise ImageError(f"{path}: {judged.problem}; {FIX if judged.corrected else judged.remedy}")
+    grid = judged.straightened.geometry if judged.straightened else judged.corrected
+    if grid is None:
+        file = _straight(path, _read_any(path, suffix), repair=repair)
+        return replace(file, remarks=judged.remarks + file.remarks)
+    examined(path, suffix)
+    array = read_voxels(path, header)
+    told = (f"{judged.problem}; what its sform says is taken",) if judged.problem else ()
+    file = _File(array=array, geometry=grid, not_finite=_count_not_finite(array), remarks=judged.remarks + told)
+    return _straight(path, file, judged.straightened, repair=repair)
+
+
+def _read_picture(path: Path, suffix: str) -> _File:
+    """A picture, or a volume of pages; by SimpleITK where that is right."""
+    examined(path, suffix)
+    try:
+        picture = read_tiff(path, _simpleitk_array) if suffix in TIFF_SUFFIXES else None
+        if suffix in RARE_SUFFIXES:
+            picture = read_rare(path, suffix)
+    except ValueError as error:
+        raise ImageError(f"{path}: {error}") from error
+    if picture is None:
+        return replace(_read_any(path, suffix), sized=False)
+    depth_mm, *pixel_mm = picture.spacing_mm or (1.0, 1.0, 1.0)
+    z, y, x = picture.array.shape[1:]
+    spacing_mm = (NO_DEPTH_MM if picture.planar else depth_mm, pixel_mm[0], pixel_mm[1])
+    return _File(
+        array=picture.array,
+        geometry=Geometry(shape=(z, y, x), spacing_mm=spacing_mm),
+        planar=picture.planar,
+        not_finite=_count_not_finite(picture.array),
+        sized=picture.spacing_mm is not None,
+    )
+
+
+def _simpleitk_array(path: Path) -> np.ndarray:
+    image, _ = _load(path, path.suffix.lower())
+    return _simpleitk().GetArrayFromImage(image)
+
+
+def _straight(path: Path, file: _File, known: Straightened | None = None, *, repair: bool) -> _File:
+    """The file with its axes at right angles; ``ImageError`` if they are so far off that it could be seen."""
+    if not all(FINEST_SPACING_MM <= step <= COARSEST_SPACING_MM for step in file.geometry.spacing_mm):
+        raise ValueError(f"spacing {tuple(file.geometry.spacing_mm)} mm (z, y, x) cannot be true")
+    straightened = known or straighten(file.geometry)
+    if straightened is None:
+        return file
+    if not (straightened.small or repair):
+        raise ImageError(f"{path}: {straightened.refused_in_words()}; {FIX}, or resample it")
+    told = (straightened.in_words(),) if straightened.noticed else ()
+    return replace(file, geometry=straightened.geometry, remarks=file.remarks + told)
+
+
+def _read_any(path: Path, suffix: str) -> _File:
+    """A file as SimpleITK reads it; single axes beyond the fourth are dropped."""
     image, not_finite = _load(path, suffix)
     dimensions, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
-    if dimensions not in (2, 3, 4) or (dimensions == 4 and components > 1):
-        raise ImageError(f"{path}: has {dimensions} dimensions, nnlite reads images of 2, 3, or 3 with channels as 4th")
     array = _simpleitk().GetArrayFromImage(image)
     if array.dtype.kind not in "uif":
         raise ImageError(f"{path}: holds {image.GetPixelIDTypeAsString()} voxels; save plain numbers")
+    space = array.shape[dimensions - min(dimensions, 3) : dimensions]
+    beyond = [size for size in array.shape[: dimensions - len(space)] if size > 1]
+    if len(beyond) + (components > 1) > 1:
+        told = " x ".join(map(str, image.GetSize()))
+        raise ImageError(f"{path}: has {dimensions} dimensions ({told}); {TOO_MANY_DIMENSIONS}")
     if components > 1:
-        array = np.moveaxis(array, -1, 0)
-    elif dimensions < 4:
-        array = array[None]
-    if dimensions == 2:
-        array = array[:, None]
-    if array.dtype.kind == "f":
-        not_finite = max(not_finite, array.size - int(np.count_nonzero(np.isfinite(array))))
-    return array, _geometry(image, array.shape[1:], suffix), dimensions == 2, not_finite
+        array = np.moveaxis(array.reshape(*space, components), -1, 0)
+    array = array.reshape(-1, *(1,) * (3 - len(space)), *space)
+    not_finite = max(not_finite, _count_not_finite(array))
+    return _File(
+        array=array,
+        geometry=_geometry(image, array.shape[1:], suffix),
+        planar=dimensions == 2,
+        not_finite=not_finite,
+    )
+
+
+def _count_not_finite(array: np.ndarray) -> int:
+    return array.size - int(np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
 
 
 def _load(path: Path, suffix: str) -> tuple[SimpleITK.Image, int]:
     """The file as SimpleITK reads it, and the number of NaN that it would not mention."""
-    if not path.is_file():
-        raise ImageError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'does not exist'}")
+    not_finite = examined(path, suffix)
     try:
-        integrity = examine(path, suffix)
-        if integrity.problem:
-            raise ImageError(f"{path}: {integrity.problem}; get the file again")
-        return _simpleitk().ReadImage(str(path)), integrity.not_finite
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
+        return _simpleitk().ReadImage(str(path)), not_finite
     except RuntimeError as error:
-        raise ImageError(f"{path}: {_cause(error, suffix)}") from error
-
-
-def _cause(error: RuntimeError, suffix: str) -> str:
-    """SimpleITK's account of a failed reading in plain words."""
-    text = str(error)
-    if "determine ImageIO" in text:
-        return f"is no {suffix} image: damaged, or another kind of file under this name; get the file again"
-    if "orthonormal" in text:
-        return "its axes are not at right angles (sheared or empty direction in the header); resample it or repair it"
-    if "bytes but received" in text or "fread got only" in text or "data not read completely" in text:
-        return "the file is cut short; get the file again"
-    return f"cannot be read, it may be damaged ({_last_line(error)}); get the file again"
-
-
-def _last_line(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1]
+        raise ImageError(f"{path}: {cause(error, path, suffix)}") from error
 
 
 def _geometry(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) -> Geometry:

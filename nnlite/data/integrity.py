@@ -12,13 +12,18 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from nnlite.data.text_header import DENSEST, text_header_problem
+
 CHUNK_BYTES = 1 << 22  # large enough that zlib, not Python, takes the time; a multiple of every voxel size
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by kind of colour
 JPEG_TAIL_BYTES = 1 << 16  # cameras append thumbnails and notes behind the end marker, rarely more than this
 
 
@@ -28,6 +33,7 @@ class Integrity:
 
     problem: str | None = None
     not_finite: int = 0
+    remedy: str = "get the file again"
 
 
 def examine(path: Path, suffix: str) -> Integrity:
@@ -35,10 +41,15 @@ def examine(path: Path, suffix: str) -> Integrity:
     if path.stat().st_size == 0:
         return Integrity(problem="the file is empty (0 bytes)")
     if suffix in (".nii", ".nii.gz"):
-        return _nifti(path, suffix)
+        return _nifti(path)
+    if suffix in (".mha", ".mhd", ".nrrd"):
+        found = text_header_problem(path, suffix)
+        return Integrity() if found is None else Integrity(problem=found[0], remedy=found[1])
     with path.open("rb") as file:
         if suffix in (".jpg", ".jpeg"):
             return Integrity(problem=_jpeg(file))
+        if suffix == ".png":
+            return Integrity(problem=_png(file))
         if suffix == ".bmp":
             return Integrity(problem=_bmp(file))
         if suffix in (".tif", ".tiff"):
@@ -46,11 +57,22 @@ def examine(path: Path, suffix: str) -> Integrity:
     return Integrity()
 
 
-def _nifti(path: Path, suffix: str) -> Integrity:
+def is_packed(path: Path) -> bool:
+    """Whether a file is compressed by gzip, whatever its name."""
     with path.open("rb") as file:
-        compressed = suffix == ".nii.gz" and file.read(2) == b"\x1f\x8b"
+        return file.read(2) == b"\x1f\x8b"
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be read, through gzip if its content, whatever its name, is compressed."""
+    with gzip.open(path, "rb") if is_packed(path) else path.open("rb") as content:
+        yield cast(BinaryIO, content)
+
+
+def _nifti(path: Path) -> Integrity:
     try:
-        with gzip.open(path, "rb") if compressed else path.open("rb") as content:
+        with unpacked(path) as content:
             layout = _nifti_layout(content.read(540))
             if layout is None:
                 return Integrity()  # no NIfTI at all: its reader says so
@@ -93,6 +115,19 @@ def _jpeg(file: BinaryIO) -> str | None:
     size = file.seek(0, 2)
     file.seek(max(0, size - JPEG_TAIL_BYTES))
     return None if b"\xff\xd9" in file.read() else "the file is cut short: the end marker of the JPEG is missing"
+
+
+def _png(file: BinaryIO) -> str | None:
+    """Whether a PNG is too small for the picture that it announces: its reader would reserve memory for all of it."""
+    head = file.read(26)
+    if len(head) < 26 or head[12:16] != b"IHDR":
+        return None  # no PNG at all: its reader says so
+    width, height, depth, colours = struct.unpack_from(">IIBB", head, 16)
+    expected = width * height * PNG_CHANNELS.get(colours, 1) * depth // 8
+    found = file.seek(0, 2)
+    if found >= expected / DENSEST:
+        return None
+    return f"the file is cut short or damaged: {width} x {height} pixels do not fit into {found} bytes"
 
 
 def _bmp(file: BinaryIO) -> str | None:

@@ -178,8 +178,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DatasetError(f"{path} is not valid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is not valid JSON: {error}; correct it there, and save it as UTF-8") from error
 
 
 def _by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:

@@ -4,8 +4,7 @@ First choice of ``image.py`` for a volume. SimpleITK takes some milliseconds to 
 a small one takes, and a second unpacking is needed to see what it keeps silent about (``integrity.py``). Plain is what
 nearly all volumes are: whole, three axes, one number per voxel without a scale, and one statement of where the axes
 point. Of these voxels and geometry are SimpleITK's to the bit; whatever is unusual or damaged is left to SimpleITK.
-Layout and quaternion: the definition of NIfTI-1 (nifti.nimh.nih.gov). Which of the two statements in a header counts:
-as ITK's NiftiImageIO chooses (itk.org).
+Layout: ``nifti_header.py``. Which of the two statements in a header counts: as ITK's NiftiImageIO chooses (itk.org).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,45 +19,18 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.geometry import Geometry, rows
+from nnlite.data.nifti_header import GZIP_MAGIC, HEADER, HEADER_BYTES, SPACE_UNITS, TYPES, turned
+from nnlite.data.nifti_place import forms_agree
 
-HEADER_BYTES = 348
-FIELDS = {  # those of the header that are looked at: type and place
-    "size": ("<i4", 0),
-    "dim": ("<8i2", 40),
-    "intent": ("<i2", 68),
-    "type": ("<i2", 70),
-    "bits": ("<i2", 72),
-    "pixdim": ("<8f4", 76),
-    "start": ("<f4", 108),
-    "slope": ("<f4", 112),
-    "intercept": ("<f4", 116),
-    "units": ("u1", 123),
-    "qform": ("<i2", 252),
-    "sform": ("<i2", 254),
-    "quaternion": ("<3f4", 256),
-    "offset": ("<3f4", 268),
-    "matrix": ("<12f4", 280),
-    "magic": ("S4", 344),
-}
-HEADER = np.dtype(
-    {
-        "names": [*FIELDS],
-        "formats": [kind for kind, _ in FIELDS.values()],
-        "offsets": [place for _, place in FIELDS.values()],
-        "itemsize": HEADER_BYTES,
-    }
-)
-CODES = {2: "u1", 4: "<i2", 8: "<i4", 16: "<f4", 64: "<f8", 256: "i1", 512: "<u2", 768: "<u4"}
-TYPES = {code: np.dtype(kind) for code, kind in CODES.items()}
-SPACE_UNITS, MILLIMETRES = 0b111, (0, 2)  # 0: not said
+MILLIMETRES = (0, 2)  # 0: not said
 SCANNER = 1  # the code of a form that leads to the coordinates of the scanner
-GZIP_MAGIC, GZIP_WINDOW_BITS = b"\x1f\x8b", 31
+GZIP_WINDOW_BITS = 31
 
 # Beyond these limits ITK's own checks, in other precision, might find otherwise: such files are left to it.
 RIGHT_ANGLE_TOLERANCE = 5e-5  # half of ITK's
 SPACING_LIMITS_MM = (0.01, 1000.0)
 OFFSET_LIMIT_MM = 2000.0
-HALF_TURN = 1e-7  # a rotation this close to half a turn is one: float32 cannot tell
+COLUMN_TOLERANCE = 1e-3  # relative; headers store float32, and the columns of a matrix state the spacing once more
 CACHED_GEOMETRIES = 64  # image and label of a case have the same
 
 
@@ -127,42 +98,29 @@ def _geometry(header: np.void) -> Geometry | None:
     """The grid that the header states; None where it states two, or ITK might object."""
     sform, qform = int(header["sform"]), int(header["qform"])
     shape = tuple(header["dim"][1:4].tolist())
-    sign, *spacing = header["pixdim"][:4].tolist()
+    spacing = header["pixdim"][1:4].tolist()
     if not all(SPACING_LIMITS_MM[0] <= step <= SPACING_LIMITS_MM[1] for step in spacing) or min(sform, qform) < 0:
         return None
     if sform == SCANNER or (sform and not qform):
-        return _placed(tuple(header["matrix"].tolist()), tuple(spacing), shape)
+        matrix = tuple(header["matrix"].tolist())
+        agree = not qform or _agree(_turn(header), matrix, shape)
+        return _placed(matrix, tuple(spacing), shape) if agree else None
     if qform and not sform:
-        matrix = _turned(header["quaternion"].tolist(), header["offset"].tolist(), spacing, sign)
-        return None if matrix is None else _placed(matrix, tuple(spacing), shape)
+        turn = _turn(header)
+        return None if turn is None else _placed(turn, tuple(spacing), shape)
     return None
 
 
-def _turned(
-    quaternion: Sequence[float], offset: Sequence[float], spacing: Sequence[float], sign: float
-) -> tuple[float, ...] | None:
-    """The matrix (3, 4), row by row and rounded to float32, that is stated as a rotation; None if it is none."""
-    b, c, d = quaternion
-    squares = b * b + c * c + d * d
-    if not squares <= 1 + HALF_TURN:  # too long, or no number
-        return None
-    a = 1.0 - squares
-    if a < HALF_TURN:  # what is left is rounding
-        shrink = 1.0 / math.sqrt(squares)
-        a, b, c, d = 0.0, b * shrink, c * shrink, d * shrink
-    else:
-        a = math.sqrt(a)
-    turn = (
-        (a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)),
-        (2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)),
-        (2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b),
-    )
-    x, y, z = spacing
-    steps = (x, y, -z if sign < 0 else z)
-    matrix = [
-        (*(part * step for part, step in zip(row, steps, strict=True)), o) for row, o in zip(turn, offset, strict=True)
-    ]
-    return tuple(np.array(matrix, dtype=np.float32).ravel().tolist())
+def _turn(header: np.void) -> tuple[float, ...] | None:
+    """The matrix (3, 4) that the header states as a rotation; None if it is none."""
+    sign, *spacing = header["pixdim"][:4].tolist()
+    return turned(header["quaternion"].tolist(), header["offset"].tolist(), spacing, sign)
+
+
+@lru_cache(maxsize=CACHED_GEOMETRIES)
+def _agree(turn: tuple[float, ...] | None, matrix: tuple[float, ...], shape: tuple[int, ...]) -> bool:
+    """Whether the rotation that does not count says the same as the matrix that does, or nothing that makes sense."""
+    return turn is None or turn == matrix or forms_agree(np.reshape(turn, (3, 4)), np.reshape(matrix, (3, 4)), shape)
 
 
 @lru_cache(maxsize=CACHED_GEOMETRIES)
@@ -178,7 +136,7 @@ def _placed(matrix: tuple[float, ...], spacing: tuple[float, ...], shape: tuple[
         # NIfTI counts toward right, front and top, DICOM and ITK toward left, back and top
         right, front, top = matrix[axis::4]
         length = math.sqrt(right * right + front * front + top * top)
-        if not 0 < length < math.inf:
+        if not abs(length / spacing[axis] - 1) <= COLUMN_TOLERANCE:
             return None
         axes.append((-right / length, -front / length, top / length))
     direction = np.array(axes).T

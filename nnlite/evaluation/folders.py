@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnlite.data.image import Geometry, read_label
+from nnlite.data.image import Geometry, grid_differences, read_label
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import DatasetError, ImageError
@@ -123,7 +123,7 @@ def _score_or_fault(pair: MaskPair, comparison: _Comparison) -> _ScoredCase | st
 def _score(pair: MaskPair, comparison: _Comparison) -> _ScoredCase:
     """Read both masks of a case and compare them; the message of an error tells what is wrong with them."""
     truth, prediction = read_label(pair.truth), read_label(pair.prediction)
-    if differences := truth.geometry.differences(prediction.geometry, names=("truth", "prediction")):
+    if differences := grid_differences(truth, prediction, names=("truth", "prediction")):
         raise DatasetError(
             f"{'; '.join(differences)} ({pair.prediction}); predict from the image that the truth was drawn on, "
             "or resample the prediction to the grid of the truth"

@@ -35,7 +35,7 @@ SMALLEST_SPREAD = 1e-8  # an image of one value is not divided by zero
 AXES = ("z (up)", "y (back)", "x (left)")
 MIRRORED = ("upside down", "back to front", "mirrored left to right")
 
-Check = Literal["spacing", "field of view", "orientation", "intensity", "mirrored"]
+Check = Literal["header", "spacing", "field of view", "orientation", "intensity", "mirrored"]
 
 
 @record

@@ -1,4 +1,4 @@
-"""The recipes: convert, check, plan, preprocess, train, status, select, report, predict, evaluate: the CLI's verbs.
+"""The recipes: convert, check, plan, preprocess, train, status, select, report, export, predict, evaluate: the verbs.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nnlite.pipeline.cluster_folds import train_on_cluster
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.export_model import ExportResult, export
+    from nnlite.pipeline.fix_dataset import FixResult, fix
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
     from nnlite.pipeline.plan_from_fingerprint import plan_fingerprint
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ConvertResult",
     "DatasetStatus",
+    "ExportResult",
+    "FixResult",
     "FoldStatus",
     "ImportResult",
     "PlanResult",
@@ -40,6 +44,8 @@ __all__ = [
     "cluster_for",
     "convert",
     "evaluate",
+    "export",
+    "fix",
     "fold_names",
     "follow",
     "import_nnunet",
@@ -60,6 +66,10 @@ _HOMES = {
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
+    "ExportResult": "export_model",
+    "export": "export_model",
+    "FixResult": "fix_dataset",
+    "fix": "fix_dataset",
     "ImportResult": "import_model",
     "import_nnunet": "import_model",
     "PlanResult": "plan_dataset",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.dataset import Case
-from nnlite.data.image import Image, StoredGrid, read_channels
+from nnlite.data.image import NO_DEPTH_MM, Image, StoredGrid, in_units_of, read_channels
 from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
 from nnlite.inference.ensemble import predict_cases
@@ -71,7 +71,10 @@ class CaseSteps:
 
     def read(self, case: Case) -> ReadCase:
         """Read a case, and preprocess it unless one of the models is a cascade."""
-        image = read_channels(case.images, self.masks_as.series, orientation=self.models[0].arithmetic.orientation)
+        first = self.models[0]
+        given = read_channels(case.images, self.masks_as.series, orientation=first.arithmetic.orientation)
+        image = in_units_of(given, first.configuration.spacing_mm)
+        _require_size(case, image, first.configuration.spacing_mm)
         mask = self.masks_as.path(self.output, case.id, image.stored)
         if mask.resolve() in self.images:
             raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")
@@ -125,3 +128,13 @@ class CaseSteps:
     def _ready(self, case_id: str, image: Image) -> list[PreprocessedCase]:
         """The image as each of the models wants it."""
         return with_retreat(self.models, lambda lighter: [ready_case(one, case_id, image) for one in lighter], case_id)
+
+
+def _require_size(case: Case, image: Image, spacing_mm: Sequence[float]) -> None:
+    """Raise ``ImageError`` for a picture without pixel size where the network was trained on pictures that have one."""
+    trained_mm = [step for step in spacing_mm if step not in (1.0, NO_DEPTH_MM)]
+    if not image.sized and trained_mm:
+        raise ImageError(
+            f"{case.images[0]}: states no size of its pixels, and the model was trained on pictures that do "
+            f"({' x '.join(f'{step * 1000:.3g}' for step in trained_mm)} micrometres); state it as ImageJ or OME do"
+        )

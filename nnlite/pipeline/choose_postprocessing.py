@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.dataset import Case
-from nnlite.data.image import read_label
+from nnlite.data.image import grid_differences, read_label
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import WorkspaceError
@@ -118,7 +118,7 @@ def _read(case: Case, folder: Path, labels: Labels) -> _Pair:
             "(nnlite select for an ensemble): that predicts it once more"
         )
     mask = read_label(path)
-    if differences := truth.geometry.differences(mask.geometry, names=("truth", "prediction")):
+    if differences := grid_differences(truth, mask, names=("truth", "prediction")):
         raise WorkspaceError(f"{path}: {'; '.join(differences)}; the dataset has changed, so train this fold again")
     true, predicted = (labels.to_indices(image.array[0]) for image in (truth, mask))
     return _Pair(truth=true, prediction=predicted, voxel_ml=truth.geometry.voxel_volume_ml)

@@ -20,13 +20,12 @@ from nnlite.data.dataset import Case
 from nnlite.data.faults import named_in_errors
 from nnlite.data.memory import keep_freed_memory
 from nnlite.inference.postprocess import Postprocessing
-from nnlite.inference.predict import Model
 from nnlite.pipeline.case_preview import previews_of
-from nnlite.pipeline.case_record import CaseRecord, Recorder, recorder
+from nnlite.pipeline.case_record import CaseRecord, recorder
 from nnlite.pipeline.case_steps import CaseSteps, ReadCase
-from nnlite.pipeline.choose_runs import ChosenRuns, load_models
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.mask_output import OutputFormat, mask_output
+from nnlite.pipeline.trained_model import TrainedModel, open_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +35,11 @@ class Errand:
     ``command`` is another for each prediction: what workers keep in memory may be trained anew before the next one.
     """
 
-    chosen: ChosenRuns
-    rules: Postprocessing
+    model: Path
+    work: Path
+    configuration: str | None
+    folds: tuple[str, ...]
+    postprocessing: bool
     output: Path
     device: str
     mirroring: bool
@@ -63,16 +65,15 @@ class WrittenCase:
 
 def for_workers(errand: Errand) -> Errand:
     """An errand whose paths mean the same in every process."""
-    members = tuple(tuple(replace(run, folder=run.folder.absolute()) for run in runs) for runs in errand.chosen.members)
-    return replace(errand, chosen=replace(errand.chosen, members=members), output=errand.output.absolute())
+    model = errand.model.absolute() if errand.model.exists() else errand.model  # else it is a name in the workspace
+    return replace(errand, model=model, work=errand.work.absolute(), output=errand.output.absolute())
 
 
 def predict_on_worker(case: Case, errand: Errand) -> WrittenCase:
     """Read, predict and write one case; errors name it."""
     with named_in_errors(f"case {case.id}"):
         started = time.perf_counter()
-        models, notes = _loaded(errand)
-        steps = steps_of(errand, models, notes, [case])
+        steps = steps_of(errand, _opened(errand), [case])
         read: Future[ReadCase] = Future()
         read.set_result(steps.read(case))
         written = steps.write(steps.predict(read))
@@ -80,13 +81,13 @@ def predict_on_worker(case: Case, errand: Errand) -> WrittenCase:
         return WrittenCase(mask=written.mask, record=written.record, beside=steps.beside(), seconds=seconds)
 
 
-def steps_of(errand: Errand, models: Sequence[Model], notes: Recorder, cases: Sequence[Case]) -> CaseSteps:
+def steps_of(errand: Errand, trained: TrainedModel, cases: Sequence[Case]) -> CaseSteps:
     """The steps of these cases."""
-    plan = models[0].plan
+    plan, rules = trained.models[0].plan, rules_of(errand, trained)
     return CaseSteps(
-        models=models,
-        notes=notes,
-        rules=errand.rules,
+        models=trained.models,
+        notes=recorder(trained, [rule.in_words() for rule in rules.rules], mirroring=errand.mirroring),
+        rules=rules,
         output=errand.output,
         masks_as=mask_output(cases, plan.labels, errand.output_format, errand.series),
         images=frozenset(path.resolve() for case in cases for path in case.images),
@@ -96,15 +97,27 @@ def steps_of(errand: Errand, models: Sequence[Model], notes: Recorder, cases: Se
     )
 
 
-def loaded(errand: Errand, device: torch.device) -> tuple[tuple[Model, ...], Recorder]:
-    """The models of an errand, and what the records of their cases have in common."""
-    models = load_models(errand.chosen, device=device, mirroring=errand.mirroring, step=errand.step, exact=errand.exact)
-    rules = [rule.in_words() for rule in errand.rules.rules]
-    return models, recorder(errand.chosen, models, rules, mirroring=errand.mirroring)
+def rules_of(errand: Errand, trained: TrainedModel) -> Postprocessing:
+    """The rules for the masks, none where they are not wanted."""
+    return trained.postprocessing if errand.postprocessing else Postprocessing()
+
+
+def opened(errand: Errand, device: torch.device) -> TrainedModel:
+    """The model of an errand."""
+    return open_model(
+        errand.model,
+        errand.work,
+        errand.configuration,
+        errand.folds,
+        device=device,
+        mirroring=errand.mirroring,
+        step=errand.step,
+        exact=errand.exact,
+    )
 
 
 @lru_cache(maxsize=1)
-def _loaded(errand: Errand) -> tuple[tuple[Model, ...], Recorder]:
+def _opened(errand: Errand) -> TrainedModel:
     """Kept from case to case; another errand takes the place of the last one."""
     keep_freed_memory()
-    return loaded(errand, torch.device(device_name(errand.device)))
+    return opened(errand, torch.device(device_name(errand.device)))

@@ -38,6 +38,7 @@ def train_on_cluster(
     *,
     cluster: str,
     work: Path = DEFAULT_WORK,
+    init_from: Path | None = None,
     progress: Progress = silent,
     stop: Callable[[], bool] = lambda: False,
     **options: Any,
@@ -53,6 +54,9 @@ def train_on_cluster(
     names = fold_names(dataset, folds, work=work)
     _, workspace = locate_dataset(dataset, work)
     read_plan(workspace).configuration(configuration)  # a misspelt name is refused before a cluster is asked
+    if init_from is not None and init_from.exists():  # else it is a name in the workspace
+        init_from = init_from.absolute()
+    options["init_from"] = init_from
     with workers(cluster, sees=[dataset, workspace.plan]) as pool:
         if not all(is_finished(workspace.run(configuration, name)) for name in names):
             preprocess_with(pool, dataset, (configuration,), work=work, progress=progress)

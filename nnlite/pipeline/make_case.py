@@ -13,7 +13,7 @@ import numpy as np
 
 from nnlite.data.dataset import Case
 from nnlite.data.faults import named_in_errors
-from nnlite.data.image import read_channels, read_label
+from nnlite.data.image import in_units_of, read_channels, read_label
 from nnlite.errors import DatasetError
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan_restoration, resample_case
@@ -36,7 +36,7 @@ def make_case(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
 
 
 def _make(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
-    image = read_channels(case.images)
+    image = in_units_of(read_channels(case.images), missing[0].configuration.spacing_mm)
     label = None if case.label is None else _label_indices(case.label, plan)
     normalized: dict[tuple[object, ...], NormalizedCase] = {}
     stored: dict[tuple[object, ...], StoredCase] = {}

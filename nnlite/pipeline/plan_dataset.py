@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,11 +24,16 @@ from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.planning.appearance import Look, look
 from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
+from nnlite.planning.mirrored_cases import label_thumbnail, mirrored_cases
 from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.planner import Plan, Preset
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
+
+T = TypeVar("T")
+Glance = tuple[Look, np.ndarray | None]
+"""What a case looks like in the eyes of a check, and where its labels lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +54,16 @@ def locate_dataset(path: Path, work: Path) -> tuple[Dataset, Workspace]:
     return dataset, workspace
 
 
-def check(dataset: Path, *, work: Path = DEFAULT_WORK, progress: Progress = silent) -> CheckReport[None]:
+def check(dataset: Path, *, work: Path = DEFAULT_WORK, progress: Progress = silent) -> CheckReport[Glance]:
     """Read every case once and report all faults together; raises nothing for faulty cases."""
     found, workspace = locate_dataset(dataset, work)
-    return check_dataset(found, workers=cores(), description_home=workspace.folder, progress=progress)
+    return check_found(found, workspace, progress=progress)
+
+
+def check_found(found: Dataset, workspace: Workspace, *, progress: Progress = silent) -> CheckReport[Glance]:
+    """Check a dataset that was found before; an ``nnlite.json`` that is missing would lie in its workspace."""
+    report = check_dataset(found, _glance, workers=cores(), description_home=workspace.folder, progress=progress)
+    return replace(report, warnings=(*report.warnings, *mirrored_cases(report.findings)))
 
 
 def plan(
@@ -119,7 +131,7 @@ def plan(
     write_appearance(workspace, (seen for _, seen in report.findings.values()))
     write_record(workspace.splits, folds)
     write_record(workspace.plan, decided)
-    return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds))
+    return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds, *_suspicious(report, dataset)))
 
 
 def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:
@@ -154,6 +166,18 @@ def _visit(
     spacing = image.geometry.spacing_mm
     fingerprint = case_fingerprint(case.id, image.array, label, spacing, samples=samples, ignore=ignore)
     return fingerprint, look(case.id, image)
+
+
+def _suspicious(report: CheckReport[T], dataset: Path) -> tuple[str, ...]:
+    """A note where the check has warnings: it is the one that tells them."""
+    if not report.warnings:
+        return ()
+    number = "1 warning" if len(report.warnings) == 1 else f"{len(report.warnings)} warnings"
+    return (f"the dataset gives rise to {number}: nnlite check {dataset} tells",)
+
+
+def _glance(case: Case, image: Image, label: np.ndarray | None) -> Glance:
+    return look(case.id, image), None if label is None else label_thumbnail(label)
 
 
 def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:

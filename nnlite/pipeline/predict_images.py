@@ -28,9 +28,8 @@ from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.pipeline.case_record import CaseRecord, record_path
 from nnlite.pipeline.case_steps import CaseSteps, PredictedCase
-from nnlite.pipeline.choose_runs import choose_runs
 from nnlite.pipeline.cluster import AUTO, NONE, cluster_for, workers
-from nnlite.pipeline.cluster_cases import Errand, for_workers, loaded, predict_on_worker, steps_of
+from nnlite.pipeline.cluster_cases import Errand, for_workers, opened, predict_on_worker, rules_of, steps_of
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.mask_output import OutputFormat
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
@@ -81,27 +80,30 @@ def predict(
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
 
-    ``model`` is a dataset with trained runs, its folder in the workspace, or the folder of one run. A dataset predicts
-    with what was selected for it: configurations, folds and ``postprocessing``, unless that is False. Where nothing was
-    selected, or ``configuration`` names one, all its trained folds answer; by default those of the configuration with
-    the highest mean Dice over its held-out cases. ``folds`` leaves the others out. A mask has its image's geometry and
-    format, and the label values of the training labels. ``probabilities`` also writes ``CASE.probabilities.nii``, one
-    channel per label, as they are before postprocessing, and ``entropy`` ``CASE.entropy.nii``, how undecided they are.
-    ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
-    ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among the DICOM series of a folder;
-    ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``. ``exact`` is for models that
-    nnU-Net has trained: its arithmetic, to the bit. Where the same prediction was interrupted before, it goes on with
-    the cases that are missing. Images that cannot be read are told of at the end, in one ``ImageError``, when all
+    ``model`` is a dataset with trained runs, its folder in the workspace, the folder of one run, or a model file, which
+    needs no workspace. A dataset predicts with what was selected for it: configurations, folds and ``postprocessing``,
+    unless that is False. Where nothing was selected, or ``configuration`` names one, all its trained folds answer; by
+    default those of the configuration with the highest mean Dice over its held-out cases. ``folds`` leaves the others
+    out. A mask has its image's geometry and format, and the label values of the training labels. ``probabilities`` also
+    writes ``CASE.probabilities.nii``, one channel per label, as they are before postprocessing, and ``entropy``
+    ``CASE.entropy.nii``, how undecided they are. ``CASE.prediction.json`` tells how far a mask can be trusted, see
+    ``case_record``. ``previews`` writes ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among
+    the DICOM series of a folder; ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``.
+    ``exact`` is for models that nnU-Net has trained: its arithmetic, to the bit. Where the same prediction was
+    interrupted before, it goes on with the cases that are missing. Images that cannot be read are told of at the end,
+    in one ``ImageError``, when all
     others are predicted. The workers of a ``cluster`` take a case each (see ``cluster_for``); ``device`` is then
     theirs.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
     keep_freed_memory()
-    chosen = choose_runs(model, work, configuration, folds)
     errand = Errand(
-        chosen=chosen,
-        rules=chosen.postprocessing if postprocessing else Postprocessing(),
+        model=model,
+        work=work,
+        configuration=configuration,
+        folds=tuple(folds),
+        postprocessing=postprocessing,
         output=output,
         device=device,
         mirroring=mirroring,
@@ -114,11 +116,12 @@ def predict(
         series=series,
     )
     here = device_name(device) if cluster in (AUTO, NONE) else "cpu"  # the device of others may not be there
-    models, notes = loaded(errand, torch.device(here))
+    trained = opened(errand, torch.device(here))
+    models, rules = trained.models, rules_of(errand, trained)
     cases = find_images(inputs, len(models[0].plan.channels))
-    steps = steps_of(errand, models, notes, cases)
+    steps = steps_of(errand, trained, cases)
     clear_leftovers(output, alone=False)
-    job = job_of(models, errand.rules, probabilities, entropy, previews, exact, output_format, series)
+    job = job_of(models, rules, probabilities, entropy, previews, exact, output_format, series)
     unfinished = UnfinishedPrediction(output, job)
     if (address := cluster_for(cluster, device, len(cases))) is None:
         done, seconds = _carried_out(steps, cases, unfinished, progress)
@@ -126,11 +129,11 @@ def predict(
         done, seconds = _carried_out_on(address, errand, cases, unfinished, progress)
     return PredictResult(
         masks=tuple(mask for mask, _ in done),
-        configuration=name_of(chosen.configurations),
-        folds=chosen.folds,
+        configuration=name_of(trained.configurations),
+        folds=trained.folds,
         seconds_per_case=seconds,
-        selection=chosen.selection,
-        postprocessing=errand.rules,
+        selection=trained.selection,
+        postprocessing=rules,
         records=tuple(record for _, record in done),
     )
 
@@ -177,7 +180,7 @@ def _carried_out_on(
     masks, records = _done_before(cases, unfinished)
     errand.output.mkdir(parents=True, exist_ok=True)
     sees = [errand.output, *dict.fromkeys(path.parent for case in cases[:LISTED_CASES] for path in case.images)]
-    sees += [run.checkpoint_final for runs in errand.chosen.members for run in runs]
+    sees += [errand.model if errand.model.exists() else errand.work]
     seconds, faults, sent = [], [], for_workers(errand)
     with workers(cluster, sees=sees) as pool:
         coming = {pool.submit(predict_on_worker, _absolute(case), sent): case for case in cases if case.id not in masks}

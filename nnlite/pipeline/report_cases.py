@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from nnlite.data.dataset import Case, Dataset
-from nnlite.data.image import read_channels, read_label
+from nnlite.data.image import grid_differences, read_channels, read_label
 from nnlite.data.progress import Progress
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, ImageError
@@ -101,7 +101,7 @@ def _packed(case: Case, folder: Path, plan: Plan, *, most_voxels: int) -> Packed
     assert case.label is not None, f"{case.id} is held out to be scored, so it has a label"
     image, truth = read_channels(case.images), read_label(case.label)
     prediction = read_label(folder / f"{case.id}{truth.stored.mask_suffix}")
-    if differences := truth.geometry.differences(prediction.geometry, names=("truth", "prediction")):
+    if differences := grid_differences(truth, prediction, names=("truth", "prediction")):
         raise DatasetError("; ".join(differences))
     true, predicted = (plan.labels.to_indices(mask.array[0]) for mask in (truth, prediction))
     return pack(

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from nnlite.data.geometry import COARSEST_SPACING_MM, FINEST_SPACING_MM
 from nnlite.data.records import record
 from nnlite.errors import PlanError
 
 TOTAL_SAMPLES = 10_000_000  # per channel over all cases: places percentile 0.5 within 0.005 points, in 40 MB
-FINEST_SPACING_MM = 1e-7  # 0.1 nm, an atom
-COARSEST_SPACING_MM = 1e4  # 10 m: nothing medical is that far apart; beyond, a header is broken
 PERCENTILES = {"percentile_00_5": 0.5, "median": 50.0, "percentile_99_5": 99.5}
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]

@@ -12,9 +12,11 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nnlite.errors import CheckpointError
 from nnlite.networks.build import build_network
@@ -61,6 +63,7 @@ def train(
     device: torch.device,
     ranks: Ranks = ALONE,
     resume: bool = False,
+    initial: Mapping[str, Tensor] = MappingProxyType({}),
     transforms: Sequence[Callable[..., dict]] = (),
     threads: int = THREADS,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
@@ -71,7 +74,8 @@ def train(
 
     Cases are preprocessed ones of ``configuration``. Without validation cases there is no pseudo Dice and no best
     model. ``on_epoch`` is called after each epoch, when everything of it is on disk. ``resume`` continues from
-    ``files.last``, or from ``files.previous`` where that is damaged. ``transforms`` are batchgenerators transforms of
+    ``files.last``, or from ``files.previous`` where that is damaged; otherwise weights that ``initial`` names take the
+    place of those that are drawn. ``transforms`` are batchgenerators transforms of
     the caller's own that keep sizes; they are run on every training patch before the augmentation. ``threads`` prepare
     batches; their number changes no result. A state is saved after each epoch and every ``save_every_s`` within one.
     ``stop`` is asked after each step: when it says so, the state is saved and ``StoppedError`` raised.
@@ -82,6 +86,8 @@ def train(
     """
     torch.manual_seed(config.seed)
     learner = _new_learner(plan, configuration, config, device, ranks)
+    if not resume:
+        learner.network.load_state_dict(dict(initial), strict=False)
     course = _restored(files, learner) if resume and files else Course()
     if ranks.count > 1:
         course = _as_the_first(learner, course, ranks)

@@ -27,6 +27,20 @@ def test_check_says_that_a_dataset_has_no_faults(pipeline: FakePipeline):
     assert shown.stderr == "warning: one case is tiny\n"
 
 
+def test_what_was_corrected_in_a_copy_is_told_case_by_case(pipeline: FakePipeline):
+    repairs = {"a": ("images/a.nii: straightened", "labels/a.nii: straightened"), "b": ("images/b.nii: 1 single axis",)}
+    pipeline.answers["fix"] = SimpleNamespace(folder="copy", repairs=repairs, report=report())
+    shown = nn("check", "brain", "--fix", "copy")
+    assert shown.stdout.splitlines()[:4] == [
+        "a: images/a.nii: straightened",
+        "a: labels/a.nii: straightened",
+        "b: images/b.nii: 1 single axis",
+        "2 cases corrected in a copy of the dataset -> copy",
+    ]
+    assert shown.stdout.endswith("no faults found\n")
+    assert [verb for verb, _, _ in pipeline.calls] == ["fix"]
+
+
 def test_three_faults_are_one_message_with_status_2(pipeline: FakePipeline):
     faults = ("a: NaN", "b: truncated file [/b]", "c: spacing (1, 1, 1) mm but (1, 1, 2) mm")
     pipeline.answers["check"] = report(faults)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from nnlite.data.check import COLOUR_CHANNELS, check_dataset
 from nnlite.data.dataset import find_dataset
@@ -27,7 +30,8 @@ def label_array(*values: int) -> np.ndarray:
 
 
 def add_case(root: Path, name: str, *, image=None, label=None, geometry=GRID, label_geometry=GRID) -> None:
-    image = np.ones((1, *SHAPE), np.float32) if image is None else image
+    if image is None:
+        image = np.random.default_rng(zlib.crc32(name.encode())).random((1, *SHAPE), np.float32)
     write_image(root / f"images/{name}.nii.gz", image, geometry)
     write_image(root / f"labels/{name}.nii.gz", (label_array(0, 1) if label is None else label)[None], label_geometry)
 
@@ -144,7 +148,7 @@ def test_listed_files_that_are_missing_are_faults_of_their_case(tmp_path):
     add_case(tmp_path, "a")
     rows = [{"id": name, "CT": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in "ab"]
     (tmp_path / "cases.json").write_text(json.dumps(rows))
-    assert faults_of(tmp_path) == [("b", "does not exist"), ("b", "does not exist")]
+    assert faults_of(tmp_path) == [("b", "does not exist; see whether its name and its folder are right")] * 2
 
 
 def test_the_channel_count_of_most_cases_decides(tmp_path):
@@ -170,6 +174,35 @@ def test_a_picture_among_volumes_is_a_fault(tmp_path):
     add_case(tmp_path, "b")
     add_picture(tmp_path, "c", 1)
     assert faults_of(tmp_path) == [("c", "is a 2D image, but most cases are a volume")]
+
+
+def test_pictures_with_and_without_the_size_of_their_pixels_do_not_mix(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for number in range(3):
+        grey = np.random.default_rng(number).integers(0, 255, (9, 8), dtype=np.uint8)
+        stated = {"imagej": True, "resolution": (2, 2), "metadata": {"unit": "um"}} if number else {}
+        tifffile.imwrite(tmp_path / f"images/c{number}.tif", grey, **stated)
+        tifffile.imwrite(tmp_path / f"labels/c{number}.tif", (grey > 99).astype(np.uint8))
+    assert faults_of(tmp_path) == [("c0", "states no pixel size, most cases do")]
+
+
+def test_a_header_that_is_odd_in_many_files_is_one_warning(tmp_path):
+    for name in "abcdefg":
+        add_case(tmp_path, name)
+        for kind in ("images", "labels"):
+            (tmp_path / kind / f"{name}.nii.gz").write_bytes(
+                gzip.compress(without_directions(gzip.decompress((tmp_path / kind / f"{name}.nii.gz").read_bytes())))
+            )
+    [warning] = check_dataset(find_dataset(tmp_path), workers=1).warnings
+    assert warning.startswith(
+        "images/a.nii.gz, labels/a.nii.gz, images/b.nii.gz, labels/b.nii.gz, images/c.nii.gz, and 9 "
+    )
+    assert ": its header does not say where its axes point" in warning
+
+
+def without_directions(content: bytes) -> bytes:
+    return content[:252] + bytes(4) + content[256:]
 
 
 def test_labels_of_0_and_255_are_one_fault_with_the_text_that_repairs_it(tmp_path):
@@ -230,7 +263,11 @@ def test_empty_label_maps_and_labels_that_never_occur_are_warnings(tmp_path):
     (tmp_path / "nnlite.json").write_text('{"labels": {"liver": 1, "spleen": 2}}')
     report = check_dataset(find_dataset(tmp_path), workers=1)
     assert report.faults == ()
-    assert report.warnings == ("1 of 2 label maps are empty (a)", "label 'spleen' (2) occurs in no case")
+    assert report.warnings == (
+        "1 of 2 label maps are empty (a); they teach that nothing is there: exclude those that nobody has labelled",
+        "label 'spleen' (2) occurs in no case; it cannot be learned: add cases that have it, "
+        "or take it out of the labels",
+    )
 
 
 def test_a_dataset_of_which_nothing_can_be_read_is_still_one_message(tmp_path):

@@ -220,14 +220,16 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
         read_image(tmp_path / "a.nii.gz")
 
 
-def test_sheared_axes_are_explained_in_plain_words(tmp_path):
+def test_clearly_sheared_axes_are_explained_in_plain_words(tmp_path):
     path = tmp_path / "a.nii"
     write_image(path, VOXELS[None], Geometry(shape=SHAPE, spacing_mm=(1, 1, 1)))
     header = bytearray(path.read_bytes())
     header[252:256] = np.array([0, 1], "<i2").tobytes()  # qform code 0, sform code 1
     header[280:328] = np.array([1, 0.5, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0], "<f4").tobytes()  # x leans into y
     path.write_bytes(header)
-    with pytest.raises(ImageError, match="its axes are not at right angles"):
+    with pytest.raises(
+        ImageError, match=r"are up to 27 degrees off a right angle.*nnlite check DATASET --fix NEW_FOLDER"
+    ):
         read_image(path)
 
 
@@ -260,7 +262,7 @@ def test_a_file_that_may_not_be_opened_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.png").touch()
-    monkeypatch.setattr("nnlite.data.image.examine", refuse)
+    monkeypatch.setattr("nnlite.data.unreadable.examine", refuse)
     with pytest.raises(ImageError, match=r"a\.png: cannot be opened \(Permission denied\); check its permissions"):
         read_image(tmp_path / "a.png")
 

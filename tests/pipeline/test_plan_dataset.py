@@ -64,6 +64,14 @@ def test_faults_are_reported_by_check_and_refused_by_plan(balls: Path, tmp_path:
 
 
 @pytest.mark.usefixtures("no_gpu")
+def test_warnings_of_the_check_are_counted_in_a_note(balls: Path, tmp_path: Path):
+    data = copied(balls, tmp_path / "balls")
+    for kind in ("images", "labels"):
+        shutil.copy(data / kind / "ball_0.nii.gz", data / kind / "copy.nii.gz")
+    result = pipeline.plan(data, work=tmp_path / "work", device="cpu", probe=False)
+    assert result.notes == (f"the dataset gives rise to 1 warning: nnlite check {data} tells",)
+
+
 def test_without_a_gpu_auto_plans_for_one_and_says_so(balls: Path, tmp_path: Path):
     result = pipeline.plan(balls, work=tmp_path)
     assert (result.plan.device, result.plan.memory_gib) == ("cuda", 8)
