@@ -16,7 +16,7 @@ from nnlite.inference.postprocess import Postprocessing
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 
-VERBS = ("convert", "check", "fix", "plan", "preprocess", "train", "status", "select", "report", "predict", "evaluate")
+VERBS = ("convert", "check", "plan", "preprocess", "train", "status", "select", "report", "predict", "evaluate")
 
 
 class FakePipeline(ModuleType):
@@ -26,7 +26,7 @@ class FakePipeline(ModuleType):
         super().__init__("nnlite.pipeline")
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        for verb in (*VERBS, "plan_fingerprint"):
+        for verb in (*VERBS, "fix", "plan_fingerprint"):
             setattr(self, verb, self._verb(verb))
 
     def fold_names(self, dataset: Path, folds: list[str], *, work: Path) -> tuple[str, ...]:
