@@ -8,6 +8,7 @@
     ├── WorkspaceError        something in the workspace is missing, in the way, or does not fit on the disk
     ├── CheckpointError       a trained model that cannot be loaded
     ├── MemoryShortError      a network that does not fit into memory, however it is run
+    ├── ProcessLostError      one of several processes that work together is gone
     └── StoppedError          work that was asked to stop, and did, with everything saved
 
 Every message names the thing, the values and the way out. The command line prints it and exits with status 2; after
@@ -47,6 +48,10 @@ class CheckpointError(NnliteError):
 
 class MemoryShortError(NnliteError):
     """A network that does not fit into the memory of a device, even one sample at a time."""
+
+
+class ProcessLostError(NnliteError):
+    """One of several processes or machines that work together is gone, or out of reach."""
 
 
 class StoppedError(NnliteError):

@@ -16,7 +16,19 @@ from nnlite.inference.postprocess import Postprocessing
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 
-VERBS = ("convert", "check", "plan", "preprocess", "train", "status", "select", "report", "predict", "evaluate")
+VERBS = (
+    "convert",
+    "check",
+    "plan",
+    "preprocess",
+    "train",
+    "status",
+    "select",
+    "report",
+    "export",
+    "predict",
+    "evaluate",
+)
 
 
 class FakePipeline(ModuleType):
@@ -26,12 +38,16 @@ class FakePipeline(ModuleType):
         super().__init__("nnlite.pipeline")
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        for verb in (*VERBS, "fix", "plan_fingerprint"):
+        for verb in (*VERBS, "fix", "plan_fingerprint", "train_on_cluster"):
             setattr(self, verb, self._verb(verb))
 
     def fold_names(self, dataset: Path, folds: list[str], *, work: Path) -> tuple[str, ...]:
         """The folds of a dataset that has two."""
         return tuple(name for fold in folds for name in (("fold0", "fold1") if fold == "folds" else (fold,)))
+
+    def cluster_for(self, address: str, device: str, tasks: int) -> str | None:
+        """The cluster that was named; a machine of this kind has no several GPUs."""
+        return None if address in ("auto", "none") else address
 
     def _verb(self, verb: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:

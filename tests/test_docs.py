@@ -17,6 +17,7 @@ import pytest
 import typer
 
 from nnlite import cli
+from nnlite.data.archive import Manifest, Member
 from nnlite.data.dataset import Description
 from nnlite.data.labels import Labels
 from nnlite.evaluation.choose_rules import RuleTrial
@@ -27,6 +28,7 @@ from nnlite.inference.familiarity import Finding
 from nnlite.inference.postprocess import Postprocessing, Rule
 from nnlite.inference.reliability import LabelFeatures
 from nnlite.pipeline.case_record import CaseRecord, LabelRecord, PredictedBy
+from nnlite.pipeline.model_file import PackedModel, PackedRun
 from nnlite.pipeline.selection import Selection, TrainedRun
 from nnlite.planning.appearance import Appearance, ChannelAppearance, ImageAppearance, MirrorTest
 from nnlite.planning.configurations import Configuration
@@ -39,6 +41,7 @@ from nnlite.planning.planner import Plan, make_plan
 from nnlite.planning.topology import Topology, multiply_adds
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord
+from nnlite.training.initial_weights import InitialWeights
 from nnlite.workspace import RunFolder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -55,6 +58,7 @@ GOES_ON = (
     "predict",
     "evaluate",
     "cross-validate",
+    "hand-a-model-on",
     "move-a-model",
     "own-transforms",
     "python",
@@ -175,7 +179,8 @@ def test_the_reference_of_files_has_every_field():
     selected = (Selection, CandidateScore, RuleTrial, Postprocessing, Rule, TrainedRun)
     trusted = (LabelFeatures, HeldOutReliability, LabelCalibration, Finding, LabelRecord, CaseRecord, PredictedBy)
     looks = (Appearance, ImageAppearance, ChannelAppearance, MirrorTest)
-    for kind in (*kinds, StepMeasurement, LabelScore, *selected, *trusted, *looks):
+    handed_on = (Manifest, Member, PackedModel, PackedRun, InitialWeights)
+    for kind in (*kinds, *handed_on, StepMeasurement, LabelScore, *selected, *trusted, *looks):
         missing = [field.name for field in fields(kind) if field.name not in described]
         assert missing == [], kind.__name__
 

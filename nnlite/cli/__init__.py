@@ -5,7 +5,7 @@ The pipeline, and torch with it, is imported inside each command, so that ``nnli
 
 from __future__ import annotations
 
-from nnlite.cli import convert, dataset, demo, import_nnunet, plan, predict, report, select, status, train
+from nnlite.cli import convert, dataset, demo, export, import_nnunet, plan, predict, report, select, status, train
 from nnlite.cli.application import app
 
 for command in (  # in the order in which they are used, which is the order of the help page
@@ -17,6 +17,7 @@ for command in (  # in the order in which they are used, which is the order of t
     status.status,
     select.select,
     report.report,
+    export.export,
     predict.predict,
     predict.evaluate,
     import_nnunet.import_nnunet,

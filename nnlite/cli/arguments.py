@@ -84,6 +84,13 @@ Device = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", callback=_log_more, help="Tell more about what is being done.")
 ]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Spread the work over a dask cluster: tcp://HOST:PORT, a scheduler's JSON file, local, or none.",
+    ),
+]
 ConfigurationName = Annotated[
     str,
     typer.Argument(metavar="CONFIG", parser=parse_configuration, help=f"One of {', '.join(CONFIGURATIONS)}."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nnlite.cli import screen
-from nnlite.cli.arguments import DEFAULT_WORK, DatasetPath, Verbose, Work, parse_configuration
+from nnlite.cli.arguments import DEFAULT_WORK, Cluster, DatasetPath, Verbose, Work, parse_configuration
 
 if TYPE_CHECKING:
     from nnlite.data.check import CheckReport
@@ -45,6 +45,7 @@ def preprocess(
         list[str] | None,
         typer.Argument(metavar="CONFIG", parser=parse_configuration, help="Default: all that were planned."),
     ] = None,
+    cluster: Cluster = "none",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
 ) -> None:
@@ -52,7 +53,7 @@ def preprocess(
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        folders = pipeline.preprocess(dataset, configurations or (), work=work, progress=progress)
+        folders = pipeline.preprocess(dataset, configurations or (), work=work, cluster=cluster, progress=progress)
     for name, folder in folders.items():
         screen.line(f"{name}: cases ready -> {folder}")
 

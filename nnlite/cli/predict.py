@@ -11,6 +11,7 @@ import typer
 from nnlite.cli import screen
 from nnlite.cli.arguments import (
     DEFAULT_WORK,
+    Cluster,
     Device,
     Verbose,
     Work,
@@ -27,7 +28,7 @@ LISTED_FINDINGS = 12  # about half a screen
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A dataset with trained runs, or a run's folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A dataset with trained runs, or a file of export.")],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT", help="Images, or folders of images or DICOM slices.")
     ],
@@ -65,6 +66,7 @@ def predict(
         str | None,
         typer.Option(metavar="SERIES", help="UID, number or description of a DICOM series. [default: the longest]"),
     ] = None,
+    cluster: Cluster = "auto",
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -90,6 +92,7 @@ def predict(
             previews=preview,
             output_format=output_format,  # type: ignore[arg-type]  # its parser let only these through
             series=series,
+            cluster=cluster,
             progress=progress,
         )
     _show_prediction(result, output)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,6 +26,17 @@ WIDTH_WITHOUT_TERMINAL = 120  # as wide as the tables get; a pipe has no width o
 SECONDS_BETWEEN_LINES = 10.0  # of a training that writes into a log file
 
 
+@dataclass(slots=True)
+class Speaker:
+    """Who speaks here, of several processes that work together; with ``errors_only`` nothing else is shown."""
+
+    name: str = ""
+    errors_only: bool = False
+
+
+SPEAKER = Speaker()
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console for the stream as it is now: made afresh, because tests and pagers exchange streams."""
     stream = sys.stderr if stderr else sys.stdout
@@ -32,8 +44,15 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False, emoji=False)
 
 
+def speak_as(name: str, *, errors_only: bool) -> None:
+    """From now on errors name this process, and other things are shown unless ``errors_only``."""
+    SPEAKER.name, SPEAKER.errors_only = name, errors_only
+
+
 def line(text: str) -> None:
     """One line on stdout, never wrapped, so that paths can be copied."""
+    if SPEAKER.errors_only:
+        return
     console().print(text, markup=False, soft_wrap=True)
 
 
@@ -44,12 +63,15 @@ def command_line(words: Sequence[str]) -> None:
 
 def warn(text: str) -> None:
     """A remark on stderr."""
+    if SPEAKER.errors_only:
+        return
     console(stderr=True).print(text, markup=False, soft_wrap=True, style="yellow")
 
 
 def error(text: str) -> None:
     """What went wrong and the way out, on stderr."""
-    console(stderr=True).print(f"error: {text}", markup=False, soft_wrap=True, style="red")
+    who = f" in {SPEAKER.name}" if SPEAKER.name else ""
+    console(stderr=True).print(f"error{who}: {text}", markup=False, soft_wrap=True, style="red")
 
 
 def words_for_seconds(seconds: float) -> str:

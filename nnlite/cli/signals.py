@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from nnlite.cli import screen
-from nnlite.errors import StoppedError
+from nnlite.errors import ProcessLostError, StoppedError
 
 INTERRUPTED = 128 + signal.SIGINT  # 130 and 143: what shells report for these signals
 TERMINATED = 128 + signal.SIGTERM
@@ -25,17 +25,21 @@ class Terminated(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Asked by calling it: whether a signal has come that asks to stop."""
+    """Asked by calling it: whether a signal has come that asks to stop.
 
-    def __init__(self) -> None:
+    ``impatient`` users press Ctrl-C once more to end at once; torchrun itself sends the signal twice.
+    """
+
+    def __init__(self, *, impatient: bool = True) -> None:
         self.signal: int | None = None
+        self.impatient = impatient
 
     def __call__(self) -> bool:
         return self.signal is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Take note of a signal."""
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and self.impatient:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             screen.warn("finishing the step and saving; Ctrl-C once more ends at once")
         self.signal = number
@@ -53,14 +57,18 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def stoppable() -> Iterator[StopRequest]:
+def stoppable(*, impatient: bool = True) -> Iterator[StopRequest]:
     """Let SIGTERM and the first Ctrl-C be requests within the block; a ``StoppedError`` then ends it as they would."""
-    request = StopRequest()
+    request = StopRequest(impatient=impatient)
     with _handled({signal.SIGTERM: request.receive, signal.SIGINT: request.receive}):
         try:
             yield request
         except StoppedError as error:
             raise request.interruption(error) from None
+        except ProcessLostError as error:
+            if not request():
+                raise
+            raise request.interruption(StoppedError(str(error))) from None  # asked to stop as well, and gone first
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

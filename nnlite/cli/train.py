@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nnlite.cli import screen
+from nnlite.cli import screen, torchrun
 from nnlite.cli.arguments import (
     DEFAULT_WORK,
+    Cluster,
     ConfigurationName,
     DatasetPath,
     Device,
@@ -25,8 +27,10 @@ from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import TrainResult
+    from nnlite.training.initial_weights import InitialWeights
 
 
+LISTED_WEIGHTS = 12  # about three lines
 CUBLAS_DETERMINISTIC = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for before it promises equal bits
 
 
@@ -56,6 +60,11 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Also tell tensorboard, mlflow or wandb of every epoch; may be repeated."),
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Begin with the weights of a model file, an imported model or a run."),
+    ] = None,
+    cluster: Cluster = "auto",
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -63,7 +72,7 @@ def train(
     """Train one configuration on one or more folds; predict and score the held-out cases of each.
 
     A finished fold is left as it is, an unfinished one goes on where it stopped. SIGTERM and Ctrl-C finish the step and
-    save.
+    save. torchrun --nproc-per-node N -m nnlite train .. trains each fold on N processes.
     """
     if epochs is not None and time_budget is not None:
         raise UsageError("--epochs and --time-budget both set the length of the training; give one of them")
@@ -72,26 +81,78 @@ def train(
         os.environ.setdefault(*CUBLAS_DETERMINISTIC)
     from nnlite import pipeline
 
-    for fold in pipeline.fold_names(dataset, folds, work=work):
+    options: dict[str, Any] = {
+        "work": work,
+        "epochs": epochs,
+        "iterations": iterations,
+        "time_budget_s": time_budget,
+        "seed": seed,
+        "deterministic": deterministic,
+        "resume": resume,
+        "track": trackers,
+        "init_from": init_from,
+        "device": device,
+    }
+    if torchrun.place() is not None:
+        if cluster not in ("auto", "none"):
+            raise UsageError("torchrun trains a fold on several processes, --cluster several folds; use one of them")
+        _train_together(dataset, configuration, folds, options)
+        return
+    names = pipeline.fold_names(dataset, folds, work=work)
+    if address := pipeline.cluster_for(cluster, device, len(names)):
         with stoppable() as stop, screen.progress_bars() as progress:
+            results = pipeline.train_on_cluster(
+                dataset, configuration, names, cluster=address, **options, progress=progress, stop=stop
+            )
+        _show_training(results)
+        return
+    _train_folds(dataset, configuration, names, options)
+
+
+def _train_together(dataset: Path, configuration: str, folds: Sequence[str], options: dict[str, Any]) -> None:
+    """Under torchrun: the first process trains as if it were alone, the others along with it."""
+    from nnlite import pipeline
+
+    with torchrun.together(options["device"]) as ranks:
+        if ranks.leads:
+            names = pipeline.fold_names(dataset, folds, work=options["work"])
+            _train_folds(dataset, configuration, names, options | {"ranks": ranks}, impatient=False)
+        else:
+            with stoppable(impatient=False) as stop:
+                pipeline.follow(ranks, work=options["work"], device=options["device"], stop=stop)
+
+
+def _train_folds(
+    dataset: Path, configuration: str, folds: Sequence[str], options: dict[str, Any], *, impatient: bool = True
+) -> None:
+    """Train one fold after the other, and show how each ended."""
+    from nnlite import pipeline
+
+    for fold in folds:
+        with stoppable(impatient=impatient) as stop, screen.progress_bars() as progress:
+            on_epoch = partial(progress.epoch, f"{configuration} {fold}")
             results = pipeline.train(
                 dataset,
                 configuration,
                 (fold,),
-                work=work,
-                epochs=epochs,
-                iterations=iterations,
-                time_budget_s=time_budget,
-                seed=seed,
-                deterministic=deterministic,
-                resume=resume,
-                track=trackers,
-                device=device,
+                **options,
+                on_init=partial(_show_init, f"{configuration} {fold}"),
                 progress=progress,
-                on_epoch=partial(progress.epoch, f"{configuration} {fold}"),
+                on_epoch=on_epoch,
                 stop=stop,
             )
         _show_training(results)
+
+
+def _show_init(title: str, initial: InitialWeights) -> None:
+    """Which weights a training begins with, and which are drawn."""
+    screen.line(f"{title} begins with {initial.in_words()}")
+    if initial.fresh:
+        more = len(initial.fresh) - LISTED_WEIGHTS
+        rest = f" and {more} more, listed in its config.json" if more > 0 else ""
+        screen.line(f"freshly drawn: {', '.join(initial.fresh[:LISTED_WEIGHTS])}{rest}")
+    if initial.remark:
+        screen.warn(initial.remark)
 
 
 def _show_training(results: Sequence[TrainResult]) -> None:

@@ -27,6 +27,8 @@ FORMAT_VERSION = 1  # raised whenever a record changes in a way an older nnlite 
 UMASK = os.umask(0)  # to ask for it is to set it, for all threads: asked once
 os.umask(UMASK)
 
+LARGEST_RECORD_BYTES = 2**28  # a dataset.json of a hundred thousand cases takes a tenth of that
+
 WRITING = ".writing-"  # how names begin of what is not whole yet; the number of the process follows, see leftovers.py
 
 T = TypeVar("T")
@@ -102,9 +104,13 @@ def to_json(record: Any) -> str:
 def read_record(path: Path, kind: type[T], *, error: type[NnliteError] = WorkspaceError) -> T:
     """Read what ``write_record`` wrote; anything unexpected raises ``error`` naming the file and the key."""
     try:
+        if (size := path.stat().st_size) > LARGEST_RECORD_BYTES:
+            raise error(f"{path} has {size} bytes; no such file of nnlite has more than {LARGEST_RECORD_BYTES}")
         text = path.read_text(encoding="utf-8")
     except OSError as problem:
         raise error(f"{path} cannot be read: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"{path} is no text: {problem}") from problem
     return from_json(text, kind, source=str(path), error=error)
 
 
@@ -114,12 +120,17 @@ def from_json(text: str, kind: type[T], *, source: str, error: type[NnliteError]
 
     try:
         content = json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:  # the latter for brackets within brackets without end
         raise error(f"{source} is not valid JSON: {problem}") from problem
     if not isinstance(content, dict):
         raise error(f"{source} should hold one JSON object")
     version = content.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if type(version) is int and version > FORMAT_VERSION:
+        raise error(
+            f"{source} was written by a newer nnlite: it has format_version {version}, and this nnlite reads "
+            f"{FORMAT_VERSION}; update nnlite"
+        )
+    if type(version) is not int or version != FORMAT_VERSION:  # true would be 1
         raise error(f"{source} has format_version {version}, this nnlite reads {FORMAT_VERSION}; make the file again")
     try:
         return _adapter(kind).validate_python(content)

@@ -59,6 +59,10 @@ class LabelCalibration:
     not_predicted: int
     missed: int
 
+    def __post_init__(self) -> None:
+        if unknown := set(self.weights) - set(FEATURES):
+            raise ValueError(f"weights of {', '.join(sorted(unknown))}; there are {', '.join(FEATURES)}")
+
     def expected_dice(self, features: Mapping[str, float | None]) -> float | None:
         """The Dice to expect, from 0 to 1; None where a feature that it needs was not measured."""
         total = self.intercept

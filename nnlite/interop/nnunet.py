@@ -99,14 +99,17 @@ def read_model(trained: TrainedFolder, fold: str, plan: Plan) -> Checkpoint:
         )
     name = configuration_name(trained.plans, checkpoint.configuration)
     weights = nnlite_weights(checkpoint, plan, plan.configuration(name), path)
-    card = ModelCard(
-        plan=plan,
-        configuration=name,
-        fold=fold,
-        epoch=checkpoint.epoch,
-        mirror_axes=checkpoint.mirror_axes,
-        trained_by="nnU-Net",
-    )
+    try:
+        card = ModelCard(
+            plan=plan,
+            configuration=name,
+            fold=fold,
+            epoch=checkpoint.epoch,
+            mirror_axes=checkpoint.mirror_axes,
+            trained_by="nnU-Net",
+        )
+    except ValueError as problem:
+        raise CheckpointError(f"{path} does not fit its plans: {problem}") from problem
     return Checkpoint(card=card, weights=weights)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from nnlite.errors import PlanError
 from nnlite.networks.blocks import NEGATIVE_SLOPE, NORM_EPSILON
-from nnlite.planning.topology import Encoder, Topology
+from nnlite.planning.topology import MOST_BLOCKS, Encoder, Topology
 
 PACKAGE = "dynamic_network_architectures."
 ENCODERS: Mapping[str, Encoder] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
@@ -30,6 +30,8 @@ def topology_from_nnunet(settings: Mapping[str, Any], name: str) -> Topology:
     ndim = len(settings["patch_size"])
     arguments = dict(arguments)
     stages = int(arguments.pop("n_stages"))
+    if not 1 <= stages <= MOST_BLOCKS:
+        raise PlanError(f"{name}: a network of {stages} stages; these plans are damaged")
     features = _per_stage(arguments.pop("features_per_stage"), stages)
     topology = Topology(
         strides=_per_axis(arguments.pop("strides"), stages, ndim),
@@ -138,7 +140,11 @@ def _class_name(path: Any) -> Any:
 
 
 def _per_stage(numbers: int | Sequence[int], stages: int) -> tuple[int, ...]:
-    return (numbers,) * stages if isinstance(numbers, int) else tuple(int(number) for number in numbers)
+    if isinstance(numbers, int):
+        return (numbers,) * stages
+    if len(numbers) != stages:
+        raise PlanError(f"{len(numbers)} numbers ({', '.join(map(str, numbers[:stages]))}) for {stages} stages")
+    return tuple(int(number) for number in numbers)
 
 
 def _per_axis(numbers: int | Sequence[int | Sequence[int]], stages: int, ndim: int) -> tuple[tuple[int, ...], ...]:

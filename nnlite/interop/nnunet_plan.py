@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.data.labels import Labels
+from nnlite.data.records import LARGEST_RECORD_BYTES
 from nnlite.errors import DatasetError, PlanError
 from nnlite.interop.nnunet_network import topology_from_nnunet
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
@@ -65,8 +66,10 @@ def plan_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, Any], names
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of nnU-Net; PlanError where there is none."""
     try:
+        if (size := path.stat().st_size) > LARGEST_RECORD_BYTES:
+            raise PlanError(f"{path} has {size} bytes; no plans have more than {LARGEST_RECORD_BYTES}")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise PlanError(f"{path} should hold one JSON object")

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from nnlite.errors import CheckpointError
-from nnlite.networks.build import build_network
+from nnlite.networks.build import weight_shapes
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.training.torch_archive import require_held, require_stored
 
 LOGGED_KINDS = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
 # nnU-Net logs losses and Dice as numpy numbers; what makes them has one name in numpy 1 and another in numpy 2
@@ -60,8 +61,10 @@ class NnunetCheckpoint:
 def read_checkpoint(path: Path) -> NnunetCheckpoint:
     """Read ``checkpoint_final.pth`` or ``checkpoint_best.pth``; CheckpointError when it cannot be opened safely."""
     try:
+        require_stored(path)
         with safe_globals(HARMLESS_TYPES):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # the optimiser is not read
+        require_held(content)
     except Exception as error:  # a damaged file fails in many ways, each with an error of its own
         raise CheckpointError(_refusal(path, error)) from error
     if not isinstance(content, dict) or (missing := [key for key in NEEDED if key not in content]):
@@ -96,8 +99,7 @@ def nnlite_weights(
             unexpected.append(name)
         else:
             renamed[ours] = tensor
-    with torch.device("meta"):  # shapes without memory
-        needed = {name: tuple(t.shape) for name, t in build_network(plan, configuration).state_dict().items()}
+    needed = weight_shapes(plan, configuration)
     found = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
     unexpected += sorted(found.keys() - needed.keys())
     faults = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from nnlite.networks.unet import UNet
@@ -19,3 +20,10 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     if configuration.previous_stage is not None:
         channels += len(labels.foreground)
     return UNet(configuration.topology, channels=channels, labels=labels.outputs)
+
+
+def weight_shapes(plan: Plan, configuration: Configuration) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights of the planned network; takes no memory for them."""
+    with torch.device("meta"):
+        network = build_network(plan, configuration)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

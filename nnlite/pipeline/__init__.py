@@ -1,4 +1,4 @@
-"""The recipes: convert, check, plan, preprocess, train, status, select, report, predict, evaluate: the CLI's verbs.
+"""The recipes: convert, check, plan, preprocess, train, status, select, report, export, predict, evaluate: the verbs.
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -11,8 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnlite.pipeline.cluster import cluster_for
+    from nnlite.pipeline.cluster_folds import train_on_cluster
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.export_model import ExportResult, export
     from nnlite.pipeline.fix_dataset import FixResult, fix
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
     from nnlite.pipeline.plan_dataset import PlanResult, check, plan
@@ -23,10 +26,12 @@ if TYPE_CHECKING:
     from nnlite.pipeline.run_status import DatasetStatus, FoldStatus, status
     from nnlite.pipeline.select_model import SelectResult, select
     from nnlite.pipeline.train_folds import TrainResult, fold_names, train
+    from nnlite.pipeline.train_together import follow, processes
 
 __all__ = [
     "ConvertResult",
     "DatasetStatus",
+    "ExportResult",
     "FixResult",
     "FoldStatus",
     "ImportResult",
@@ -36,25 +41,33 @@ __all__ = [
     "SelectResult",
     "TrainResult",
     "check",
+    "cluster_for",
     "convert",
     "evaluate",
+    "export",
     "fix",
     "fold_names",
+    "follow",
     "import_nnunet",
     "plan",
     "plan_fingerprint",
     "predict",
     "preprocess",
+    "processes",
     "report",
     "select",
     "status",
     "train",
+    "train_on_cluster",
 ]
 
 _HOMES = {
+    "cluster_for": "cluster",
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
+    "ExportResult": "export_model",
+    "export": "export_model",
     "FixResult": "fix_dataset",
     "fix": "fix_dataset",
     "ImportResult": "import_model",
@@ -76,6 +89,9 @@ _HOMES = {
     "TrainResult": "train_folds",
     "fold_names": "train_folds",
     "train": "train_folds",
+    "train_on_cluster": "cluster_folds",
+    "follow": "train_together",
+    "processes": "train_together",
 }
 
 

@@ -11,16 +11,12 @@ import numpy as np
 
 from nnlite.data.image import Image, StoredGrid
 from nnlite.data.records import record
-from nnlite.errors import WorkspaceError
 from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.familiarity import Familiarity, Finding, familiarity
 from nnlite.inference.predict import Model
 from nnlite.inference.reliability import LabelFeatures, ReliabilityMeter
-from nnlite.pipeline.appearance import read_appearance
-from nnlite.pipeline.choose_runs import ChosenRuns
-from nnlite.pipeline.selection import read_selection
+from nnlite.pipeline.trained_model import TrainedModel
 from nnlite.planning.appearance import Appearance
-from nnlite.workspace import locate_run
 
 RECORD_SUFFIX = ".prediction.json"  # CASE.json is what many datasets call the notes of an image
 
@@ -139,32 +135,21 @@ class Recorder:
         return expected, ""
 
 
-def recorder(chosen: ChosenRuns, models: Sequence[Model], rules: Sequence[str], *, mirroring: bool) -> Recorder:
-    """What the records of these models have in common; ``rules`` are those of postprocessing, in words."""
-    calibrations: dict[str, LabelCalibration] = {}
-    appearance = None
-    try:
-        workspace, _ = locate_run(chosen.members[0][0].folder)
-    except WorkspaceError:  # a run that was moved on its own
-        workspace = None
-    if workspace is not None:
-        appearance = read_appearance(workspace)
-        selection = read_selection(workspace) if chosen.selection else None
-        calibrations = selection.reliability if selection else {}
-    plan = models[0].plan
+def recorder(trained: TrainedModel, rules: Sequence[str], *, mirroring: bool) -> Recorder:
+    """What the records of a model have in common; ``rules`` are those of postprocessing, in words."""
     return Recorder(
-        model=models[0],
+        model=trained.models[0],
         predicted_by=PredictedBy(
-            dataset=plan.dataset,
-            configurations=chosen.configurations,
-            folds=chosen.folds,
+            dataset=trained.models[0].plan.dataset,
+            configurations=trained.configurations,
+            folds=trained.folds,
             mirroring=mirroring,
-            selection=str(chosen.selection) if chosen.selection else None,
+            selection=str(trained.selection) if trained.selection else None,
             postprocessing=tuple(rules),
             versions={name: version(name) for name in ("nnlite", "torch")},
         ),
-        calibrations=calibrations,
-        appearance=appearance,
+        calibrations=trained.calibrations,
+        appearance=trained.appearance,
     )
 
 

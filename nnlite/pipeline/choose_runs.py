@@ -58,12 +58,7 @@ def choose_runs(model: Path, work: Path, configuration: str | None = None, folds
             )
         return ChosenRuns(members=((run,),))
     workspace = _workspace(model, work)
-    trained: dict[str, list[RunFolder]] = {}
-    for run in workspace.existing_runs():
-        if run.checkpoint_final.exists():
-            trained.setdefault(run.configuration, []).append(run)
-    if not trained:
-        raise CheckpointError(f"{workspace.folder} holds no finished training; run nnlite train first")
+    trained = _finished(workspace)
     if configuration is None and (selection := read_selection(workspace)):
         return _selected(workspace, selection, trained, folds)
     name = configuration or max(trained, key=lambda name: _mean_dice(trained[name]))
@@ -74,11 +69,39 @@ def choose_runs(model: Path, work: Path, configuration: str | None = None, folds
     )
 
 
+def finished_runs(model: Path, work: Path) -> dict[str, list[RunFolder]]:
+    """All finished trainings of ``model``, by configuration; ``CheckpointError`` where there is none."""
+    run = RunFolder(folder=model)
+    return {run.configuration: [run]} if run.config.exists() else _finished(_workspace(model, work))
+
+
 def load_models(
     chosen: ChosenRuns, *, device: torch.device, mirroring: bool, step: float, exact: bool = False
 ) -> tuple[Model, ...]:
     """A model of each configuration, its folds averaged."""
     return tuple(_load(runs, device=device, mirroring=mirroring, step=step, exact=exact) for runs in chosen.members)
+
+
+def first_stage(run: RunFolder, stage: str) -> tuple[RunFolder, ...]:
+    """The finished trainings that a cascade's ``run`` continues from; ``CheckpointError`` where there is none."""
+    workspace, _ = locate_run(run.folder)
+    first = [one for one in workspace.existing_runs() if one.configuration == stage and one.checkpoint_final.exists()]
+    if not first:
+        raise CheckpointError(
+            f"{run.configuration} continues from {stage}, of which {workspace.folder} holds no finished "
+            f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
+        )
+    return tuple(first)
+
+
+def _finished(workspace: Workspace) -> dict[str, list[RunFolder]]:
+    trained: dict[str, list[RunFolder]] = {}
+    for run in workspace.existing_runs():
+        if run.checkpoint_final.exists():
+            trained.setdefault(run.configuration, []).append(run)
+    if not trained:
+        raise CheckpointError(f"{workspace.folder} holds no finished training; run nnlite train first")
+    return trained
 
 
 def _brought_along(rules: Path) -> Postprocessing:
@@ -116,8 +139,8 @@ def _workspace(model: Path, work: Path) -> Workspace:
         if not unnamed.plan.exists():
             raise UsageError(
                 f"there is no model {model}: it is neither a dataset nor the folder of a training, and {work} has no "
-                f'dataset "{unnamed.dataset}"; give the dataset that was trained on, or say with --work where the '
-                "workspace lies"
+                f'dataset "{unnamed.dataset}"; give the dataset that was trained on, a file of nnlite export, or say '
+                "with --work where the workspace lies"
             )
         return unnamed
     workspace = unnamed
@@ -127,7 +150,7 @@ def _workspace(model: Path, work: Path) -> Workspace:
         except DatasetError as error:
             raise UsageError(
                 f"{model} is no model: give the dataset that was trained on, its folder in the workspace, "
-                "or the folder of one training (WORK/DATASET/runs/CONFIG/FOLD)"
+                "the folder of one training (WORK/DATASET/runs/CONFIG/FOLD), or a file of nnlite export"
             ) from error
     # a model trained on another dataset of this name must not be taken for this one's
     refuse_another_source(model if model.is_dir() else model.parent, workspace)
@@ -150,11 +173,5 @@ def _load(runs: Sequence[RunFolder], *, device: torch.device, mirroring: bool, s
     stage = model.configuration.previous_stage
     if stage is None:
         return model
-    workspace, _ = locate_run(runs[0].folder)
-    first = [run for run in workspace.existing_runs() if run.configuration == stage and run.checkpoint_final.exists()]
-    if not first:
-        raise CheckpointError(
-            f"{model.configuration.name} continues from {stage}, of which {workspace.folder} holds no finished "
-            f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
-        )
+    first = first_stage(runs[0], stage)
     return replace(model, previous=_load(first, device=device, mirroring=mirroring, step=step, exact=exact))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -30,27 +30,58 @@ def load(
 
     A model that nnU-Net has trained predicts as it does there, with ``exact`` to the bit; ``exact`` is for such alone.
     """
-    checkpoints = [load_model(path) for path in paths]
-    first = checkpoints[0].card
-    for path, checkpoint in zip(paths, checkpoints, strict=True):
-        card = checkpoint.card
-        if (card.plan.decisions(), card.configuration) != (first.plan.decisions(), first.configuration):
-            raise CheckpointError(
-                f"{path} ({card.configuration}) follows another plan than {paths[0]} ({first.configuration}), so they "
-                "cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones and "
-                "train them again"
-            )
-    configuration = first.plan.configuration(first.configuration)
+    return model_of(
+        ((load_model(path), str(path)) for path in paths),
+        device=device,
+        mirroring=mirroring,
+        step=step,
+        exact=exact,
+        previous=previous,
+    )
+
+
+def model_of(
+    checkpoints: Iterable[tuple[Checkpoint, str]],
+    *,
+    device: torch.device,
+    mirroring: bool = True,
+    step: float = WINDOW_STEP,
+    exact: bool = False,
+    previous: Model | None = None,
+) -> Model:
+    """The same of checkpoints wherever they come from, each with what messages call it.
+
+    They are taken one by one, so that the weights of one at a time are in memory twice.
+    """
+    cards: list[tuple[ModelCard, str]] = []
+    networks: list[torch.nn.Module] = []
+    for checkpoint, source in checkpoints:
+        cards.append((checkpoint.card, source))
+        _require_same_plan(cards[0], cards[-1])
+        networks.append(_network(checkpoint, source))
+        del checkpoint  # before the next one is read
+    first = cards[0][0]
     return Model(
         plan=first.plan,
-        configuration=configuration,
-        networks=tuple(_network(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)),
+        configuration=first.plan.configuration(first.configuration),
+        networks=tuple(networks),
         device=device,
         mirror_axes=first.mirror_axes if mirroring else (),
         step=step,
         arithmetic=_arithmetic(first, device, exact=exact),
         previous=previous,
     )
+
+
+def _require_same_plan(first: tuple[ModelCard, str], other: tuple[ModelCard, str]) -> None:
+    """Raise ``CheckpointError`` unless both networks follow one plan, and so can be averaged."""
+    (card, source), (another, place) = first, other
+    if (card.plan.decisions(), card.configuration) != (another.plan.decisions(), another.configuration):
+        raise CheckpointError(
+            f"{place} ({another.configuration}) follows another plan than {source} ({card.configuration}), so they "
+            "cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones and "
+            "train them again"
+        )
 
 
 def _arithmetic(card: ModelCard, device: torch.device, *, exact: bool) -> Arithmetic:
@@ -64,8 +95,8 @@ def _arithmetic(card: ModelCard, device: torch.device, *, exact: bool) -> Arithm
     return Arithmetic(autocast_dtype=AUTOCAST[best_precision(device)])
 
 
-def _network(checkpoint: Checkpoint, path: Path) -> torch.nn.Module:
+def _network(checkpoint: Checkpoint, source: str) -> torch.nn.Module:
     plan = checkpoint.card.plan
     network = build_network(plan, plan.configuration(checkpoint.card.configuration))
-    load_weights(network, checkpoint, source=path)
+    load_weights(network, checkpoint, source=source)
     return network

@@ -10,26 +10,25 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
-
-from nnlite.data.dataset import Case, Dataset
-from nnlite.data.faults import named_in_errors
-from nnlite.data.image import image_suffix, in_units_of, read_channels, read_label
+from nnlite.data.dataset import Dataset
+from nnlite.data.image import image_suffix
 from nnlite.data.leftovers import clear_leftovers
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
-from nnlite.errors import DatasetError, StoppedError, WorkspaceError
+from nnlite.errors import StoppedError, WorkspaceError
+from nnlite.pipeline.cluster import NONE, workers
 from nnlite.pipeline.dataset_source import case_signatures, edited_cases, in_words, listed, refuse_other_cases
 from nnlite.pipeline.machine import workers_within_memory
+from nnlite.pipeline.make_case import MissingCase, make_case
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.training_lock import preprocessing, refuse_cases_in_use
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Configuration, Plan
-from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan_restoration, resample_case
-from nnlite.preprocessing.store import CaseStore, StoredCase, signature
+from nnlite.preprocessing.store import CaseStore, signature
 from nnlite.workspace import RunFolder, Workspace
 
 WAITING_FOR_DISK = 2  # cases at a time: each file is flushed before it gets its name, which takes as long as making it
@@ -50,17 +49,35 @@ def preprocess(
     configurations: Sequence[str] = (),
     *,
     work: Path = DEFAULT_WORK,
+    cluster: str = NONE,
     progress: Progress = silent,
 ) -> dict[str, Path]:
     """Make the cases of these configurations ready (of all but a cascade, if none is named); returns their folders.
 
     The second stage of a cascade needs the low-resolution predictions of all held-out cases, so it is prepared when
-    asked for, after the first stage was trained on all folds.
+    asked for, after the first stage was trained on all folds. The workers of a ``cluster`` take a case each.
     """
+    if cluster == NONE:
+        return preprocess_with(None, dataset, configurations, work=work, progress=progress)
+    found, workspace = locate_dataset(dataset, work)
+    with workers(cluster, sees=[found.root, workspace.plan]) as pool:
+        return preprocess_with(pool, dataset, configurations, work=work, progress=progress)
+
+
+def preprocess_with(
+    pool: Executor | None,
+    dataset: Path,
+    configurations: Sequence[str] = (),
+    *,
+    work: Path = DEFAULT_WORK,
+    progress: Progress = silent,
+) -> dict[str, Path]:
+    """The same, by those of ``pool``; None are threads of this process."""
     found, workspace = locate_dataset(dataset, work)
     plan = read_plan(workspace)
     names = configurations or [name for name, c in plan.configurations.items() if c.previous_stage is None]
-    return prepare(found, workspace, plan, [plan.configuration(name) for name in names], progress=progress)
+    wanted = [plan.configuration(name) for name in names]
+    return prepare(found, workspace, plan, wanted, pool=pool, progress=progress)
 
 
 def prepare(
@@ -69,6 +86,7 @@ def prepare(
     plan: Plan,
     configurations: Sequence[Configuration],
     *,
+    pool: Executor | None = None,
     progress: Progress = silent,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Path]:
@@ -80,7 +98,7 @@ def prepare(
     """
     refuse_other_cases(dataset, workspace)
     with preprocessing(workspace):
-        return _prepare(dataset, workspace, plan, configurations, progress=progress, stop=stop)
+        return _prepare(dataset, workspace, plan, configurations, pool=pool, progress=progress, stop=stop)
 
 
 def _prepare(
@@ -89,6 +107,7 @@ def _prepare(
     plan: Plan,
     configurations: Sequence[Configuration],
     *,
+    pool: Executor | None,
     progress: Progress,
     stop: Callable[[], bool],
 ) -> dict[str, Path]:
@@ -113,43 +132,20 @@ def _prepare(
         store.prepare(made_for)
         _discard_outdated(stores[configuration.name], case_signatures(dataset))
 
-    def make(case: Case, missing: Sequence[Configuration]) -> None:
-        """Read one case and store it for every configuration that lacks it."""
-        image = in_units_of(read_channels(case.images), missing[0].spacing_mm)
-        label = None if case.label is None else _label_indices(case.label, plan)
-        normalized: dict[tuple[object, ...], NormalizedCase] = {}
-        stored: dict[tuple[object, ...], StoredCase] = {}
-        for configuration in missing:
-            scheme = (configuration.normalization, configuration.use_nonzero_mask)
-            if scheme not in normalized:
-                spacing = image.geometry.spacing_mm
-                normalized[scheme] = normalize_case(case.id, image.array, spacing, plan, configuration, label=label)
-            ready, store = normalized[scheme], stores[configuration.name]
-            restoration = plan_restoration(ready, plan, configuration)
-            mask = previous.get(configuration.name, {}).get(case.id)
-            # configurations of one spacing, as 2d and 3d often are, have the same voxels
-            twin = stored.get((scheme, restoration)) if mask is None else None
-            if twin is not None:
-                store.share(twin)
-                continue
-            first_stage = None if mask is None else _label_indices(mask, plan)
-            store.write(resample_case(ready, plan, configuration, previous=first_stage), plan.labels)
-            if mask is None:
-                stored[scheme, restoration] = store.open(case.id)
-
     todo = []
     for case in dataset.cases:
-        missing = [c for c in configurations if not stores[c.name].has(case.id)]
+        missing = [
+            MissingCase(
+                configuration=c, folder=stores[c.name].folder, first_stage=previous.get(c.name, {}).get(case.id)
+            )
+            for c in configurations
+            if not stores[c.name].has(case.id)
+        ]
         if missing:
             todo.append((case, missing))
 
-    def make_named(case: Case, missing: Sequence[Configuration]) -> None:
-        with named_in_errors(f"case {case.id}"):
-            make(case, missing)
-
-    bytes_per_case = _bytes_per_case(workspace, plan, configurations)
-    with ThreadPoolExecutor(workers_within_memory(bytes_per_case, waiting=WAITING_FOR_DISK)) as pool:
-        running = [pool.submit(make_named, case, missing) for case, missing in todo]
+    with nullcontext(pool) if pool else ThreadPoolExecutor(_threads(workspace, plan, configurations)) as pool:
+        running = [pool.submit(make_case, case, plan, missing) for case, missing in todo]
         try:
             for done, future in enumerate(as_completed(running), start=1):
                 future.result()
@@ -196,13 +192,6 @@ def is_scored(run: RunFolder) -> bool:
     return run.checkpoint_final.exists() and run.summary.exists()
 
 
-def _label_indices(path: Path, plan: Plan) -> np.ndarray:
-    try:
-        return plan.labels.to_indices(read_label(path).array[0])
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {error}; it has changed since it was planned: run nnlite plan again") from error
-
-
 def _digest(masks: dict[str, Path]) -> str:
     """Changes whenever a mask does, so that a cascade follows a first stage that was trained anew."""
     if not masks:
@@ -211,6 +200,11 @@ def _digest(masks: dict[str, Path]) -> str:
     for path in masks.values():
         content.update(path.read_bytes())
     return "-" + content.hexdigest()[:16]
+
+
+def _threads(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:
+    """How many cases the memory of this machine allows at a time."""
+    return workers_within_memory(_bytes_per_case(workspace, plan, configurations), waiting=WAITING_FOR_DISK)
 
 
 def _bytes_per_case(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:

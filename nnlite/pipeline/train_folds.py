@@ -22,17 +22,21 @@ from nnlite.errors import MemoryShortError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import refuse_other_cases
 from nnlite.pipeline.held_out import score_held_out
-from nnlite.pipeline.machine import device_name, gpu_memory_gib
+from nnlite.pipeline.init_from import initialised, weights_to_begin_with
+from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.resume import is_longer, reopen, require_as_begun
 from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
+from nnlite.pipeline.train_together import announce, own_device
 from nnlite.pipeline.training_lock import cases_in_use, locked
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
+from nnlite.training.initial_weights import InitialWeights
+from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.tracking import Tracker
 from nnlite.training.train import TrainFiles
 from nnlite.training.train import train as train_network
@@ -54,6 +58,7 @@ class RunConfig:
     train: TrainConfig
     device: str
     versions: dict[str, str]
+    initial: InitialWeights | None = None  # None: all weights were drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +87,7 @@ class _Sitting:
     dataset: Dataset
     workspace: Workspace
     device: torch.device
+    ranks: Ranks
     transforms: Sequence[Callable[..., dict]]
     trackers: Sequence[Tracker]
     progress: Progress
@@ -109,8 +115,11 @@ def train(
     deterministic: bool = False,
     resume: bool = False,
     device: str = "auto",
+    ranks: Ranks = ALONE,
     transforms: Sequence[Callable[..., dict]] = (),
     track: Sequence[str | Tracker] = (),
+    init_from: Path | None = None,
+    on_init: Callable[[InitialWeights], None] = lambda initial: None,
     progress: Progress = silent,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
     stop: Callable[[], bool] = lambda: False,
@@ -123,9 +132,11 @@ def train(
     time that each fold's training takes; predicting the held-out cases comes on top. ``seed`` is 0 by default.
     ``transforms`` are batchgenerators transforms of the caller's own, run on every training patch before nnlite's
     augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
-    ``Tracker``s of the caller's own. ``deterministic`` allows a GPU only operations that give the same bits each time.
-    ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and ``StoppedError``
-    raised.
+    ``Tracker``s of the caller's own. ``init_from`` is a model whose weights a new training begins with, where name and
+    shape agree; ``on_init`` is told which. ``deterministic`` allows a GPU only operations that give the same bits each
+    time. ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and
+    ``StoppedError`` raised. Of several processes the one that leads calls this with all ``ranks``; the others
+    ``follow``.
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
@@ -136,13 +147,15 @@ def train(
     if not all(is_finished(workspace.run(configuration, fold)) for fold in names):
         refuse_other_cases(found, workspace)
     split_of = {fold: _split(splits, fold, found) for fold in names}
+    ranks.share(planned.batch_size)  # too many processes are refused before anything is read
     keep_freed_memory()
-    target = torch.device(device_name(device))
+    target = own_device(device, ranks)
     defaults = _defaults(plan, planned, target)
     sitting = _Sitting(
         dataset=found,
         workspace=workspace,
         device=target,
+        ranks=ranks,
         transforms=transforms,
         trackers=trackers,
         progress=progress,
@@ -163,9 +176,9 @@ def train(
             continue
         with locked(run):
             before = len(read_log(run.log))
-            job = _begun(run, as_asked, resume=resume) or _new_job(
-                plan, configuration, fold, as_asked(defaults), target
-            )
+            begun = _begun(run, as_asked, resume=resume)
+            job = begun or _new_job(plan, configuration, fold, as_asked(defaults), target)
+            job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
             if is_finished(run):
                 reopen(run)
             with cases_in_use(workspace, configuration):
@@ -233,6 +246,9 @@ def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split)
     write_record(run.config, job)
     with track_training(sitting.trackers, workspace, run, job) as tracking:
         if not run.checkpoint_final.exists():
+            resume = run.checkpoint_last.exists() or run.checkpoint_previous.exists()
+            initial = {} if resume else weights_to_begin_with(job)
+            announce(sitting.ranks, workspace, job, split)
             with _way_out_of_memory(sitting, run):
                 train_network(
                     job.plan,
@@ -243,7 +259,9 @@ def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split)
                     validation_cases=held_out,
                     files=_train_files(run),
                     device=sitting.device,
-                    resume=run.checkpoint_last.exists() or run.checkpoint_previous.exists(),
+                    ranks=sitting.ranks,
+                    resume=resume,
+                    initial=initial,
                     transforms=sitting.transforms,
                     on_epoch=_one_after_the_other(tracking.epoch, sitting.on_epoch),
                     stop=sitting.stop,

@@ -35,6 +35,10 @@ class ChannelAppearance:
     mean: float
     std: float
 
+    def __post_init__(self) -> None:
+        if len(self.quantiles) != len(QUANTILES):
+            raise ValueError(f"{len(self.quantiles)} quantiles instead of {len(QUANTILES)}")
+
 
 @record
 class ImageAppearance:
@@ -74,6 +78,11 @@ class Appearance:
     template: tuple[float, ...]
     mirror: tuple[MirrorTest, MirrorTest, MirrorTest]
 
+    def __post_init__(self) -> None:
+        channels = {len(image.channels) for image in self.images}
+        if channels != {len(self.template) // THUMBNAIL_LENGTH**3} or len(self.template) % THUMBNAIL_LENGTH**3:
+            raise ValueError(f"a template of {len(self.template)} values for images of {sorted(channels)} channels")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Look:
@@ -92,7 +101,7 @@ def look(case_id: str, image: Image) -> Look:
     for channel in image.array[:, z, y, x].astype(np.float32):
         values = channel[channel != 0]
         values = values if values.size else np.zeros(1, np.float32)
-        quantiles = np.quantile(values, QUANTILES)
+        quantiles = _quantiles(values)
         channels.append(
             ChannelAppearance(
                 quantiles=tuple(quantiles.tolist()),
@@ -112,6 +121,15 @@ def look(case_id: str, image: Image) -> Look:
         ),
         thumbnail=np.stack(thumbnails),
     )
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    """``np.quantile`` of all ``QUANTILES``, to the bit; to sort once is faster than to partition for each of them."""
+    ordered = np.sort(values)
+    places = np.asarray(QUANTILES) * (len(ordered) - 1)
+    below = places.astype(np.intp)
+    low, high, way = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)], places - below
+    return np.where(way < 0.5, low + (high - low) * way, high - (high - low) * (1 - way))
 
 
 def merge_looks(looks: Iterable[Look]) -> Appearance:

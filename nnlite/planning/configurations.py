@@ -16,6 +16,8 @@ from nnlite.planning.nnunet import EPOCHS, ITERATIONS
 from nnlite.planning.spacing import voxels
 from nnlite.planning.topology import Topology
 
+LARGEST_BATCH_VOXELS = 2**36  # a thousand times what the largest GPU can train: a plan that asks for more is damaged
+
 ConfigurationName = Literal["2d", "3d", "3d-lowres", "3d-cascade"]
 NormalizationScheme = Literal["ct", "zscore", "none", "rescale_to_0_1", "rgb_to_0_1"]
 
@@ -64,6 +66,12 @@ class Configuration:
         for key in ("batch_size", "epochs", "iterations"):
             if getattr(self, key) < 1:
                 raise self._error(key, f"must be at least 1, not {getattr(self, key)}")
+        if (batch_voxels := self.batch_size * math.prod(self.patch_size)) > LARGEST_BATCH_VOXELS:
+            raise self._error(
+                "patch_size",
+                f"{voxels(self.patch_size)} in batches of {self.batch_size} has {batch_voxels} voxels; "
+                f"{LARGEST_BATCH_VOXELS} is the most",
+            )
         if not self.normalization or len(self.normalization) != len(self.use_nonzero_mask):
             raise self._error(
                 "use_nonzero_mask",

@@ -24,6 +24,8 @@ MAX_FEATURES = {2: 512, 3: 320}  # by number of axes: more costs memory and gain
 PLAIN_CONVOLUTIONS = 2  # per encoder and decoder stage
 RESIDUAL_BLOCKS = (1, 3, 4, 6)  # per encoder stage; deeper stages repeat the last
 RESIDUAL_DECODER_CONVOLUTIONS = 1
+MOST_BLOCKS = 1000  # in all stages; a plan that asks for more is damaged, and would take minutes to be turned down
+LARGEST_NUMBER = 2**16  # of a feature, a stride or a kernel: likewise
 
 
 @record
@@ -62,6 +64,10 @@ class Topology:
         ):
             if min(numbers, default=1) < 1:
                 raise PlanError(f"topology.{key} must hold positive numbers, not {min(numbers)}")
+            if max(numbers, default=1) > LARGEST_NUMBER:
+                raise PlanError(f"topology.{key} must hold numbers up to {LARGEST_NUMBER}, not {max(numbers)}")
+        if (blocks := sum(self.encoder_blocks) + sum(self.decoder_convolutions)) > MOST_BLOCKS:
+            raise PlanError(f"topology has {blocks} blocks and convolutions; {MOST_BLOCKS} is the most")
         if any(step != 1 for step in self.strides[0]) or any(k % 2 == 0 for kernel in self.kernels for k in kernel):
             raise PlanError("topology.strides must begin with ones (full resolution), and topology.kernels must be odd")
         if any(len(axes) != self.ndim for axes in (*self.strides, *self.kernels)):

@@ -32,13 +32,15 @@ class Batch:
     """What the network is trained on: images (batch, channels, *size) float32, labels (batch, *size) int64 indices.
 
     ``previous`` (batch, *size) int64 holds the low-resolution prediction that a cascade gets as input. ``cases`` are
-    the ids of the cases that the samples are of.
+    the ids of the cases that the samples are of. Where several processes share a batch, these are of all its samples,
+    and the tensors are the ``fraction`` of it that is here.
     """
 
     images: Tensor
     labels: Tensor
     previous: Tensor | None = None
     cases: tuple[str, ...] = ()
+    fraction: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

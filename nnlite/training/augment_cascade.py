@@ -12,15 +12,22 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from nnlite.training.share import Share
+
 MORPHOLOGY_PROBABILITY = 0.4
 MORPHOLOGY_RADIUS_VOXELS = (1, 4)
 REMOVAL_PROBABILITY = 0.2
 LARGEST_SHARE_REMOVED = 0.15  # of the patch: the main organ itself is never taken out
 
 
-def disturb_previous(previous: Tensor, rng: np.random.Generator) -> Tensor:
-    """Disturb low-resolution predictions (batch, *size) of label indices; each sample by its own draw."""
-    return torch.stack([_remove_component(_morphology(sample, rng), rng) for sample in previous])
+def disturb_previous(previous: Tensor, rng: np.random.Generator, share: Share | None = None) -> Tensor:
+    """Disturb low-resolution predictions (batch, *size) of label indices, which are the ``share`` of a batch.
+
+    What is drawn of a sample depends on the labels in it, so each has random numbers of its own.
+    """
+    share = share or Share.whole(len(previous))
+    own = rng.spawn(share.samples)[share.first : share.stop]
+    return torch.stack([_remove_component(_morphology(one, its), its) for one, its in zip(previous, own, strict=True)])
 
 
 def _morphology(label: Tensor, rng: np.random.Generator) -> Tensor:

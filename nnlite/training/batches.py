@@ -1,12 +1,14 @@
 """Batches for an epoch: drawn, put together and augmented in threads, ahead of the step.
 
 Each batch is a function of seed, epoch and its number in the epoch alone: how many threads there are
-and which of them is faster does not matter.
+and which of them is faster does not matter. Processes that train together draw the same batch, and each reads and
+augments its share of it alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +26,7 @@ from nnlite.training.augment_cascade import disturb_previous
 from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
+from nnlite.training.ranks import ALONE, Ranks
 
 # every kind of random numbers is a stream of its own, so that the place of a patch tells nothing of its augmentation
 TRAINING_PATCHES, VALIDATION_PATCHES, AUGMENTATION, DISTURBANCE = range(4)
@@ -35,6 +38,7 @@ class BatchSource:
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
+    ``ranks`` are the processes that share each batch.
     """
 
     def __init__(
@@ -48,8 +52,10 @@ class BatchSource:
         device: torch.device,
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
+        ranks: Ranks = ALONE,
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
+        self.share = ranks.share(self.batch_size)
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
         in_memory = fit_in_memory(training_cases, validation_cases)
@@ -72,13 +78,12 @@ class BatchSource:
         """The augmented batches ``first`` to ``count`` - 1 of an epoch."""
 
         def make(number: int, device: torch.device) -> Batch:
-            patches = self.training.draw(self._rng(TRAINING_PATCHES, epoch, number))
-            batch = assemble(patches, self.patch_size, device)
-            images = augment(batch.images, self._rng(AUGMENTATION, epoch, number))
+            batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device)
+            images = augment(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
             if batch.previous is not None:
-                previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number))
+                previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
-            return Batch(images=images, labels=batch.labels, cases=batch.cases)
+            return replace(batch, images=images, previous=None)
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -86,15 +91,21 @@ class BatchSource:
         """``count`` batches of the validation cases as they are; none where there are no such cases."""
 
         def make(number: int, device: torch.device) -> Batch:
-            patches = self.validation.draw(self._rng(VALIDATION_PATCHES, epoch, number))
-            batch = assemble(patches, self.patch_size, device)
+            batch = self._drawn(self.validation, self._rng(VALIDATION_PATCHES, epoch, number), device)
             if batch.previous is None:
                 return batch
             images = stack_previous(batch.images, batch.previous, self.labels)
-            return Batch(images=images, labels=batch.labels, cases=batch.cases)
+            return replace(batch, images=images, previous=None)
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
+
+    def _drawn(self, loader: PatchLoader, rng: np.random.Generator, device: torch.device) -> Batch:
+        """A batch is drawn, and this process's share of it read and put together."""
+        places = loader.draw_places(rng)
+        patches = [loader.read(place) for place in places[self.share.first : self.share.stop]]
+        batch = assemble(patches, self.patch_size, device)
+        return replace(batch, cases=tuple(place.case_id for place in places), fraction=self.share.fraction)
 
     def _prefetched(
         self, make: Callable[[int, torch.device], Batch], first: int, count: int, what: str

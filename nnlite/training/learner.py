@@ -1,12 +1,13 @@
 """A network that learns: one optimisation step, one look at a validation batch, and its state.
 
 A batch that does not fit into memory is run in parts whose gradients add up, and a step whose loss or gradient is no
-number is left out.
+number is left out. Processes that train together each have a learner: all of them take the same step.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from nnlite.training.assemble import Batch
 from nnlite.training.compiled import compiled_if_faster
 from nnlite.training.config import AUTOCAST, Precision, TrainConfig, full_range_precision
-from nnlite.training.loss import LABELS, Answer, deep_supervision_loss
+from nnlite.training.loss import LABELS, Answer, Part, deep_supervision_loss
 from nnlite.training.parts import Parts
+from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.skipped_steps import FALL_BACK_AFTER, SkippedSteps
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Learner:
         batch_dice: bool,
         device: torch.device,
         answer: Answer = LABELS,
+        ranks: Ranks = ALONE,
     ):
         self.network, self.config, self.device = network, config, device
         self.forward = network  # or its compiled form, which shares its weights
@@ -40,7 +43,8 @@ class Learner:
         self.optimizer = build_optimizer(network, config)
         self.precision = config.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        self.parts, self.skipped = Parts(device), SkippedSteps()
+        self.ranks, self.skipped = ranks, SkippedSteps()
+        self.parts = Parts(device, divisible=ranks.count == 1)
 
     def step(self, batch: Batch, learning_rate: float, *, number: int = 0) -> Tensor:
         """One step of the optimiser, the epoch's ``number``; returns the loss of the batch before it.
@@ -69,11 +73,16 @@ class Learner:
         for part in parts:
             with self._precision():
                 outputs = self.forward(part.images)
-            loss = deep_supervision_loss(outputs, part.labels, self.answer, batch_dice=self.batch_dice)
-            loss = loss * (len(part.images) / samples)
+            loss = self._loss(outputs, part) * (len(part.images) / samples)
             self.scaler.scale(loss).backward()
             total += loss.detach()
+        self.ranks.add_gradients(self.network)
         return total
+
+    def _loss(self, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
+        """The loss of a batch, the samples of other processes included."""
+        part = Part(fraction=batch.fraction, total=self.ranks.total)
+        return deep_supervision_loss(outputs, batch.labels, self.answer, batch_dice=self.batch_dice, part=part)
 
     def look_for_skipped(self, where: str) -> int:
         """How many steps were left out since the last look; float16 is given up where they repeat."""
@@ -106,7 +115,10 @@ class Learner:
 
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss of a validation batch, and its ``overlap_counts``. The network must be in evaluation mode."""
+        """Loss of a validation batch, and the ``overlap_counts`` of the samples that are here.
+
+        The network must be in evaluation mode.
+        """
         return self.parts.run(batch, self._seen)
 
     def _seen(self, parts: list[Batch]) -> tuple[Tensor, Tensor]:
@@ -116,8 +128,7 @@ class Learner:
         for part in parts:
             with self._precision():
                 logits = self.network(part.images)
-            loss = deep_supervision_loss([logits], part.labels, self.answer, batch_dice=self.batch_dice)
-            losses.append(loss * (len(part.images) / samples))
+            losses.append(self._loss([logits], part) * (len(part.images) / samples))
             counts.append(overlap_counts(logits, part.labels, self.answer))
         return torch.stack(losses).sum(), torch.stack(counts).sum(dim=0)
 
@@ -138,7 +149,7 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self._use_precision(state["precision"])
         self.scaler.load_state_dict(state["scaler"])
-        self.parts.number = state["parts"]
+        self.parts.number = state["parts"] if self.parts.divisible else 1
         self.skipped.restore(state["skipped"], self.device)
 
     def _precision(self) -> torch.autocast:

@@ -4,11 +4,14 @@ Labels that exclude each other are told apart by a softmax, and background count
 which may overlap, are a question of yes or no each: binary cross-entropy and sigmoid Dice over all of them. Voxels of
 the ignore label count in neither. Isensee et al., Nature Methods 18, 203-211, 2021; soft Dice: Drozdzal et al., DLMIA
 2016; deep supervision: Lee et al., AISTATS 2015. Tensors in, a scalar tensor out.
+
+Where several processes share the batch, each is given its part, and has the loss of the whole batch all the same (see
+``Part``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,44 +61,64 @@ LABELS = Answer()
 """Labels that exclude each other, on every voxel."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Which part of a batch is here: a ``fraction`` of its samples. ``total`` adds up a tensor over all parts."""
+
+    fraction: float = 1.0
+    total: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+    def mean(self, here: Tensor) -> Tensor:
+        """A mean over the samples of the batch, from that over the samples here."""
+        return here if self.fraction == 1 else self.total(here * self.fraction)
+
+
+WHOLE = Part()
+"""The batch is here, all of it."""
+
+
 def soft_dice_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tensor:
     """1 - mean soft Dice over the foreground labels; 0 is perfect.
 
     ``logits`` (batch, labels, *size), ``target`` (batch, *size) label indices. ``batch_dice`` sums intersections and
     volumes over the batch as if it were one volume; otherwise each sample counts for itself.
     """
-    return _labels_dice(logits.softmax(dim=1), target, None, batch_dice=batch_dice)
+    return _labels_dice(logits.softmax(dim=1), target, None, WHOLE, batch_dice=batch_dice)
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, answer: Answer = LABELS, *, batch_dice: bool) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, target: Tensor, answer: Answer = LABELS, *, batch_dice: bool, part: Part = WHOLE
+) -> Tensor:
     """Cross-entropy plus soft Dice loss of one level, computed in float32 whatever the network's precision.
 
     Where no voxel is judged both are 0: then there is nothing to learn.
     """
     known = answer.known(target)
     if answer.regions is not None:
-        return _regions_loss(logits.float(), answer.wanted(target, logits.shape[1]).float(), known, batch_dice)
+        return _regions_loss(logits.float(), answer.wanted(target, logits.shape[1]).float(), known, part, batch_dice)
     logarithms = logits.float().log_softmax(dim=1)  # of the probabilities, for both terms
     if known is None:
-        entropy = mean_nll(logarithms, target)
+        entropy = part.mean(mean_nll(logarithms, target))
     else:
         target = target.masked_fill(~known, 0)
-        entropy = _mean(functional.nll_loss(logarithms, target, reduction="none"), known)
-    return entropy + _labels_dice(logarithms.exp(), target, known, batch_dice=batch_dice)
+        entropy = _mean(functional.nll_loss(logarithms, target, reduction="none"), known, part)
+    return entropy + _labels_dice(logarithms.exp(), target, known, part, batch_dice=batch_dice)
 
 
-def _labels_dice(probabilities: Tensor, target: Tensor, known: Tensor | None, *, batch_dice: bool) -> Tensor:
+def _labels_dice(
+    probabilities: Tensor, target: Tensor, known: Tensor | None, part: Part, *, batch_dice: bool
+) -> Tensor:
     wanted = torch.zeros_like(probabilities).scatter_(1, target[:, None], 1)
-    return _dice_loss(probabilities[:, 1:], wanted[:, 1:], known, batch_dice)
+    return _dice_loss(probabilities[:, 1:], wanted[:, 1:], known, part, batch_dice)
 
 
-def _regions_loss(logits: Tensor, wanted: Tensor, known: Tensor | None, batch_dice: bool) -> Tensor:
+def _regions_loss(logits: Tensor, wanted: Tensor, known: Tensor | None, part: Part, batch_dice: bool) -> Tensor:
     entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
-    mean = entropy.mean() if known is None else _mean(entropy, known)
-    return mean + _dice_loss(logits.sigmoid(), wanted, known, batch_dice)
+    mean = part.mean(entropy.mean()) if known is None else _mean(entropy, known, part)
+    return mean + _dice_loss(logits.sigmoid(), wanted, known, part, batch_dice)
 
 
-def _dice_loss(probabilities: Tensor, wanted: Tensor, known: Tensor | None, batch_dice: bool) -> Tensor:
+def _dice_loss(probabilities: Tensor, wanted: Tensor, known: Tensor | None, part: Part, batch_dice: bool) -> Tensor:
     """1 - mean soft Dice over channels; both (batch, channels, *size), of which only ``known`` voxels count."""
     if known is not None:
         probabilities, wanted = probabilities * known[:, None], wanted * known[:, None]
@@ -104,12 +127,19 @@ def _dice_loss(probabilities: Tensor, wanted: Tensor, known: Tensor | None, batc
         axes = (0, *axes)
     intersection = (probabilities * wanted).sum(axes)
     volumes = probabilities.sum(axes) + wanted.sum(axes)
-    return 1 - ((2 * intersection + SMOOTH) / (volumes + SMOOTH)).mean()
+    if batch_dice:
+        intersection, volumes = part.total(intersection), part.total(volumes)
+        return 1 - _mean_dice(intersection, volumes)
+    return 1 - part.mean(_mean_dice(intersection, volumes))
 
 
-def _mean(values: Tensor, known: Tensor) -> Tensor:
-    """Mean over the known voxels; 0 where there is none."""
-    return (values * known).sum() / known.sum().clamp(min=1)
+def _mean_dice(intersection: Tensor, volumes: Tensor) -> Tensor:
+    return ((2 * intersection + SMOOTH) / (volumes + SMOOTH)).mean()
+
+
+def _mean(values: Tensor, known: Tensor, part: Part) -> Tensor:
+    """Mean over the known voxels of the batch; 0 where there is none."""
+    return part.total((values * known).sum()) / part.total(known.sum()).clamp(min=1)
 
 
 def level_weights(levels: int) -> list[float]:
@@ -126,14 +156,15 @@ def level_weights(levels: int) -> list[float]:
 
 
 def deep_supervision_loss(
-    outputs: Sequence[Tensor], target: Tensor, answer: Answer = LABELS, *, batch_dice: bool
+    outputs: Sequence[Tensor], target: Tensor, answer: Answer = LABELS, *, batch_dice: bool, part: Part = WHOLE
 ) -> Tensor:
     """Weighted loss over all decoder levels (full resolution first); the target is thinned out to each level's size."""
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for logits, weight in zip(outputs, level_weights(len(outputs)), strict=True):
         if weight > 0:
             size = logits.shape[2:]
-            total = total + weight * segmentation_loss(logits, thin_out(target, size), answer, batch_dice=batch_dice)
+            thinned = thin_out(target, size)
+            total = total + weight * segmentation_loss(logits, thinned, answer, batch_dice=batch_dice, part=part)
     return total
 
 

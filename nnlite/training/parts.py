@@ -26,10 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 class Parts:
-    """In how many parts batches are run on a device: in one, until that proves too many samples at a time."""
+    """In how many parts batches are run on a device: in one, until that proves too many samples at a time.
 
-    def __init__(self, device: torch.device):
-        self.device, self.number = device, 1
+    Not ``divisible`` are batches that processes share: they would have to be in the same part at the same time.
+    """
+
+    def __init__(self, device: torch.device, *, divisible: bool = True):
+        self.device, self.number, self.divisible = device, 1, divisible
 
     def run(self, batch: Batch, work: Callable[[list[Batch]], T]) -> T:
         """What ``work`` says of the batch; without memory it is asked again with smaller parts.
@@ -47,6 +50,11 @@ class Parts:
             # only here, where the error no longer holds what had been computed, there is memory to give back
             release(self.device)
             samples = len(batch.images)
+            if not self.divisible:
+                raise MemoryShortError(
+                    f"{self.device.type} has too little memory for this process's {samples} samples of each batch "
+                    f"({said}); start more processes, or only one, which runs a batch in parts"
+                )
             if self.number >= samples:
                 raise MemoryShortError(f"{self.device.type} has too little memory for a single sample ({said})")
             self.number = min(2 * self.number, samples)

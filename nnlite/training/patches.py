@@ -41,6 +41,22 @@ BATCHGENERATORS = threading.Lock()  # its transforms draw from numpy's global ra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What is drawn of a sample before anything is read: a box of a case (first voxel and voxels per axis), and more.
+
+    ``start`` and ``size`` have three axes, also in 2D. ``pose`` and ``flips`` are those of ``Patch``; ``seed`` is for
+    the transforms of a user's own, None where there are none.
+    """
+
+    case_id: str
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+    pose: np.ndarray | None
+    flips: tuple[int, ...]
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
     """One sample as it was read.
 
@@ -185,6 +201,7 @@ class PatchLoader(SlimDataLoaderBase):
         self.in_memory = in_memory
         self.case_ids = sorted(cases)
         self.patch_size = tuple(patch_size)
+        self.flat = len(self.patch_size) == 2  # slices: patches one voxel deep whose first axis is dropped
         self.posed, self.mirror_axes, self.exchange = posed, tuple(mirror_axes), exchange
         self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
@@ -200,39 +217,52 @@ class PatchLoader(SlimDataLoaderBase):
 
     def draw(self, rng: np.random.Generator) -> list[Patch]:
         """Draw one batch: random places first, places forced to hold foreground last."""
+        return [self.read(place) for place in self.draw_places(rng)]
+
+    def draw_places(self, rng: np.random.Generator) -> list[Place]:
+        """Draw one batch without reading its voxels: of a batch that is shared each process reads its part."""
         return [self._draw(rng, forced=index >= self.forced_from) for index in range(self.batch_size)]
 
-    def _draw(self, rng: np.random.Generator, *, forced: bool) -> Patch:
+    def _draw(self, rng: np.random.Generator, *, forced: bool) -> Place:
         case_id = self.case_ids[rng.integers(len(self.case_ids))]
         with named_in_errors(f"case {case_id}"):
             return self._draw_from(case_id, rng, forced=forced)
 
-    def _draw_from(self, case_id: str, rng: np.random.Generator, *, forced: bool) -> Patch:
+    def _draw_from(self, case_id: str, rng: np.random.Generator, *, forced: bool) -> Place:
         case = self._data[case_id]
         pose = draw_pose(rng, self.patch_size) if self.posed else None
         flips = tuple(axis for axis in self.mirror_axes if rng.random() < MIRROR_PROBABILITY)
         centre = None
         if case.locations is not None:  # where only some voxels are labelled, every patch is to hold some of them
             centre = case.locations.draw(rng) if forced else case.locations.draw_annotated(rng)
-        image = case.image
-        flat = len(self.patch_size) == 2  # slices of a volume: a patch one voxel deep whose first axis is dropped
-        window = (1, *self.patch_size) if flat else self.patch_size
-        start = draw_start(rng, image.shape[1:], window, centre)
-        size = region_size(self.patch_size, pose)
-        if flat:
-            size = (1, *size)
+        window, size = self.patch_size, region_size(self.patch_size, pose)
+        if self.flat:
+            window, size = (1, *window), (1, *size)
+        start = draw_start(rng, case.image.shape[1:], window, centre)
         start = tuple(first - (more - less) // 2 for first, more, less in zip(start, size, window, strict=True))
+        seed = int(rng.integers(2**32)) if self.compose.transforms else None
+        return Place(case_id=case_id, start=start, size=size, pose=pose, flips=flips, seed=seed)
+
+    def read(self, place: Place) -> Patch:
+        """Read the voxels of a place."""
+        with named_in_errors(f"case {place.case_id}"):
+            return self._read(place)
+
+    def _read(self, place: Place) -> Patch:
+        case = self._data[place.case_id]
         maps = [volume for volume in (case.label, case.previous) if volume is not None]
-        image, *maps = (read_region(volume, start, size) for volume in (image, *maps))
-        if flat:
+        image, *maps = (read_region(volume, place.start, place.size) for volume in (case.image, *maps))
+        if self.flat:
             image, *maps = image[:, 0], *(volume[0] for volume in maps)
-        if self.compose.transforms:
-            image, maps = self._transformed(image, maps, seed=int(rng.integers(2**32)))
-        if self.exchange is not None and self.exchange.axis in flips:
+        if place.seed is not None:
+            image, maps = self._transformed(image, maps, seed=place.seed)
+        if self.exchange is not None and self.exchange.axis in place.flips:
             tables = (self.exchange.indices, self.exchange.previous)
             maps = [np.array(table, dtype=volume.dtype)[volume] for table, volume in zip(tables, maps, strict=False)]
         label, previous = maps[0], maps[1] if len(maps) > 1 else None
-        return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose, flips=flips)
+        return Patch(
+            case_id=place.case_id, image=image, label=label, previous=previous, pose=place.pose, flips=place.flips
+        )
 
     def _transformed(
         self, image: np.ndarray, maps: Sequence[np.ndarray], *, seed: int

@@ -7,6 +7,7 @@ share is counted in epochs, or, under a time budget, in seconds: then the schedu
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from nnlite.training.config import TrainConfig
 
@@ -14,14 +15,14 @@ from nnlite.training.config import TrainConfig
 class Schedule:
     """The clock of one training. ``elapsed_s`` is the time that earlier sittings of it have taken."""
 
-    def __init__(self, config: TrainConfig, *, elapsed_s: float = 0.0):
-        self.config = config
-        self._started = time.monotonic() - elapsed_s
+    def __init__(self, config: TrainConfig, *, elapsed_s: float = 0.0, clock: Callable[[], float] = time.monotonic):
+        self.config, self._clock = config, clock
+        self._started = clock() - elapsed_s
 
     @property
     def elapsed_s(self) -> float:
         """Seconds of training so far."""
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     def share_done(self, epoch: int) -> float:
         """Share of the training that lies behind the start of ``epoch`` (under a time budget: this moment)."""

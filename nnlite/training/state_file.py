@@ -1,8 +1,8 @@
 """The state of a training on disk: two generations, each with a checksum, so that a damaged one costs minutes.
 
 A state is a ``torch.save`` archive that is read with ``weights_only=True``: nothing in it can run. The archive is a ZIP
-file (PKWARE APPNOTE 6.3), and torch does not look at its checksums; so the SHA-256 of all before the end record is put
-where ZIP has a place for such remarks, in the comment at the very end. ``torch.load`` reads the file as before.
+file (PKWARE APPNOTE 6.3), and torch does not look at its checksums; so the SHA-256 of all before it is put where ZIP
+has a place for such remarks, in the comment at the very end. ``torch.load`` reads the file as before.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from nnlite.data.records import written_whole
 from nnlite.errors import CheckpointError
+from nnlite.training.torch_archive import require_held, require_stored
 
 END_RECORD = struct.Struct("<4s4H2LH")  # signature, .., length of the comment
 END_SIGNATURE = b"PK\x05\x06"
@@ -35,11 +36,11 @@ def save_state(path: Path, state: dict[str, Any], *, previous: Path) -> None:
     torch.save(state, archive)
     content = archive.getbuffer()
     *record, _ = END_RECORD.unpack(content[-END_RECORD.size :])
+    END_RECORD.pack_into(content, len(content) - END_RECORD.size, *record, COMMENT_BYTES)
     with written_whole(path) as beside:
         with beside.open("wb") as file:  # not torch.save: its error hides that the disk is full
-            file.write(content[: -END_RECORD.size])
-            file.write(END_RECORD.pack(*record, COMMENT_BYTES))
-            file.write(_comment(content[: -END_RECORD.size]))
+            file.write(content)
+            file.write(_comment(content))
         if path.exists():
             path.replace(previous)
 
@@ -48,10 +49,12 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a state; ``CheckpointError`` if the file is missing, damaged or not of this kind."""
     try:
         content = memoryview(path.read_bytes())
-        archive, comment = content[: -END_RECORD.size - COMMENT_BYTES], content[-COMMENT_BYTES:]
-        if bytes(comment) != _comment(archive):
+        if bytes(content[-COMMENT_BYTES:]) != _comment(content[:-COMMENT_BYTES]):
             raise CheckpointError(f"{path} is damaged: its content does not fit its checksum")
-        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        require_stored(io.BytesIO(content))
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        require_held(state)
+        return state
     except CheckpointError:
         raise
     except Exception as error:  # a file of another kind fails in many ways, each with an error of its own

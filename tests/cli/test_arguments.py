@@ -23,7 +23,7 @@ def test_what_is_no_duration_is_refused_with_examples(text: str):
 
 
 def test_the_workspace_comes_from_the_option_then_the_variable_then_the_default(pipeline: FakePipeline):
-    pipeline.answers["preprocess"] = lambda dataset, names, *, work, progress: {"3d": work / "brain/cases/3d"}
+    pipeline.answers["preprocess"] = lambda dataset, names, *, work, cluster, progress: {"3d": work / "brain/cases/3d"}
     variable = {"NNLITE_WORK": "from_variable"}
     assert "from_option/brain" in nn("preprocess", "brain", "--work", "from_option", env=variable).stdout
     assert "from_variable/brain" in nn("preprocess", "brain", "3d", env=variable).stdout

@@ -7,6 +7,8 @@ from typing import Any
 
 from fake_pipeline import FakePipeline, nn, trained
 
+from nnlite.training.initial_weights import InitialWeights
+
 
 def test_train_passes_everything_on_and_trains_fold_by_fold(pipeline: FakePipeline):
     pipeline.answers["train"] = lambda dataset, configuration, folds, **options: (trained(folds[0]),)
@@ -35,7 +37,7 @@ def test_train_passes_everything_on_and_trains_fold_by_fold(pipeline: FakePipeli
         (Path("brain"), "3d", ("fold3",)),
     ]
     given = pipeline.calls[0][2]
-    assert given | {"progress": None, "on_epoch": None, "stop": None} == {
+    assert given | {"progress": None, "on_epoch": None, "on_init": None, "stop": None} == {
         "work": Path("w"),
         "epochs": None,
         "iterations": 20,
@@ -44,9 +46,11 @@ def test_train_passes_everything_on_and_trains_fold_by_fold(pipeline: FakePipeli
         "deterministic": True,
         "resume": True,
         "track": ("tensorboard", "mlflow", "wandb"),
+        "init_from": None,
         "device": "cpu",
         "progress": None,
         "on_epoch": None,
+        "on_init": None,
         "stop": None,
     }
     assert "3d fold3: mean Dice 0.871 on the held-out cases, trained for 3 min 20 s -> work/brain/runs/3d/fold3" in (
@@ -82,3 +86,33 @@ def test_a_whole_round_is_trained_fold_by_fold_and_resumed_folds_are_said_to_be(
     assert [call[1][2] for call in pipeline.calls] == [("fold0",), ("fold1",)]
     assert all(call[2]["seed"] is None for call in pipeline.calls)
     assert shown.stdout.count("resumed after epoch 4 -> work/brain/runs/3d/fold") == 2
+
+
+def test_init_from_is_passed_on_and_what_was_taken_is_shown(pipeline: FakePipeline) -> None:
+    def train(
+        *arguments: object, on_init: Callable[[InitialWeights], None], **options: object
+    ) -> list[SimpleNamespace]:
+        names = tuple(f"heads.{number}.weight" for number in range(13))
+        counts = {"tensors": 30, "all_tensors": 43, "parameters": 12_345, "all_parameters": 20_000}
+        source = {"source": "m.nnlite", "dataset": "liver", "configuration": "3d", "fold": "fold0", "digest": "0"}
+        on_init(InitialWeights(**source, **counts, fresh=names, remark="fold0 saw them"))
+        return [trained()]
+
+    pipeline.answers["train"] = train
+    shown = nn("train", "brain", "3d", "fold0", "--init-from", "m.nnlite")
+    assert pipeline.calls[-1][2]["init_from"] == Path("m.nnlite")
+    first, second, *_ = shown.stdout.splitlines()
+    assert first == "3d fold0 begins with weights of liver 3d fold0: 30 of 43 tensors, 12,345 of 20,000 parameters"
+    assert second.startswith("freshly drawn: heads.0.weight, ")
+    assert second.endswith("heads.11.weight and 1 more, listed in its config.json")
+    assert "fold0 saw them" in shown.stderr
+
+
+def test_a_cluster_gets_all_folds_at_once(pipeline: FakePipeline):
+    pipeline.answers["train_on_cluster"] = (trained("fold0"), trained("fold1"))
+    shown = nn("train", "brain", "3d", "folds", "--cluster", "tcp://node:8786", "--epochs", "7", "--device", "cpu")
+    assert shown.exit_code == 0
+    [(_, arguments, given)] = pipeline.calls
+    assert arguments == (Path("brain"), "3d", ("fold0", "fold1"))
+    assert (given["cluster"], given["epochs"], given["device"]) == ("tcp://node:8786", 7, "cpu")
+    assert [line.partition(":")[0] for line in shown.stdout.splitlines()] == ["3d fold0", "3d fold1"]

@@ -43,6 +43,13 @@ def test_a_record_cannot_be_changed():
         ("{", "x.json is not valid JSON"),
         ("[]", "should hold one JSON object"),
         ('{"name": "a", "inner": {}}', f"format_version None, this nnlite reads {FORMAT_VERSION}"),
+        (
+            '{"format_version": true, "name": "a", "inner": {}}',
+            f"format_version True, this nnlite reads {FORMAT_VERSION}",
+        ),
+        ('{"format_version": 2, "name": "a"}', r"written by a newer nnlite: it has format_version 2.*update nnlite"),
+        ("[" * 100_000, "x.json is not valid JSON: maximum recursion depth exceeded"),
+        ('{"format_version": 1' + "0" * 5000 + "}", "x.json is not valid JSON: Exceeds the limit"),
         ('{"format_version": 1, "inner": {}}', "name: Field required"),
         ('{"format_version": 1, "name": "a", "inner": {}, "nme": 1}', "nme: Unexpected"),
         ('{"format_version": 1, "name": "a", "inner": {"x": {"size_mm": [1]}}}', r"inner\.x\.size_mm"),
@@ -61,6 +68,19 @@ def test_the_format_version_is_written_first():
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(WorkspaceError, match=r"a\.json cannot be read: No such file"):
+        read_record(tmp_path / "a.json", Outer)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(PlanError, match=r"a\.json is no text"):
+        read_record(tmp_path / "a.json", Outer, error=PlanError)
+
+
+def test_an_absurdly_large_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(2**40)  # a terabyte of nothing, which takes no room on the disk
+    with pytest.raises(WorkspaceError, match=r"a\.json has 1099511627776 bytes"):
         read_record(tmp_path / "a.json", Outer)
 
 

@@ -115,3 +115,10 @@ def test_the_fit_without_negative_weights_equals_scipys_nnls_on_centred_data():
         _, weights = fit(features, dice)
         expected, _ = nnls(features - features.mean(axis=0), dice - dice.mean())
         np.testing.assert_allclose(weights, expected, atol=1e-8)
+
+
+def test_a_calibration_weighs_nothing_but_what_is_measured():
+    made, _ = calibrate(rows())
+    assert made is not None
+    with pytest.raises(ValueError, match="weights of __class__; there are estimated_dice, flip_agreement"):
+        replace(made, weights={"__class__": 1.0})

@@ -76,3 +76,21 @@ def test_layers_of_another_kind_are_refused_by_name_and_value(changed: dict[str,
     given["architecture"]["arch_kwargs"] |= changed
     with pytest.raises(PlanError, match=f"3d_fullres: nnlite's network has no {told}"):
         topology_from_nnunet(given, "3d_fullres")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"n_stages": 10**12, "features_per_stage": 8},
+            "3d_fullres: a network of 1000000000000 stages; these plans are",
+        ),
+        ({"n_stages": 4}, r"3 numbers \(4, 6, 8\) for 4 stages"),
+        ({"n_conv_per_stage_decoder": [2, 1, 1]}, r"3 numbers \(2, 1\) for 2 stages"),
+    ],
+)
+def test_lists_that_do_not_fit_the_stages_are_refused(change: dict[str, Any], message: str):
+    plans = settings()
+    plans["architecture"]["arch_kwargs"].update(change)
+    with pytest.raises(PlanError, match=message):
+        topology_from_nnunet(plans, "3d_fullres")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from nnlite.data.labels import Labels
-from nnlite.networks.build import build_network
+from nnlite.networks.build import build_network, weight_shapes
 from nnlite.planning.configurations import Configuration, ConfigurationName
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Plan
@@ -73,3 +76,14 @@ def test_the_same_seed_draws_the_same_weights() -> None:
         torch.manual_seed(3)
         drawn.append(build_network(plan(chosen), chosen).state_dict())
     assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
+
+
+@pytest.mark.parametrize("encoder", ["plain", "residual"])
+def test_shapes_are_those_of_the_network_without_memory_for_it(encoder: Encoder) -> None:
+    one = configuration("3d", encoder)
+    made = plan(one)
+    built = build_network(made, one).state_dict()
+    assert weight_shapes(made, one) == {name: tuple(tensor.shape) for name, tensor in built.items()}
+    wide = replace(one, topology=replace(one.topology, features=(2**16,) * one.topology.stages))
+    largest = max(math.prod(shape) for shape in weight_shapes(plan(wide), wide).values())
+    assert largest > 2**36  # a quarter of a terabyte, had it been made

@@ -15,7 +15,7 @@ from nnlite import pipeline
 from nnlite.data.image import read_label, write_mask
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import DatasetError, ImageError, UsageError, WorkspaceError
-from nnlite.pipeline import prepare_cases
+from nnlite.pipeline import make_case, prepare_cases
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import Workspace
@@ -42,8 +42,8 @@ def test_every_configuration_gets_every_case_and_each_case_is_read_once(
     balls: Path, planned: Workspace, monkeypatch: pytest.MonkeyPatch
 ):
     read, reported = [], []
-    reader = prepare_cases.read_channels
-    monkeypatch.setattr(prepare_cases, "read_channels", lambda paths: read.append(paths) or reader(paths))
+    reader = make_case.read_channels
+    monkeypatch.setattr(make_case, "read_channels", lambda paths: read.append(paths) or reader(paths))
     folders = pipeline.preprocess(
         balls, work=planned.root, progress=lambda what, done, total: reported.append((done, total))
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nnlite.data.image import Geometry, Image, StoredGrid
-from nnlite.planning.appearance import FEWEST_CASES, QUANTILES, look, merge_looks, sides
+from nnlite.planning.appearance import FEWEST_CASES, QUANTILES, _quantiles, look, merge_looks, sides
 
 SHAPE = (16, 20, 24)
 
@@ -83,3 +85,20 @@ def test_an_image_of_zeros_has_a_look_too():
     seen = look("empty", image(np.zeros((1, *SHAPE))))
     assert seen.appearance.channels[0].std == 0
     assert np.isfinite(seen.thumbnail).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 5000])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_quantiles_are_those_of_numpy_to_the_bit(count: int, dtype: type):
+    values = np.random.default_rng(count).gamma(2, 100, count).astype(dtype)
+    assert np.array_equal(_quantiles(values), np.quantile(values, QUANTILES))
+
+
+def test_quantiles_and_a_template_of_other_numbers_are_refused():
+    made = merge_looks([look("a", image(organ(0)))])
+    with pytest.raises(ValueError, match=r"a template of 511 values for images of \[1\] channels"):
+        replace(made, template=made.template[1:])
+    with pytest.raises(ValueError, match=r"a template of 1024 values for images of \[1\] channels"):
+        replace(made, template=made.template * 2)
+    with pytest.raises(ValueError, match="12 quantiles instead of 13"):
+        replace(made.images[0].channels[0], quantiles=(0.0,) * 12)

@@ -139,3 +139,16 @@ def test_an_edited_topology_that_makes_no_sense_names_the_key(change: dict[str, 
 def test_a_patch_of_other_axes_than_the_spacing_is_refused() -> None:
     with pytest.raises(ValueError, match="2 or 3 axes"):
         plan_topology((1.0, 1.0), (8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder_blocks": (999, 2)}, r"1003 blocks and convolutions; 1000 is the most"),
+        ({"features": (4, 10**9)}, r"topology\.features must hold numbers up to 65536, not 1000000000"),
+    ],
+)
+def test_a_network_beyond_all_measure_is_refused(change, message):
+    topology, _ = plan_topology((1.0, 1.0), (8, 8))
+    with pytest.raises(PlanError, match=message):
+        replace(topology, **change)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import random
+import struct
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from full_disk import disk_for_1_kb
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nnlite.data.labels import Labels
+from nnlite.data.records import to_json
 from nnlite.errors import CheckpointError, WorkspaceError
+from nnlite.networks.build import build_network
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Plan
@@ -58,8 +65,11 @@ def card() -> ModelCard:
 
 
 def checkpoint() -> Checkpoint:
-    weights = torch.randn(3, 2, 4, 4, 4).to(memory_format=torch.channels_last_3d)
-    return Checkpoint(card=card(), weights={"first.weight": weights, "first.bias": torch.zeros(3)})
+    """The network of the card, one of its weights with its channels last in memory."""
+    found = card()
+    weights = build_network(found.plan, found.plan.configuration("2d")).state_dict()
+    weights["encoder.1.0.0.weight"] = weights["encoder.1.0.0.weight"].to(memory_format=torch.channels_last)
+    return Checkpoint(card=found, weights=weights)
 
 
 def test_a_model_comes_back_with_its_card_and_weights(tmp_path: Path) -> None:
@@ -83,7 +93,7 @@ def test_a_model_that_was_cut_off_is_refused(share: float, tmp_path: Path) -> No
     save_model(path, checkpoint())
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read as a model .*copy it again"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read.*copy it again"):
         load_model(path)
 
 
@@ -103,12 +113,66 @@ def test_a_damaged_card_is_named(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    network = torch.nn.ModuleDict({"first": torch.nn.Conv3d(2, 3, 4)})
     written = checkpoint()
-    load_weights(network, written, source=tmp_path)
-    assert torch.equal(network["first"].get_parameter("weight"), written.weights["first.weight"])
-    with pytest.raises(CheckpointError, match="does not fit the network its plan describes"):
-        load_weights(torch.nn.Conv3d(2, 3, 4), written, source=tmp_path)
+    network = build_network(written.card.plan, written.card.plan.configuration("2d"))
+    load_weights(network, written, source="here")
+    assert all(torch.equal(tensor, written.weights[name]) for name, tensor in network.state_dict().items())
+    with pytest.raises(CheckpointError, match="here does not fit the network its plan describes"):
+        load_weights(torch.nn.Conv3d(2, 3, 4), written, source="here")
+    fewer = dict(list(written.weights.items())[1:])
+    save_model(tmp_path / "m.safetensors", replace(written, weights={**fewer, "more": torch.zeros(2)}))
+    lacking = r"encoder\.0\.0\.0\.weight missing instead of \(4, 1, 3, 3\), more \(2,\) instead of none"
+    with pytest.raises(CheckpointError, match=lacking):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_shapes_are_compared_before_memory_is_taken(tmp_path: Path) -> None:
+    """The weights of a terabyte, in a file that takes no room on the disk."""
+    path = tmp_path / "model.safetensors"
+    entry = {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}
+    header = json.dumps({"__metadata__": {"nnlite": to_json(card())}, "w": entry}).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + 2**40)
+    with pytest.raises(CheckpointError, match=r"does not fit the network.* missing"):
+        load_model(path)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path, rng = tmp_path / "model.safetensors", random.Random(0)
+    save_model(path, checkpoint())
+    content = path.read_bytes()
+    for place in [*range(8), *rng.sample(range(8, len(content)), 60)]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError):
+            load_model(path)
+
+
+def test_a_model_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path: Path) -> None:
+    written = checkpoint()
+    weights = {name: tensor.contiguous() for name, tensor in written.weights.items()}
+    text = to_json(written.card).replace('  "sha256": null,\n', "")
+    assert "sha256" not in text
+    save_file(weights, tmp_path / "old.safetensors", metadata={"nnlite": text})
+    assert load_model(tmp_path / "old.safetensors").card == written.card
+
+
+def test_other_programs_for_safetensors_read_the_file(tmp_path: Path) -> None:
+    written = checkpoint()
+    save_model(tmp_path / "model.safetensors", written)
+    read = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(read[name], tensor) for name, tensor in written.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"configuration": "3d"}, "the plan has no configuration 3d"), ({"mirror_axes": (0, 2)}, r"mirror_axes \(0, 2\)")],
+)
+def test_a_card_that_contradicts_its_plan_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(card(), **change)
 
 
 def test_what_does_not_fit_on_the_disk_is_an_error_in_words_and_leaves_nothing(tmp_path: Path) -> None:

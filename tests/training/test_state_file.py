@@ -11,7 +11,7 @@ import torch
 from full_disk import disk_for_1_kb
 
 from nnlite.errors import CheckpointError, WorkspaceError
-from nnlite.training.state_file import load_newest, load_state, save_state
+from nnlite.training.state_file import COMMENT_BYTES, END_RECORD, load_newest, load_state, save_state
 
 CPU = torch.device("cpu")
 STATE = {"network": {"w": torch.arange(3000.0)}, "course": {"epoch": 2, "best": None, "rates": [0.1, 0.2]}}
@@ -116,3 +116,21 @@ def test_what_does_not_fit_on_the_disk_leaves_the_state_that_was_there(files: tu
     with disk_for_1_kb(), pytest.raises(WorkspaceError, match=r"last\.pt could not be written"):
         save_state(files[0], STATE, previous=files[1])
     assert [path.read_bytes() for path in files[0].parent.iterdir()] == [before]
+
+
+def test_a_flipped_bit_in_the_end_record_is_noticed_too(files: tuple[Path, Path]) -> None:
+    """The last bytes before the comment: torch does not need most of them."""
+    path = written(files)
+    content = path.read_bytes()
+    for place in range(len(content) - COMMENT_BYTES - END_RECORD.size, len(content) - COMMENT_BYTES):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=r"last\.pt is damaged"):
+            load_state(path, CPU)
+
+
+def test_a_signed_tensor_of_a_terabyte_takes_no_memory(files: tuple[Path, Path]) -> None:
+    save_state(files[0], {"network": {"w": torch.zeros(1).expand(2**38)}}, previous=files[1])
+    with pytest.raises(CheckpointError, match=r"shape \(274877906944,\) has fewer values"):
+        load_state(files[0], CPU)

@@ -98,6 +98,20 @@ def test_a_training_leaves_its_log_plot_and_models(tmp_path: Path) -> None:
     assert files(tmp_path).plot.exists()
 
 
+def test_a_training_begins_with_the_weights_that_it_is_given_and_draws_the_others(tmp_path: Path) -> None:
+    still = replace(CONFIG, epochs=1, iterations=1, learning_rate=1e-12, weight_decay=0.0)
+    drawn = run(tmp_path, still)
+    given = {name: torch.full_like(tensor, 0.5) for name, tensor in drawn.items() if name.startswith("heads.")}
+    begun = run(tmp_path, still, initial=given)
+    for name, tensor in begun.items():
+        torch.testing.assert_close(tensor, given.get(name, drawn[name]), atol=1e-6, rtol=0)
+    files(tmp_path).final.unlink()
+    resumed = run(
+        tmp_path, still, initial={name: torch.zeros_like(tensor) for name, tensor in drawn.items()}, resume=True
+    )
+    assert equal(resumed, begun)
+
+
 @pytest.mark.parametrize("name", ["2d", "3d-cascade"])
 def test_slices_and_cascades_train_too(name: ConfigurationName, tmp_path: Path) -> None:
     run(tmp_path, replace(CONFIG, epochs=1), name)

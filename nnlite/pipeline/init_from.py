@@ -1,0 +1,139 @@
+"""Begin a training with the weights of a model: find the network of it that fits best, and hold to it on the way.
+
+The model is a model file, an imported model, the folder of a run, or another dataset of a workspace.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from nnlite.errors import CheckpointError, UsageError
+from nnlite.networks.build import weight_shapes
+from nnlite.pipeline.choose_runs import finished_runs
+from nnlite.pipeline.model_file import is_model_file, read_model_file
+from nnlite.planning.planner import Configuration, Plan
+from nnlite.training.checkpoint import Checkpoint, load_model
+from nnlite.training.initial_weights import InitialWeights, describe, matching
+from nnlite.workspace import RunFolder
+
+if TYPE_CHECKING:
+    from nnlite.pipeline.train_folds import RunConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """A trained network of a model: the file it lies in, and how it is read."""
+
+    configuration: str
+    fold: str
+    file: Path
+    read: Callable[[], Checkpoint]
+
+
+def initialised(
+    job: RunConfig,
+    run: RunFolder,
+    model: Path | None,
+    work: Path,
+    *,
+    begun: bool,
+    told: Callable[[InitialWeights], None],
+) -> RunConfig:
+    """The job with a note of the weights it begins with, which ``told`` is given, too; as it is without a ``model``.
+
+    A job that was ``begun`` goes on as it is: ``UsageError`` where that contradicts ``model``.
+    """
+    if model is None:
+        return job
+    configuration = job.plan.configuration(job.configuration)
+    initial = _best_fit(model, work, job.plan, configuration, job.fold)
+    if not begun:
+        logger.info("%s %s begins with %s", job.configuration, job.fold, initial.in_words())
+        told(initial)
+        return replace(job, initial=initial)
+    if job.initial is None or job.initial.digest != initial.digest:
+        before = "freshly drawn weights" if job.initial is None else f"{job.initial.in_words()} ({job.initial.source})"
+        raise UsageError(
+            f"{run.configuration} {run.fold} was begun with {before}, not with {initial.in_words()} "
+            f"({initial.source}), and that cannot change on the way: leave --init-from out to go on with it, or delete "
+            f"{run.folder} to begin anew"
+        )
+    return job
+
+
+def weights_to_begin_with(job: RunConfig) -> dict[str, Tensor]:
+    """The weights that a job which has no state yet begins with; none where all are to be drawn.
+
+    ``CheckpointError`` where the file that they were to come from holds other ones by now.
+    """
+    noted = job.initial
+    if noted is None:
+        return {}
+    needed = weight_shapes(job.plan, job.plan.configuration(job.configuration))
+    wanted = (noted.configuration, noted.fold)
+    for network in _networks(Path(noted.source), Path()):
+        if (network.configuration, network.fold) == wanted:
+            checkpoint = network.read()
+            if describe(checkpoint, noted.source, needed).digest == noted.digest:
+                return matching(checkpoint.weights, needed)
+    raise CheckpointError(
+        f"{job.configuration} {job.fold} was to begin with {noted.in_words()}, but {noted.source} holds other ones by "
+        "now; put the file back, or delete the folder of the run to begin anew"
+    )
+
+
+def _best_fit(model: Path, work: Path, plan: Plan, configuration: Configuration, fold: str) -> InitialWeights:
+    """The network to begin with: of the same configuration if there is one, else the one of which most fits.
+
+    Of its folds the one of the same name, which has not seen the cases that are held out here either, else the first.
+    """
+    networks = _networks(model, work)
+    same = [one for one in networks if one.configuration == configuration.name]
+    by_configuration: dict[str, _Trained] = {}
+    for network in same or networks:
+        if network.configuration not in by_configuration or network.fold == fold:
+            by_configuration[network.configuration] = network
+    needed = weight_shapes(plan, configuration)
+    found = [describe(network.read(), str(network.file.resolve()), needed) for network in by_configuration.values()]
+    best = max(found, key=lambda one: one.parameters)
+    kernels = [name for name, shape in needed.items() if len(shape) > 1]  # biases and norms alone are no knowledge
+    if set(kernels) <= set(best.fresh):
+        raise UsageError(
+            f"none of the {len(kernels)} kernels of {plan.dataset} {configuration.name} has the name and shape of one "
+            f"in {model} ({', '.join(by_configuration)}); train without --init-from, or plan with --from the plan of "
+            "that model"
+        )
+    if best.dataset == plan.dataset and best.fold != fold:
+        remark = f"{best.fold} may have been trained on cases that {fold} holds out: its scores then promise too much"
+        return replace(best, remark=remark)
+    return best
+
+
+def _networks(model: Path, work: Path) -> list[_Trained]:
+    """All trained networks of a model, a dataset, or a single file of weights."""
+    if is_model_file(model):
+        file = read_model_file(model)
+        return [
+            _Trained(configuration=run.configuration, fold=run.fold, file=model, read=partial(file.checkpoint, run))
+            for run in file.model.runs
+        ]
+    if model.suffix == ".safetensors":
+        card = load_model(model).card
+        read = partial(load_model, model)
+        return [_Trained(configuration=card.configuration, fold=card.fold, file=model, read=read)]
+    return [
+        _Trained(
+            configuration=name, fold=run.fold, file=run.checkpoint_final, read=partial(load_model, run.checkpoint_final)
+        )
+        for name, runs in finished_runs(model, work).items()
+        for run in runs
+    ]

@@ -1,0 +1,122 @@
+"""What ``predict`` is given as a model, made ready: networks, rules, and what is known of how far to trust them.
+
+A model is a dataset with trained runs, its folder in a workspace, one run's folder, or a model file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from nnlite.errors import CheckpointError, UsageError, WorkspaceError
+from nnlite.evaluation.reliability import LabelCalibration
+from nnlite.inference.postprocess import Postprocessing
+from nnlite.inference.predict import Model
+from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.pipeline.appearance import read_appearance
+from nnlite.pipeline.choose_runs import choose_runs, load_models
+from nnlite.pipeline.load_model import model_of
+from nnlite.pipeline.model_file import ModelFile, is_model_file, read_model_file
+from nnlite.pipeline.selection import read_selection
+from nnlite.planning.appearance import Appearance
+from nnlite.workspace import locate_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModel:
+    """The networks of each configuration that answers, and their ``folds``; the rules for their masks.
+
+    ``selection`` is the file that chose them, None where none did; ``calibrations`` by label come from there.
+    ``appearance`` is what the training images look like, where that is known.
+    """
+
+    models: tuple[Model, ...]
+    folds: tuple[str, ...]
+    postprocessing: Postprocessing
+    selection: Path | None = None
+    calibrations: dict[str, LabelCalibration] = field(default_factory=dict)
+    appearance: Appearance | None = None
+
+    @property
+    def configurations(self) -> tuple[str, ...]:
+        """Names of the configurations, in the order of ``models``."""
+        return tuple(model.configuration.name for model in self.models)
+
+
+def open_model(
+    model: Path,
+    work: Path,
+    configuration: str | None = None,
+    folds: Sequence[str] = (),
+    *,
+    device: torch.device,
+    mirroring: bool = True,
+    step: float = WINDOW_STEP,
+    exact: bool = False,
+) -> TrainedModel:
+    """Load what ``model`` means; ``configuration`` and ``folds`` choose among its runs as in ``choose_runs``."""
+    if is_model_file(model):
+        build = partial(model_of, device=device, mirroring=mirroring, step=step, exact=exact)
+        return _of_file(read_model_file(model), configuration, folds, build)
+    chosen = choose_runs(model, work, configuration, folds)
+    calibrations: dict[str, LabelCalibration] = {}
+    appearance = None
+    try:
+        workspace, _ = locate_run(chosen.members[0][0].folder)
+    except WorkspaceError:  # a run that was moved on its own
+        workspace = None
+    if workspace is not None:
+        appearance = read_appearance(workspace)
+        selection = read_selection(workspace) if chosen.selection else None
+        calibrations = selection.reliability if selection else {}
+    return TrainedModel(
+        models=load_models(chosen, device=device, mirroring=mirroring, step=step, exact=exact),
+        folds=chosen.folds,
+        postprocessing=chosen.postprocessing,
+        selection=chosen.selection,
+        calibrations=calibrations,
+        appearance=appearance,
+    )
+
+
+def _of_file(
+    file: ModelFile, configuration: str | None, folds: Sequence[str], build: Callable[..., Model]
+) -> TrainedModel:
+    """The model of a file; a named configuration answers alone, as it does in a workspace."""
+    about = file.model
+    selected = about.selected is not None and configuration is None
+    members = about.members if configuration is None else (configuration,)
+    if configuration is not None and not about.folds_of(configuration):
+        there = ", ".join(dict.fromkeys(run.configuration for run in about.runs))
+        raise UsageError(f'no network of "{configuration}" is in {file.archive.path}; there are {there}')
+    as_exported = configuration is None or configuration in about.members
+    wanted = tuple(folds) or (about.folds if as_exported else about.folds_of(members[0]))
+    ruled = configuration is None or (as_exported and about.selected is None)
+    return TrainedModel(
+        models=tuple(_built(file, name, wanted, build) for name in members),
+        folds=wanted,
+        postprocessing=about.postprocessing if ruled else Postprocessing(),
+        selection=file.archive.path if selected else None,
+        calibrations=about.reliability if selected else {},
+        appearance=file.appearance,
+    )
+
+
+def _built(file: ModelFile, configuration: str, folds: Sequence[str], build: Callable[..., Model]) -> Model:
+    """The networks of one configuration, with their first stage where they are the second of a cascade."""
+    runs = [run for run in file.model.runs if run.configuration == configuration and run.fold in folds]
+    if missing := sorted(set(folds) - {run.fold for run in runs}):
+        there = ", ".join(file.model.folds_of(configuration))
+        raise UsageError(f"{configuration} {', '.join(missing)} is not in {file.archive.path}; there are {there}")
+    model = build((file.checkpoint(run), file.source(run)) for run in runs)
+    stage = model.configuration.previous_stage
+    if stage is None:
+        return model
+    first = file.model.folds_of(stage)
+    if not first:
+        raise CheckpointError(f"{file.archive.path} has no networks of {stage}, which {configuration} continues from")
+    return replace(model, previous=_built(file, stage, first, build))

@@ -1,0 +1,136 @@
+"""A training begins with another model's weights once, says so, and holds to it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnlite import pipeline
+from nnlite.data.labels import Labels
+from nnlite.data.records import read_record, write_record
+from nnlite.errors import CheckpointError, NnliteError, StoppedError, UsageError
+from nnlite.pipeline.init_from import weights_to_begin_with
+from nnlite.pipeline.train_folds import RunConfig
+from nnlite.planning.planner import Plan
+from nnlite.training.checkpoint import load_model
+from nnlite.training.initial_weights import InitialWeights
+from nnlite.workspace import Workspace
+
+SHORT = {"device": "cpu", "epochs": 1, "iterations": 3}
+
+
+@pytest.fixture(scope="module")
+def model(balls: Path, trained_work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pipeline.export(balls, tmp_path_factory.mktemp("model") / "m.nnlite", work=trained_work).path
+
+
+@pytest.fixture
+def planned(trained_work: Path, tmp_path: Path) -> Workspace:
+    """A workspace of its own with the same plan and cases, in which nothing is trained."""
+    leave = shutil.ignore_patterns("runs")
+    return Workspace(root=Path(shutil.copytree(trained_work, tmp_path / "work", ignore=leave)), dataset="balls")
+
+
+def train(balls: Path, workspace: Workspace, fold: str = "fold0", **options: object) -> list[InitialWeights]:
+    told: list[InitialWeights] = []
+    options = {**SHORT, "work": workspace.root, "on_init": told.append, **options}
+    pipeline.train(balls, "3d", (fold,), **options)  # type: ignore[arg-type]
+    return told
+
+
+def stopped_after(steps: int) -> Callable[[], bool]:
+    asked = iter(range(10_000))
+    return lambda: next(asked) >= steps
+
+
+def initial_of(workspace: Workspace, fold: str = "fold0") -> InitialWeights | None:
+    return read_record(workspace.run("3d", fold).config, RunConfig).initial
+
+
+def test_it_is_told_and_noted_which_weights_were_taken(balls: Path, planned: Workspace, model: Path):
+    [told] = train(balls, planned, init_from=model)
+    assert (told.dataset, told.configuration, told.fold, told.remark) == ("balls", "3d", "fold0", "")
+    assert (told.tensors, told.fresh) == (told.all_tensors, ())
+    assert told.source == str(model.resolve())
+    assert initial_of(planned) == told
+    assert train(balls, planned, init_from=model) == []  # finished, and left as it is
+
+
+def test_a_training_that_was_stopped_does_not_begin_with_them_again(
+    balls: Path, planned: Workspace, model: Path, tmp_path: Path
+):
+    whole = Workspace(root=Path(shutil.copytree(planned.root, tmp_path / "whole")), dataset="balls")
+    train(balls, whole, init_from=model)
+    with pytest.raises(StoppedError):
+        train(balls, planned, init_from=model, stop=stopped_after(1))
+    assert train(balls, planned) == []
+    ends = [load_model(one.run("3d", "fold0").checkpoint_final).weights for one in (whole, planned)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    fresh = Workspace(root=Path(shutil.copytree(planned.root, tmp_path / "fresh")), dataset="balls")
+    shutil.rmtree(fresh.runs)
+    train(balls, fresh)
+    drawn = load_model(fresh.run("3d", "fold0").checkpoint_final).weights
+    assert not torch.equal(ends[0]["encoder.0.0.0.weight"], drawn["encoder.0.0.0.weight"])
+
+
+def test_a_training_killed_before_its_first_state_begins_with_what_was_noted(
+    balls: Path, planned: Workspace, trained_work: Path
+):
+    source = trained_work / "balls" / "runs" / "3d" / "fold0"
+    with pytest.raises(StoppedError):
+        train(balls, planned, init_from=source, stop=stopped_after(1))
+    job = read_record(planned.run("3d", "fold0").config, RunConfig)
+    noted = load_model(source / "checkpoint_final.safetensors").weights
+    begins = weights_to_begin_with(job)
+    assert all(torch.equal(begins[name], noted[name]) for name in noted)
+    assert job.initial is not None
+    with pytest.raises(CheckpointError, match=r"holds other ones by now; put the file back"):
+        weights_to_begin_with(replace(job, initial=replace(job.initial, digest="0")))
+    assert weights_to_begin_with(replace(job, initial=None)) == {}
+
+
+def test_other_weights_on_the_way_are_refused(balls: Path, planned: Workspace, model: Path, trained_work: Path):
+    other = trained_work / "balls" / "runs" / "3d" / "fold1"
+    with pytest.raises(StoppedError):
+        train(balls, planned, init_from=model, stop=stopped_after(1))
+    with pytest.raises(
+        UsageError, match=r"3d fold0 was begun with weights of balls 3d fold0.*not with weights of .*1:"
+    ):
+        train(balls, planned, init_from=other)
+    assert train(balls, planned, init_from=model) == []  # the same again is no contradiction
+    with pytest.raises(StoppedError):
+        train(balls, planned, "fold1", stop=stopped_after(1))
+    with pytest.raises(UsageError, match="was begun with freshly drawn weights, not with weights of balls 3d fold1"):
+        train(balls, planned, "fold1", init_from=model)
+
+
+def test_a_fold_that_saw_what_is_held_out_is_told_of(balls: Path, planned: Workspace, trained_work: Path):
+    [told] = train(balls, planned, "fold2", init_from=trained_work / "balls" / "runs" / "3d" / "fold1")
+    assert told.remark == "fold1 may have been trained on cases that fold2 holds out: its scores then promise too much"
+
+
+def test_another_dataset_lends_what_fits(balls: Path, planned: Workspace, trained_work: Path, tmp_path: Path):
+    plan = read_record(planned.plan, Plan)
+    labels = Labels(names=("background", "ball"), values=(0, 1), ignore=7)
+    write_record(planned.plan, replace(plan, labels=labels))
+    [told] = train(balls, planned, init_from=trained_work / "balls")  # a folder of a workspace, all of its folds
+    assert told.fold == "fold0"
+    assert set(told.fresh) == {name for name in told.fresh if name.startswith("heads.")} != set()
+
+
+def test_what_is_no_model_and_what_does_not_fit_are_refused(
+    balls: Path, planned: Workspace, trained_work: Path, tmp_path: Path
+):
+    (tmp_path / "text.nnlite").write_text("no model")
+    for path in (tmp_path / "missing", tmp_path / "text.nnlite", tmp_path, balls / "nnlite.json"):
+        with pytest.raises(NnliteError):
+            train(balls, planned, init_from=path)
+    flat = trained_work / "balls" / "runs" / "3d" / "fold0" / "checkpoint_final.safetensors"
+    with pytest.raises(UsageError, match=r"none of the \d+ kernels of balls 2d has the name and shape of one in"):
+        pipeline.train(balls, "2d", ("fold0",), work=planned.root, init_from=flat, **SHORT)
+    assert not planned.run("2d", "fold0").config.exists()

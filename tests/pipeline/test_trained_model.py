@@ -1,0 +1,84 @@
+"""What predict is given as a model is opened: networks, rules, and what is known of how far to trust them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hostile_files import write_real_ones
+
+from nnlite import pipeline
+from nnlite.errors import CheckpointError, UsageError
+from nnlite.pipeline.model_file import read_model_file, write_model_file
+from nnlite.pipeline.trained_model import TrainedModel, open_model
+from nnlite.workspace import Workspace
+
+CPU = torch.device("cpu")
+
+
+def opened(model: Path, work: Path, **options: object) -> TrainedModel:
+    return open_model(model, work, device=CPU, **options)  # type: ignore[arg-type]
+
+
+def same_networks(first: TrainedModel, second: TrainedModel) -> bool:
+    pairs = zip(first.models, second.models, strict=True)
+    states = [
+        (one.state_dict(), other.state_dict())
+        for a, b in pairs
+        for one, other in zip(a.networks, b.networks, strict=True)
+    ]
+    return all(torch.equal(one[name], other[name]) for one, other in states for name in one)
+
+
+def test_a_dataset_its_folder_a_run_and_a_file_are_the_same_model(balls: Path, trained_work: Path, tmp_path: Path):
+    pipeline.export(balls, tmp_path / "m.nnlite", work=trained_work)
+    dataset = opened(balls, trained_work)
+    file = opened(tmp_path / "m.nnlite", tmp_path / "no workspace")
+    assert (dataset.configurations, dataset.folds) == (("3d",), ("fold0", "fold1"))
+    assert (file.configurations, file.folds) == (dataset.configurations, dataset.folds)
+    assert same_networks(file, dataset)
+    assert same_networks(opened(trained_work / "balls", tmp_path), dataset)
+    assert [model.mirror_axes for model in file.models] == [model.mirror_axes for model in dataset.models]
+    [run] = opened(trained_work / "balls/runs/3d/fold1", tmp_path).models
+    assert len(run.networks) == 1
+    assert dataset.appearance is not None
+    assert file.appearance is not None
+    assert file.appearance.template == dataset.appearance.template
+    assert (file.selection, file.calibrations) == (None, {})
+
+
+def test_a_run_that_was_moved_on_its_own_knows_no_training_images(trained_work: Path, tmp_path: Path):
+    run = Workspace(root=trained_work, dataset="balls").run("3d", "fold0").folder
+    moved = opened(Path(shutil.copytree(run, tmp_path / "moved")), tmp_path)
+    assert (moved.configurations, moved.appearance) == (("3d",), None)
+
+
+def test_exact_is_refused_for_a_file_of_nnlite_s_own_model(tmp_path: Path):
+    write_real_ones(tmp_path)
+    with pytest.raises(UsageError, match="leave --exact out"):
+        opened(tmp_path / "archive", tmp_path, exact=True)
+
+
+def test_a_cascade_without_its_first_stage_is_refused(tmp_path: Path):
+    """As it may be in a file that someone else has put together."""
+    from nnunet_files import write_result
+
+    folders = [write_result(tmp_path, "3d_cascade_fullres", channels=3), write_result(tmp_path, "3d_lowres")]
+    folder = pipeline.import_nnunet(folders, tmp_path / "model").folder
+    whole = read_model_file(pipeline.export(folder, tmp_path / "m", configuration="3d-cascade").path)
+    runs = tuple(run for run in whole.model.runs if run.configuration == "3d-cascade")
+    weights = [folder / "runs/3d-cascade/fold0/checkpoint_final.safetensors"]
+    write_model_file(
+        tmp_path / "half.nnlite",
+        replace(whole.model, runs=runs),
+        whole.plan,
+        appearance=None,
+        licence="",
+        weights=weights,
+        versions={},
+    )
+    with pytest.raises(CheckpointError, match=r"half\.nnlite has no networks of 3d-lowres, which 3d-cascade continues"):
+        opened(tmp_path / "half.nnlite", tmp_path)

@@ -1,0 +1,61 @@
+"""Weights of another network are taken where they fit, counted, and the others named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import tiny
+import torch
+
+from nnlite.data.labels import Labels
+from nnlite.networks.build import build_network, weight_shapes
+from nnlite.training.checkpoint import Checkpoint, ModelCard
+from nnlite.training.initial_weights import describe, matching
+
+
+def checkpoint(seed: int = 0) -> Checkpoint:
+    plan = tiny.plan()
+    torch.manual_seed(seed)
+    network = build_network(plan, plan.configuration("3d"))
+    card = ModelCard(plan=plan, configuration="3d", fold="fold2", epoch=1, mirror_axes=())
+    return Checkpoint(card=card, weights=network.state_dict())
+
+
+def test_the_same_network_is_taken_as_a_whole():
+    one = checkpoint()
+    needed = weight_shapes(one.card.plan, one.card.plan.configuration("3d"))
+    assert matching(one.weights, needed).keys() == needed.keys()
+    told = describe(one, "there", needed)
+    assert (told.tensors, told.fresh) == (told.all_tensors, ())
+    assert told.parameters == told.all_parameters == sum(tensor.numel() for tensor in one.weights.values())
+    words = f"weights of phantom 3d fold2: {told.tensors} of {told.tensors} tensors, "
+    assert told.in_words() == words + f"{told.parameters:,} of {told.parameters:,} parameters"
+
+
+def test_another_number_of_channels_and_labels_leaves_the_first_layer_and_the_heads_fresh():
+    one = checkpoint()
+    plan, configuration = one.card.plan, one.card.plan.configuration("3d")
+    two_channels = replace(configuration, normalization=("zscore",) * 2, use_nonzero_mask=(False,) * 2)
+    other = replace(
+        plan,
+        channels=("T1", "T2"),
+        intensities=plan.intensities * 2,
+        labels=Labels(names=("background", "ball"), values=(0, 1)),
+        configurations={"3d": two_channels},
+    )
+    needed = weight_shapes(other, two_channels)
+    told = describe(one, "there", needed)
+    heads = [name for name in needed if name.startswith("heads.")]
+    assert told.fresh == ("encoder.0.0.0.weight", *heads)
+    assert told.tensors == len(needed) - len(told.fresh)
+    assert not set(matching(one.weights, needed)) & set(told.fresh)
+
+
+def test_the_digest_is_that_of_the_weights_which_are_taken():
+    one, same, other = checkpoint(), checkpoint(), checkpoint(seed=1)
+    needed = weight_shapes(one.card.plan, one.card.plan.configuration("3d"))
+    first = describe(one, "a", needed).digest
+    assert describe(same, "b", needed).digest == first
+    assert describe(other, "a", needed).digest != first
+    same.weights["not.needed"] = torch.zeros(1)
+    assert describe(same, "a", needed).digest == first
