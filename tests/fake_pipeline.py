@@ -39,7 +39,7 @@ class FakePipeline(ModuleType):
         super().__init__("nnlite.pipeline")
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        for verb in (*VERBS, "plan_fingerprint", "train_on_cluster"):
+        for verb in (*VERBS, "fix", "plan_fingerprint", "train_on_cluster"):
             setattr(self, verb, self._verb(verb))
 
     def fold_names(self, dataset: Path, folds: list[str], *, work: Path) -> tuple[str, ...]:
