@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from nnlite.data.annotated import annotation_faults
 from nnlite.data.dataset import DESCRIPTION_FILE, Dataset
 from nnlite.data.faults import LISTED_CASES, Fault, in_words
 from nnlite.data.image import PICTURE_SUFFIXES, Image, image_suffix, inspect_image, join_channels, read_label
@@ -97,15 +98,17 @@ def check_dataset(
     faults.extend(_dimension_faults(looks))
     labels, label_faults = _labels(dataset, looks, description_home)
     faults.extend(label_faults)
+    label_values = {name: look.values for name, look in looks.items() if look.values is not None}
+    faults.extend(annotation_faults(dataset.cases, labels, label_values))
     faulty = {fault.case for fault in faults}
     return CheckReport(
         dataset=replace(dataset, channels=channels, labels=labels),
         faults=tuple(faults),
-        warnings=tuple(_warnings(looks, labels)),
+        warnings=(*dataset.notes, *_warnings(looks, labels)),
         findings={
             name: look.finding for name, look in looks.items() if name not in faulty and look.finding is not None
         },
-        label_values={name: look.values for name, look in looks.items() if look.values is not None},
+        label_values=label_values,
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.check import CheckReport, check_dataset
-from nnlite.data.dataset import Case, Dataset, default_name, find_dataset
+from nnlite.data.dataset import LABELS_FILE, Case, Dataset, default_name, find_dataset
 from nnlite.data.image import Image
+from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.errors import PlanError
@@ -108,6 +109,8 @@ def plan(
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
     folds, about_folds = decide_splits(report, workspace, fixed)
     notes = (
+        *found.notes,
+        *_unnamed_labels(found, labels),
         *([] if request.follows else _no_gpu(device, decided)),
         *_one_sided(decided),
         *slow_steps(decided),
@@ -164,6 +167,13 @@ def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
         f"there is no GPU here: planned for one of {decided.memory_gib:g} GiB (another with --gpu-memory); "
         "to train on this machine, plan with --device cpu",
     )
+
+
+def _unnamed_labels(found: Dataset, labels: Labels) -> tuple[str, ...]:
+    """A note where nothing says what the values of the label maps are called."""
+    if found.labels is not None:
+        return ()
+    return (f"labels have no names yet ({labels.in_words()}); name them in {found.root / LABELS_FILE} or nnlite.json",)
 
 
 def _one_sided(decided: Plan) -> tuple[str, ...]:

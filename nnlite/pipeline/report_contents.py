@@ -102,6 +102,8 @@ def _dataset_facts(found: _Found) -> DatasetFacts:
             spacing_mm=fingerprint.spacings_mm[number] if known else None,
             fold=fold_of.get(case.id, ""),
             group=case.group or "",
+            site=case.site or "",
+            annotated="" if case.annotated is None else ", ".join(case.annotated),
         )
         for number, case in enumerate(labelled)
     )

@@ -144,7 +144,10 @@ def test_listed_files_that_are_missing_are_faults_of_their_case(tmp_path):
     add_case(tmp_path, "a")
     rows = [{"id": name, "CT": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in "ab"]
     (tmp_path / "cases.json").write_text(json.dumps(rows))
-    assert faults_of(tmp_path) == [("b", "does not exist"), ("b", "does not exist")]
+    assert faults_of(tmp_path) == [
+        ("b", f'column "CT": {tmp_path}/images/b.nii.gz does not exist'),
+        ("b", f'column "label": {tmp_path}/labels/b.nii.gz does not exist'),
+    ]
 
 
 def test_the_channel_count_of_most_cases_decides(tmp_path):
@@ -292,3 +295,14 @@ def test_membrane_needs_a_table_and_gets_it_from_another_folder(real_data, tmp_p
     report = check_dataset(find_dataset(real_data / "membrane", tmp_path / "nnlite.json"), workers=2)
     report.raise_if_faulty()
     assert report.dataset.labels == Labels(names=("background", "membrane"), values=(0, 255))
+
+
+def test_a_label_map_that_holds_what_is_said_not_to_be_annotated_is_a_fault(tmp_path):
+    for name, values in (("a", (1, 2)), ("b", (0, 1)), ("c", (0, 1))):
+        add_case(tmp_path, name, label=label_array(*values))
+    said = {"labels": {"liver": 1, "spleen": 2}, "annotated": {"a": ["spleen"], "b": ["liver"], "c": ["lung"]}}
+    (tmp_path / "nnlite.json").write_text(json.dumps(said))
+    assert faults_of(tmp_path) == [
+        ("a", "its label map holds liver, but its list of annotated labels only spleen"),
+        ("c", "annotated names lung, which is no label; there are liver, spleen"),
+    ]

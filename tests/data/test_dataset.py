@@ -86,6 +86,7 @@ def test_groups_come_from_nnlite_json_where_the_list_has_none_or_others(plain, t
     (plain / "nnlite.json").write_text('{"groups": {"a": "anna", "b": "anna"}}')
     assert find_dataset(plain).groups == {"a": "anna", "b": "anna"}
     table = "id,CT,label,Group\na,a.nii,a.nii,bob\nb,b.nii,b.nii,bob\nc,c.nii,c.nii,\n"
+    touch(plain, "a.nii", "b.nii", "c.nii")
     (plain / "cases.csv").write_text(table)
     assert find_dataset(plain).groups == {"a": "anna", "b": "anna"}
     (plain / "nnlite.json").write_text('{"groups": {"a": "anna"}}')
@@ -158,7 +159,8 @@ def test_a_missing_folder_is_one_clear_message(tmp_path):
     with pytest.raises(DatasetError) as caught:
         find_dataset(tmp_path / "nowhere")
     assert str(caught.value) == (
-        f"{tmp_path / 'nowhere'} does not exist; give the folder of a dataset, or a .csv or .json list of its cases"
+        f"{tmp_path / 'nowhere'} does not exist; give the folder of a dataset, or a table (.csv, .json, .parquet) of "
+        "its cases"
     )
 
 
