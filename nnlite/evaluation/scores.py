@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isnan
@@ -82,7 +83,10 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """One row per case and foreground label, ordered by case, then as in the label table."""
+    """One row per case and foreground label, ordered by case, then as in the label table.
+
+    Labels that a case has not annotated have no row there.
+    """
 
     rows: tuple[LabelScore, ...]
     tolerance_mm: float = TOLERANCE_MM
@@ -95,8 +99,9 @@ class Scores:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The scored foreground labels in order."""
-        return tuple(dict.fromkeys(row.label for row in self.rows))
+        """The scored foreground labels in the order of the cases that have most of them."""
+        count = Counter(row.case for row in self.rows)
+        return tuple(dict.fromkeys(row.label for row in sorted(self.rows, key=lambda row: -count[row.case])))
 
     @property
     def mean_dice(self) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.annotated import annotated_structures
 from nnlite.data.dataset import Case, Dataset
 from nnlite.data.faults import named_in_errors
 from nnlite.data.image import image_suffix, read_channels, read_label
@@ -132,7 +133,8 @@ def _prepare(
                 store.share(twin)
                 continue
             first_stage = None if mask is None else _label_indices(mask, plan)
-            store.write(resample_case(ready, plan, configuration, previous=first_stage), plan.labels)
+            annotated = annotated_structures(plan.labels, case.annotated)
+            store.write(resample_case(ready, plan, configuration, previous=first_stage), plan.labels, annotated)
             if mask is None:
                 stored[scheme, restoration] = store.open(case.id)
 

@@ -7,6 +7,7 @@ and which of them is faster does not matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -78,7 +79,7 @@ class BatchSource:
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number))
                 images = stack_previous(images, previous, self.labels)
-            return Batch(images=images, labels=batch.labels, cases=batch.cases)
+            return replace(batch, images=images, previous=None)
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -91,7 +92,7 @@ class BatchSource:
             if batch.previous is None:
                 return batch
             images = stack_previous(batch.images, batch.previous, self.labels)
-            return Batch(images=images, labels=batch.labels, cases=batch.cases)
+            return replace(batch, images=images, previous=None)
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")

@@ -48,7 +48,7 @@ class Patch:
     cascade; they may be views of a case's own arrays, so nothing is written to them. ``pose`` is None where the region
     is the patch itself; otherwise it maps voxel offsets from the centre of the patch to offsets from the centre of the
     region: an (ndim, ndim) matrix, axes ordered like the array. ``flips`` are the spatial axes along which the patch
-    is still to be mirrored; labels that this exchanges already are.
+    is still to be mirrored; labels that this exchanges already are. ``drawn`` (channels,) bool is that of the case.
     """
 
     case_id: str
@@ -57,6 +57,7 @@ class Patch:
     previous: np.ndarray | None = None
     pose: np.ndarray | None = None
     flips: tuple[int, ...] = ()
+    drawn: np.ndarray | None = None
 
 
 def draw_pose(rng: np.random.Generator, patch_size: Sequence[int]) -> np.ndarray | None:
@@ -228,11 +229,13 @@ class PatchLoader(SlimDataLoaderBase):
             image, *maps = image[:, 0], *(volume[0] for volume in maps)
         if self.compose.transforms:
             image, maps = self._transformed(image, maps, seed=int(rng.integers(2**32)))
+        drawn = case.drawn
         if self.exchange is not None and self.exchange.axis in flips:
+            drawn = None if drawn is None else self.exchange.of_channels(drawn)
             tables = (self.exchange.indices, self.exchange.previous)
             maps = [np.array(table, dtype=volume.dtype)[volume] for table, volume in zip(tables, maps, strict=False)]
         label, previous = maps[0], maps[1] if len(maps) > 1 else None
-        return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose, flips=flips)
+        return Patch(case_id=case_id, image=image, label=label, previous=previous, pose=pose, flips=flips, drawn=drawn)
 
     def _transformed(
         self, image: np.ndarray, maps: Sequence[np.ndarray], *, seed: int
