@@ -7,18 +7,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nnlite.cli import screen
-from nnlite.cli.arguments import DEFAULT_WORK, DatasetPath, Verbose, Work, parse_configuration
+from nnlite.cli.arguments import (
+    DEFAULT_WORK,
+    DatasetPath,
+    ResampleChannelsTo,
+    Verbose,
+    Work,
+    parse_configuration,
+)
 
 if TYPE_CHECKING:
     from nnlite.data.check import CheckReport
 
 
-def check(dataset: DatasetPath, work: Work = DEFAULT_WORK, verbose: Verbose = False) -> None:
+def check(
+    dataset: DatasetPath,
+    resample_channels_to: ResampleChannelsTo = None,
+    work: Work = DEFAULT_WORK,
+    verbose: Verbose = False,
+) -> None:
     """Read every case of a dataset and list all its faults at once."""
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        report = pipeline.check(dataset, work=work, progress=progress)
+        report = pipeline.check(dataset, work=work, resample_channels_to=resample_channels_to, progress=progress)
     _show_check_report(report)
     report.raise_if_faulty()
 

@@ -12,6 +12,7 @@ from nnlite.cli import screen
 from nnlite.cli.arguments import (
     DEFAULT_WORK,
     Device,
+    ResampleChannelsTo,
     Verbose,
     Work,
     parse_configuration,
@@ -65,6 +66,7 @@ def predict(
         str | None,
         typer.Option(metavar="SERIES", help="UID, number or description of a DICOM series. [default: the longest]"),
     ] = None,
+    resample_channels_to: ResampleChannelsTo = None,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -90,6 +92,7 @@ def predict(
             previews=preview,
             output_format=output_format,  # type: ignore[arg-type]  # its parser let only these through
             series=series,
+            resample_channels_to=resample_channels_to,
             progress=progress,
         )
     _show_prediction(result, output)

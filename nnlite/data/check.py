@@ -19,7 +19,15 @@ import numpy as np
 from nnlite.data.annotated import annotation_faults
 from nnlite.data.dataset import DESCRIPTION_FILE, Dataset
 from nnlite.data.faults import LISTED_CASES, Fault, in_words
-from nnlite.data.image import PICTURE_SUFFIXES, Image, image_suffix, inspect_image, join_channels, read_label
+from nnlite.data.image import (
+    OTHER_GRID,
+    PICTURE_SUFFIXES,
+    Image,
+    image_suffix,
+    inspect_image,
+    join_channels,
+    read_label,
+)
 from nnlite.data.labels import Labels, values_in
 from nnlite.data.layouts import Case
 from nnlite.data.progress import Progress, silent
@@ -40,7 +48,7 @@ class CheckReport(Generic[T]):
     """The dataset with channels and labels filled in, all its faults, and what ``visit`` found by case id.
 
     ``findings`` holds the faultless cases only, in the order of the dataset. ``label_values`` are the values in each
-    label map that could be read.
+    label map that could be read. ``notes`` tell what was left out or changed on reading; warnings begin with them.
     """
 
     dataset: Dataset
@@ -48,6 +56,7 @@ class CheckReport(Generic[T]):
     warnings: tuple[str, ...]
     findings: dict[str, T]
     label_values: dict[str, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
     def foreground_labels(self) -> dict[str, tuple[str, ...]]:
         """Names of the foreground labels that occur in each case of a faultless dataset."""
@@ -72,6 +81,7 @@ class _Look(Generic[T]):
 
     faults: tuple[Fault, ...]
     channels: int | None
+    resampled: tuple[int, ...]
     planar: bool | None
     values: tuple[int, ...] | None
     finding: T | None
@@ -101,10 +111,12 @@ def check_dataset(
     label_values = {name: look.values for name, look in looks.items() if look.values is not None}
     faults.extend(annotation_faults(dataset.cases, labels, label_values))
     faulty = {fault.case for fault in faults}
+    notes = (*dataset.notes, *_resampled(looks, channels, dataset.reference_channel))
     return CheckReport(
         dataset=replace(dataset, channels=channels, labels=labels),
         faults=tuple(faults),
-        warnings=(*dataset.notes, *_warnings(looks, labels)),
+        notes=notes,
+        warnings=(*notes, *_warnings(looks, labels)),
         findings={
             name: look.finding for name, look in looks.items() if name not in faulty and look.finding is not None
         },
@@ -117,7 +129,7 @@ def _look_at_all(dataset: Dataset, visit: Visit[T] | None, *, workers: int, prog
     faulty = {fault.case for fault in dataset.faults}  # without a label, say: nothing to measure
     try:
         futures: dict[Future[_Look[T]], str] = {
-            executor.submit(_look_at, case, dataset.root, None if case.id in faulty else visit): case.id
+            executor.submit(_look_at, case, dataset, None if case.id in faulty else visit): case.id
             for case in dataset.cases
         }
         for done, future in enumerate(as_completed(futures), start=1):
@@ -128,14 +140,15 @@ def _look_at_all(dataset: Dataset, visit: Visit[T] | None, *, workers: int, prog
         executor.shutdown(cancel_futures=True)
 
 
-def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
+def _look_at(case: Case, dataset: Dataset, visit: Visit[T] | None) -> _Look[T]:
     faults: list[Fault] = []
+    root = dataset.root
 
     def fault(file: Path, what: str, remedy: str = OR_EXCLUDE) -> None:
         shown = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
         faults.append(Fault(case=case.id, what=what, remedy=remedy, file=shown))
 
-    image = _read_images(case.images, fault)
+    image = _read_images(case.images, fault, dataset.reference)
     label = None
     if case.label is not None:
         try:
@@ -149,6 +162,7 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
     array = None if label is None else label.array[0]
     return _Look(
         channels=None if image is None else len(image.array),
+        resampled=() if image is None else image.resampled,
         planar=None if image is None else image.planar,
         values=None if array is None else values_in(array),
         finding=visit(case, image, array) if visit and image is not None and not faults else None,
@@ -156,7 +170,7 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
     )
 
 
-def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> Image | None:
+def _read_images(paths: Sequence[Path], fault: Callable[..., None], reference: int | None) -> Image | None:
     """The channels of a case as one image; None if that is impossible, with every reason given to ``fault``."""
     images: list[Image] = []
     for path in paths:
@@ -168,11 +182,15 @@ def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> Image | N
         if image.not_finite:
             what = f"{image.not_finite} of {image.array.size} voxels are NaN or infinite"
             fault(path, what, f"replace them by numbers, {OR_EXCLUDE}")
-        if images and (found := images[0].geometry.differences(image.geometry, names=("first channel", "channel"))):
-            fault(path, "; ".join(found), f"resample the channels onto one grid, {OR_EXCLUDE}")
+        if (
+            images
+            and reference is None
+            and (found := images[0].geometry.differences(image.geometry, names=("first channel", "channel")))
+        ):
+            fault(path, "; ".join(found), OTHER_GRID)
             continue
         images.append(image)
-    return join_channels(images) if len(images) == len(paths) else None
+    return join_channels(images, reference) if len(images) == len(paths) else None
 
 
 def _cause(error: ImageError, path: Path) -> str:
@@ -265,6 +283,14 @@ def _warnings(looks: Mapping[str, _Look[T]], labels: Labels | None) -> Iterator[
         for name, value in zip(labels.names, labels.values, strict=True):
             if not any(value in values for values in seen):
                 yield f"label {name!r} ({value}) occurs in no case"
+
+
+def _resampled(looks: Mapping[str, _Look[T]], channels: tuple[str, ...], reference: str | None) -> Iterator[str]:
+    """Which channels lay on another grid than the reference channel, and in how many cases."""
+    count = Counter(place for look in looks.values() for place in look.resampled)
+    for place, cases in sorted(count.items()):
+        name = channels[place] if place < len(channels) else f"channel {place}"
+        yield f"{name} is resampled onto the grid of {reference} (linear) in {_number(cases, 'case')}"
 
 
 def _most_common(values: Iterable[V | None]) -> V | None:

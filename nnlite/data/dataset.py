@@ -77,6 +77,11 @@ class Dataset:
         return {case.id: case.group for case in self.cases if case.group is not None}
 
     @property
+    def reference(self) -> int | None:
+        """The place of the reference channel among the files of a case; None where there is none."""
+        return None if self.reference_channel is None else channel_place(self.reference_channel, self.channels)
+
+    @property
     def size(self) -> int:
         """Number of cases, those included that are too faulty to be listed in ``cases``."""
         return len({case.id for case in self.cases} | {fault.case for fault in self.faults if fault.case is not None})
@@ -118,6 +123,9 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
         for case in found.cases
         if case.id not in described.exclude
     )
+    reference = described.reference_channel
+    if reference is not None:
+        channel_place(reference, described.channels or found.channels)
     faults = [fault for fault in faults if fault.case is None or fault.case not in described.exclude]
     if not cases and not faults:
         why = "all its cases are excluded" if described.exclude else f"no case was found in it; {SUPPORTED}"
@@ -132,7 +140,7 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
         faults=tuple(faults),
         description=file,
         splits=_splits(root, found, described.exclude),
-        reference_channel=described.reference_channel,
+        reference_channel=reference,
         notes=tuple(found.notes),
     )
 
@@ -143,6 +151,31 @@ def _splits(root: Path, found: Found, exclude: Sequence[str]) -> Splits | None:
     if splits is None and (root / SPLITS_FILE).is_file():
         splits = replace(read_splits(root / SPLITS_FILE), rule="dataset")
     return splits.without(exclude) if splits is not None else None
+
+
+def with_reference(dataset: Dataset, channel: str | None) -> Dataset:
+    """The same dataset with this reference channel; as it is where none is named."""
+    if channel is None:
+        return dataset
+    channel_place(channel, dataset.channels)
+    return replace(dataset, reference_channel=channel)
+
+
+def channel_place(name: str, channels: Sequence[str]) -> int:
+    """Which of the channels is called so; ``DatasetError`` names those there are.
+
+    Channels without names are called "channel 0", "channel 1", ..
+
+    >>> channel_place("PET", ["CT", "PET"]), channel_place("channel 1", [])
+    (1, 1)
+    """
+    if name in channels:
+        return list(channels).index(name)
+    number = name.removeprefix("channel ")
+    if not channels and number.isdecimal() and number != name:
+        return int(number)
+    there = ", ".join(channels) or "channel 0, channel 1, .. (they have no names)"
+    raise DatasetError(f"the reference channel {name} is no channel; there are {there}")
 
 
 def default_name(path: Path) -> str:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # no patient space; the resolution is for print
 SERIES_SUFFIX = ".nii.gz"  # what a mask of a DICOM series is written as
+OTHER_GRID = (
+    "resample the channels onto one grid, or have it done with --resample-channels-to CHANNEL, or with "
+    '"reference_channel" in nnlite.json'
+)
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PICTURE_SUFFIXES)
 
 
@@ -38,12 +42,14 @@ class Image:
     """Voxels (channels, z, y, x), in canonical orientation unless read otherwise, with their place in patient and file.
 
     ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place).
+    ``resampled`` are the files of a case, counted from 0, whose channels lay on another grid.
     """
 
     array: np.ndarray
     geometry: Geometry
     stored: StoredGrid
     not_finite: int = 0
+    resampled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
@@ -100,20 +106,57 @@ def inspect_image(path: Path, series: str | None = None, *, orientation: Orienta
     return Image(array=voxels, geometry=turned, stored=stored, not_finite=not_finite)
 
 
-def read_channels(paths: Sequence[Path], series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
-    """Read the files of one case, one after the other, as the channels of one image on one grid."""
+def read_channels(
+    paths: Sequence[Path],
+    series: str | None = None,
+    *,
+    orientation: Orientation = "canonical",
+    reference: int | None = None,
+) -> Image:
+    """Read the files of one case, one after the other, as the channels of one image on one grid.
+
+    Files on other grids are an ``ImageError``, unless ``reference`` is the place of the one onto whose grid they are to
+    be resampled.
+    """
     images = [read_image(path, series, orientation=orientation) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
-            raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")
-    return join_channels(images)
+    if reference is None:
+        for path, image in zip(paths, images, strict=True):
+            if found := images[0].geometry.differences(image.geometry, names=(paths[0].name, path.name)):
+                raise ImageError(f"{path}: {'; '.join(found)}; {OTHER_GRID}")
+    return join_channels(images, reference)
 
 
-def join_channels(images: Sequence[Image]) -> Image:
-    """All channels of images on one grid as one image, with the geometry and file grid of the first."""
+def join_channels(images: Sequence[Image], reference: int | None = None) -> Image:
+    """All channels of images as one image, with the geometry and file grid of the first, or of the ``reference``.
+
+    With a reference, images on other grids are resampled onto its grid: linearly, and with the lowest value of a
+    channel where it has no voxels (air in CT, nothing in PET and MR).
+    """
     if len(images) == 1:
         return images[0]
-    return replace(images[0], array=np.concatenate([image.array for image in images]))
+    target = images[reference or 0]
+    others = (
+        ()
+        if reference is None
+        else tuple(place for place, image in enumerate(images) if target.geometry.differences(image.geometry))
+    )
+    arrays = [
+        _resampled(image, target.geometry) if place in others else image.array for place, image in enumerate(images)
+    ]
+    return replace(target, array=np.concatenate(arrays), resampled=others)
+
+
+def _resampled(image: Image, onto: Geometry) -> np.ndarray:
+    """The channels (channels, z, y, x) of an image on another grid, float32."""
+    sitk = _simpleitk()
+    grid = _set_geometry(sitk.Image(*onto.shape[::-1], sitk.sitkFloat32), onto, axes=3)
+    channels = []
+    for channel in image.array:
+        moving = _set_geometry(sitk.GetImageFromArray(channel.astype(np.float32)), image.geometry, axes=3)
+        lowest = float(channel.min())
+        moved = sitk.Resample(moving, grid, sitk.Transform(), sitk.sitkLinear, lowest, sitk.sitkFloat32)
+        channels.append(sitk.GetArrayFromImage(moved))
+    return np.stack(channels)
 
 
 def read_label(path: Path) -> Image:
@@ -161,9 +204,7 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bo
     axes = 2 if planar else 3
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels[0] if planar else voxels), isVector=len(array) > 1)
     if suffix not in PICTURE_SUFFIXES:
-        image.SetSpacing(geometry.spacing_mm[::-1][:axes])
-        image.SetOrigin(geometry.origin_mm[::-1][:axes])
-        image.SetDirection(np.array(geometry.direction)[::-1, ::-1][:axes, :axes].ravel().tolist())
+        _set_geometry(image, geometry, axes=axes)
     with written_whole(path) as beside:
         try:
             sitk.WriteImage(image, str(beside), useCompression=True)
@@ -255,6 +296,14 @@ def _cause(error: RuntimeError, suffix: str) -> str:
 
 def _last_line(error: RuntimeError) -> str:
     return str(error).strip().splitlines()[-1]
+
+
+def _set_geometry(image: SimpleITK.Image, geometry: Geometry, *, axes: int) -> SimpleITK.Image:
+    """Tell an image where it lies in the patient, by its first ``axes`` (x, y, z)."""
+    image.SetSpacing(geometry.spacing_mm[::-1][:axes])
+    image.SetOrigin(geometry.origin_mm[::-1][:axes])
+    image.SetDirection(np.array(geometry.direction)[::-1, ::-1][:axes, :axes].ravel().tolist())
+    return image
 
 
 def _geometry(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) -> Geometry:

@@ -78,7 +78,8 @@ def evaluate_folders(
         raise DatasetError(f"none of the {len(missing)} masks in {truth} has a prediction of its name in {prediction}")
     names = (comparison.table or _joined(case.labels for case in scored)).structures
     rows = tuple(row for case in scored for row in case.rows_of(names, comparison))
-    scores = Scores(rows=rows, tolerance_mm=tolerance_mm, metrics=tuple(name for name in METRICS if name in metrics))
+    asked = tuple(name for name in METRICS if name in metrics)
+    scores = Scores(rows=rows, tolerance_mm=tolerance_mm, metrics=asked, structures=names)
     for remark in scores.remarks():
         log.warning(remark)
     return scores

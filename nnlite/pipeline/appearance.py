@@ -31,7 +31,7 @@ def require_appearance(dataset: Dataset, workspace: Workspace, *, progress: Prog
     cases = [case for case in dataset.cases if case.label is not None]
 
     def look_at(case: Case) -> Look:
-        return look(case.id, read_channels(case.images))
+        return look(case.id, read_channels(case.images, reference=dataset.reference))
 
     looks = []
     with ThreadPoolExecutor(cores()) as pool:

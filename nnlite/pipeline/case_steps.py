@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, v
 from nnlite.pipeline.mask_output import MaskOutput
 from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,11 @@ class CaseSteps:
 
     def read(self, case: Case) -> ReadCase:
         """Read a case, and preprocess it unless one of the models is a cascade."""
-        image = read_channels(case.images, self.masks_as.series, orientation=self.models[0].arithmetic.orientation)
+        plan, orientation = self.models[0].plan, self.models[0].arithmetic.orientation
+        image = read_channels(case.images, self.masks_as.series, orientation=orientation, reference=plan.reference)
+        if image.resampled:
+            moved = ", ".join(plan.channels[place] for place in image.resampled)
+            logger.warning("%s: %s resampled onto the grid of %s (linear)", case.id, moved, plan.reference_channel)
         mask = self.masks_as.path(self.output, case.id, image.stored)
         if mask.resolve() in self.images:
             raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")

@@ -81,6 +81,19 @@ def load_models(
     return tuple(_load(runs, device=device, mirroring=mirroring, step=step, exact=exact) for runs in chosen.members)
 
 
+def with_reference(models: Sequence[Model], channel: str | None) -> tuple[Model, ...]:
+    """The same models for channels that are brought to the grid of this one; as they are where none is named.
+
+    ``UsageError`` where it is none of their channels.
+    """
+    if channel is None:
+        return tuple(models)
+    there = models[0].plan.channels
+    if channel not in there:
+        raise UsageError(f"--resample-channels-to {channel} is no channel of this model; it has {', '.join(there)}")
+    return tuple(replace(model, plan=replace(model.plan, reference_channel=channel)) for model in models)
+
+
 def _brought_along(rules: Path) -> Postprocessing:
     """What was imported with a configuration, if anything was."""
     return read_record(rules, Postprocessing) if rules.exists() else Postprocessing()

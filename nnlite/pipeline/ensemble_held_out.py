@@ -74,7 +74,7 @@ def score_ensembles(
             true, predicted = (labels.to_indices(image.array[0]) for image in (truth, mask))
             annotated = annotated_structures(labels, cases[case_id].annotated)
             rows += score_case(case_id, true, predicted, labels, truth.geometry, annotated=annotated)
-        Scores(rows=tuple(rows)).write(folder.scores, folder.summary)
+        Scores(rows=tuple(rows), structures=labels.structures).write(folder.scores, folder.summary)
     return {members: read_scores(folder.scores, folder.summary) for members, folder in folders.items()}
 
 

@@ -68,7 +68,7 @@ def score_held_out(
         progress("predict held-out cases", done, len(cases))
         if stop() and done < len(cases):
             raise StoppedError(f"stopped after {done} of {len(cases)} held-out cases, which are kept")
-    scores = Scores(rows=tuple(rows))
+    scores = Scores(rows=tuple(rows), structures=labels.structures)
     for remark in scores.remarks():
         log.warning(remark)
     scores.write(run.scores, run.summary)

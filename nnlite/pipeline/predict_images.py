@@ -27,7 +27,7 @@ from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.pipeline.case_preview import previews_of
 from nnlite.pipeline.case_record import CaseRecord, record_path, recorder
 from nnlite.pipeline.case_steps import CaseSteps, PredictedCase
-from nnlite.pipeline.choose_runs import choose_runs, load_models
+from nnlite.pipeline.choose_runs import choose_runs, load_models, with_reference
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.mask_output import OutputFormat, mask_output
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
@@ -73,6 +73,7 @@ def predict(
     previews: bool = False,
     output_format: OutputFormat = "nifti",
     series: str | None = None,
+    resample_channels_to: str | None = None,
     progress: Progress = silent,
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
@@ -86,8 +87,10 @@ def predict(
     ``CASE.prediction.json`` tells how far a mask can be trusted, see ``case_record``. ``previews`` writes
     ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among the DICOM series of a folder;
     ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``. ``exact`` is for models that
-    nnU-Net has trained: its arithmetic, to the bit. Where the same prediction was interrupted before, it goes on with
-    the cases that are missing. Images that cannot be read are told of at the end, in one ``ImageError``, when all
+    nnU-Net has trained: its arithmetic, to the bit. Channels on other grids are brought to that of the channel
+    ``resample_channels_to``, by default the one that the model was trained with. Where the same prediction was
+    interrupted before, it goes on with the cases that are missing. Images that cannot be read are told of at the end,
+    in one ``ImageError``, when all
     others are predicted.
     """
     if output.is_file():
@@ -96,13 +99,14 @@ def predict(
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()
     models = load_models(chosen, device=target, mirroring=mirroring, step=step, exact=exact)
+    models = with_reference(models, resample_channels_to)
     plan, cases = models[0].plan, find_images(inputs, len(models[0].plan.channels))
     steps = CaseSteps(
         models=models,
         notes=recorder(chosen, models, [rule.in_words() for rule in rules.rules], mirroring=mirroring),
         rules=rules,
         output=output,
-        masks_as=mask_output(cases, plan.labels, output_format, series),
+        masks_as=mask_output(cases, plan.labels, output_format, series, channel=plan.reference or 0),
         images=frozenset(path.resolve() for case in cases for path in case.images),
         probabilities=probabilities,
         entropy=entropy,

@@ -115,7 +115,7 @@ def _prepare(
 
     def make(case: Case, missing: Sequence[Configuration]) -> None:
         """Read one case and store it for every configuration that lacks it."""
-        image = read_channels(case.images)
+        image = read_channels(case.images, reference=plan.reference)
         label = None if case.label is None else _label_indices(case.label, plan)
         normalized: dict[tuple[object, ...], NormalizedCase] = {}
         stored: dict[tuple[object, ...], StoredCase] = {}

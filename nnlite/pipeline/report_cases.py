@@ -99,7 +99,7 @@ def masks_of(workspace: Workspace, candidate: str, fold: str) -> Path:
 def _packed(case: Case, folder: Path, plan: Plan, *, most_voxels: int) -> PackedVolume:
     """Read a case's image, truth and predicted mask, and make them small."""
     assert case.label is not None, f"{case.id} is held out to be scored, so it has a label"
-    image, truth = read_channels(case.images), read_label(case.label)
+    image, truth = read_channels(case.images, reference=plan.reference), read_label(case.label)
     prediction = read_label(folder / f"{case.id}{truth.stored.mask_suffix}")
     if differences := truth.geometry.differences(prediction.geometry, names=("truth", "prediction")):
         raise DatasetError("; ".join(differences))

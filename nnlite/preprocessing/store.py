@@ -58,7 +58,8 @@ def signature(plan: Plan, configuration: Configuration) -> str:
     recipe = _Recipe(
         preprocessing_version=PREPROCESSING_VERSION,
         transpose=plan.transpose,
-        channels=plan.channels,
+        # what the channels hold depends on the grid that they were brought to
+        channels=(*plan.channels, *([] if plan.reference is None else [f"on the grid of {plan.reference_channel}"])),
         label_values=plan.labels.values,
         structures=plan.labels.members,
         ignore=plan.labels.ignore,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nnlite.data.check import COLOUR_CHANNELS, check_dataset
-from nnlite.data.dataset import find_dataset
+from nnlite.data.dataset import find_dataset, with_reference
 from nnlite.data.image import Geometry, write_image
 from nnlite.data.labels import Labels
 from nnlite.errors import DatasetError
@@ -306,3 +306,23 @@ def test_a_label_map_that_holds_what_is_said_not_to_be_annotated_is_a_fault(tmp_
         ("a", "its label map holds liver, but its list of annotated labels only spleen"),
         ("c", "annotated names lung, which is no label; there are liver, spleen"),
     ]
+
+
+def test_channels_on_other_grids_are_resampled_where_a_reference_is_named_and_told(tmp_path):
+    coarse = Geometry(shape=(4, 3, 3), spacing_mm=(2.0, 2.0, 2.0))
+    for name in "ab":
+        add_case(tmp_path, name)
+        (tmp_path / f"images/{name}.nii.gz").rename(tmp_path / f"images/{name}_0000.nii.gz")
+        write_image(tmp_path / f"images/{name}_0001.nii.gz", np.ones((1, 4, 3, 3), np.float32), coarse)
+    [(_, what), _] = faults_of(tmp_path)
+    assert what.startswith("channel shape (4, 3, 3) but first channel shape (4, 5, 6)")
+    (tmp_path / "nnlite.json").write_text('{"channels": ["CT", "PET"], "reference_channel": "CT"}')
+    report = check_dataset(find_dataset(tmp_path), workers=1)
+    assert report.faults == ()
+    assert report.notes == ("PET is resampled onto the grid of CT (linear) in 2 cases",)
+    assert report.warnings == report.notes
+    (tmp_path / "nnlite.json").write_text('{"channels": ["CT", "PET"], "reference_channel": "PET"}')
+    found = faults_of(tmp_path)  # the label has the grid of the CT
+    assert found[0][1].startswith("label shape (4, 5, 6) but image shape (4, 3, 3)")
+    with pytest.raises(DatasetError, match="the reference channel MR is no channel; there are CT, PET"):
+        with_reference(find_dataset(tmp_path), "MR")

@@ -92,6 +92,7 @@ def test_labels_without_a_meaningful_mean_are_pointed_out() -> None:
     assert made_up.startswith("made up: in no truth but in the prediction of 1 case")
 
 
-def test_labels_are_in_the_order_of_the_cases_that_have_most_of_them() -> None:
-    rows = [row(case, label, 0.5) for case, label in ("db", "ca", "cb", "cz", "az")]
-    assert Scores(rows=tuple(rows)).labels == ("a", "b", "z")
+def test_labels_are_in_the_order_of_the_table_whichever_case_has_annotated_them() -> None:
+    rows = tuple(row(case, label, 0.5) for case, label in ("ac", "ba", "bc"))
+    assert Scores(rows=rows, structures=("a", "b", "c")).labels == ("a", "c")
+    assert Scores(rows=rows).labels == ("c", "a")
