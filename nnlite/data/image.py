@@ -194,8 +194,13 @@ def write_mask(path: Path, mask: np.ndarray, like: Image | StoredGrid) -> None:
     write_image(path, stored.as_stored(small[None]), stored.geometry, planar=stored.planar)
 
 
-def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bool = False) -> None:
-    """Write an array (channels, z, y, x) as it is, with its geometry; ``planar`` writes the only slice as a 2D file."""
+def write_image(
+    path: Path, array: np.ndarray, geometry: Geometry, *, planar: bool = False, fourth_axis: bool = False
+) -> None:
+    """Write an array (channels, z, y, x) as it is, with its geometry; ``planar`` writes the only slice as a 2D file.
+
+    Several channels are components of each voxel, or with ``fourth_axis`` volumes one after the other.
+    """
     suffix = _checked_suffix(path)
     if suffix in MASK_SUFFIXES:
         raise ImageError(f"{path}: {suffix} cannot be written without loss; use {MASK_SUFFIXES[suffix]}")
@@ -205,6 +210,9 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bo
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels[0] if planar else voxels), isVector=len(array) > 1)
     if suffix not in PICTURE_SUFFIXES:
         _set_geometry(image, geometry, axes=axes)
+    if fourth_axis and len(array) > 1:
+        volumes = [sitk.VectorIndexSelectionCast(image, number) for number in range(len(array))]
+        image = sitk.JoinSeries(volumes)
     with written_whole(path) as beside:
         try:
             sitk.WriteImage(image, str(beside), useCompression=True)
