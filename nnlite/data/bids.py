@@ -90,7 +90,8 @@ def bids(folder: Path) -> Found:
 
 def _raw(folder: Path) -> Path | None:
     """The folder of the images: ``folder`` itself, or where it is one of derivatives, two above."""
-    for candidate in [folder] + [folder.parent.parent] * (folder.resolve().parent.name == DERIVATIVES):
+    above = folder.resolve().parent
+    for candidate in [above.parent] * (above.name == DERIVATIVES) + [folder]:
         subjects = (sub for sub in candidate.glob("sub-*") if sub.is_dir())
         if any(next(sub.rglob(f"*{suffix}"), None) for sub in subjects for suffix in SUFFIXES):
             return candidate

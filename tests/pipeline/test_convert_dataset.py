@@ -85,9 +85,9 @@ def test_nothing_is_written_over_and_only_folders_are_converted(patients: Path, 
     (tmp_path / "full" / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match=r"full is there already; give a new folder with -o"):
         pipeline.convert(patients, tmp_path / "full")
-    with pytest.raises(UsageError, match=r"gone does not exist; give a folder of DICOM files"):
+    with pytest.raises(UsageError, match=r"gone does not exist; give a dataset, or a folder of DICOM files"):
         pipeline.convert(tmp_path / "gone", tmp_path / "out")
-    with pytest.raises(UsageError, match=r"mine\.txt is a file; give a folder"):
+    with pytest.raises(DatasetError, match=r"mine\.txt is a file; give the folder of a dataset"):
         pipeline.convert(tmp_path / "full" / "mine.txt", tmp_path / "out")
 
 
