@@ -125,7 +125,11 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
     )
     reference = described.reference_channel
     if reference is not None:
-        channel_place(reference, described.channels or found.channels)
+        place = channel_place(reference, described.channels or found.channels)
+        if lacking := [case.id for case in cases if 1 < len(case.images) <= place]:
+            raise DatasetError(
+                f"the reference channel {reference} is no channel of {lacking[0]}, which has fewer files"
+            )
     faults = [fault for fault in faults if fault.case is None or fault.case not in described.exclude]
     if not cases and not faults:
         why = "all its cases are excluded" if described.exclude else f"no case was found in it; {SUPPORTED}"

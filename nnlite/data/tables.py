@@ -55,7 +55,7 @@ def case_list(file: Path) -> Found:
     found.splits = _splits(folds, file)
     columns = dict.fromkeys(column for _, row in table.rows for column in row)
     if ignored := [column for column in columns if column not in (*RESERVED_COLUMNS, *table.channels)]:
-        found.notes.append(f"{file.name}: no paths in the columns {_listed(ignored)}, so they are no channels")
+        found.notes.append(f"{file.name}: columns without paths are left out: {_listed(ignored)}")
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.check import CheckReport, check_dataset
-from nnlite.data.dataset import LABELS_FILE, Case, Dataset, default_name, find_dataset, with_reference
+from nnlite.data.dataset import DESCRIPTION_FILE, Case, Dataset, default_name, find_dataset, with_reference
 from nnlite.data.image import Image
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
@@ -187,7 +187,7 @@ def _unnamed_labels(found: Dataset, labels: Labels) -> tuple[str, ...]:
     """A note where nothing says what the values of the label maps are called."""
     if found.labels is not None:
         return ()
-    return (f"labels have no names yet ({labels.in_words()}); name them in {found.root / LABELS_FILE} or nnlite.json",)
+    return (f"labels have no names yet ({labels.in_words()}); name them in {found.root / DESCRIPTION_FILE}",)
 
 
 def _one_sided(decided: Plan) -> tuple[str, ...]:

@@ -304,9 +304,8 @@ def test_labels_of_a_table_are_named_in_a_file_beside_it(tmp_path: Path):
 
 
 def test_folds_beside_the_cases_come_with_the_dataset_without_those_that_are_excluded(plain: Path):
-    (plain / "splits_final.json").write_text(
-        '[{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a", "b"]}]'
-    )
+    folds = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a", "b"]}]
+    (plain / "splits_final.json").write_text(json.dumps(folds))
     (plain / "nnlite.json").write_text('{"exclude": ["b"]}')
     splits = find_dataset(plain).splits
     assert splits is not None
@@ -327,4 +326,9 @@ def test_what_a_table_says_of_cases_can_be_said_in_nnlite_json_too(plain: Path):
     ]
     (plain / "nnlite.json").write_text('{"channels": ["CT"], "reference_channel": "PET"}')
     with pytest.raises(DatasetError, match="the reference channel PET is no channel; there are CT"):
+        find_dataset(plain)
+    touch(plain, "images/a_0000.nii.gz", "images/a_0001.nii.gz")
+    (plain / "images/a.nii.gz").unlink()
+    (plain / "nnlite.json").write_text('{"reference_channel": "channel 2", "exclude": ["b", "c"]}')
+    with pytest.raises(DatasetError, match="the reference channel channel 2 is no channel of a, which has fewer files"):
         find_dataset(plain)

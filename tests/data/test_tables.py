@@ -59,7 +59,7 @@ def test_a_table_without_ids_takes_the_name_of_the_first_file(tmp_path):
 def test_columns_without_paths_are_no_channels_and_told_of(tmp_path):
     found = case_list(table(tmp_path, "case,age,CT,sex,label\na,63,a.nii,f,la.nii\nb,,b.nii,m,lb.nii\n"))
     assert found.channels == ("CT",)
-    assert found.notes == ["cases.csv: no paths in the columns age, sex, so they are no channels"]
+    assert found.notes == ["cases.csv: columns without paths are left out: age, sex"]
 
 
 def test_a_column_of_folds_says_which_fold_holds_a_case_out(tmp_path):
