@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 import nnlite
+from nnlite.data.memory import keep_freed_memory
 from nnlite.networks.build import build_network
 from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
 from nnlite.planning.planner import Configuration, Plan
@@ -59,6 +60,8 @@ def main() -> None:
     arguments = parser.parse_args()
     plan, configuration, cases = _prepared(arguments.data, arguments.work, arguments.batch)
     device = torch.device(arguments.device)
+
+    keep_freed_memory()  # as train does
 
     def source(threads: int) -> BatchSource:
         return BatchSource(plan, configuration, cases, {}, seed=0, device=device, threads=threads)

@@ -227,7 +227,7 @@ def predict(case: Case) -> None:
     network = UNet(case.topology, channels=CHANNELS, labels=LABELS).to(case.device).eval()
     dtype = AUTOCAST[case.precision]
     with torch.inference_mode(), torch.autocast(case.device, dtype=dtype, enabled=dtype is not None):
-        mirrored_mean(network, images(case), axes=(0,))
+        mirrored_mean(network, images(case), axes=(0,), at_once=case.batch_size)
 
 
 def images(case: Case) -> torch.Tensor:

@@ -28,6 +28,8 @@ from nnlite_setup import (
     workspace_of,
 )
 
+from nnlite.data.memory import keep_freed_memory
+
 if TYPE_CHECKING:
     import torch
 
@@ -61,6 +63,7 @@ def preprocess(settings: Settings) -> dict[str, Any]:
 
 def restore(settings: Settings) -> dict[str, Any]:
     """Labels on an image's grid from logits on the network's, as they come from the sliding window."""
+    keep_freed_memory()  # as predict does
     import torch
 
     from nnlite.preprocessing.preprocess import Restoration
@@ -138,6 +141,7 @@ def evaluate(settings: Settings) -> dict[str, Any]:
 
 def loader(settings: Settings) -> dict[str, Any]:
     """Patches per second with all augmentation, when nothing else is done."""
+    keep_freed_memory()  # as train does
     source = _batches(settings)
     with closing(source.training_batches(0, MORE_BATCHES_THAN_DRAWN)) as batches:
         for _ in range(WARM_UP_BATCHES):
@@ -147,6 +151,7 @@ def loader(settings: Settings) -> dict[str, Any]:
 
 def step(settings: Settings) -> dict[str, Any]:
     """One step of the optimiser on random images, several times."""
+    keep_freed_memory()  # as train does
     import torch
 
     from nnlite.networks.build import build_network
@@ -175,6 +180,7 @@ def step(settings: Settings) -> dict[str, Any]:
 
 def epoch(settings: Settings) -> dict[str, Any]:
     """The second epoch of a training: batches, steps, validation, log and checkpoint."""
+    keep_freed_memory()  # as train does
     import torch
 
     from nnlite.training.train import TrainFiles, train

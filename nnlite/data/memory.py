@@ -1,4 +1,6 @@
-"""How much main memory is free for this process: that of the machine, or what a container or batch job leaves of it.
+"""Main memory: how much is free for this process, and how it keeps what it has.
+
+Free is what the machine has, or what a container or batch job leaves of it.
 
 Limits are those of Linux control groups (docs.kernel.org/admin-guide/cgroup-v2, and v1 "memory"): of the group of this
 process and of all around it. What is kept of files can be given back, so it counts as free.
@@ -6,6 +8,8 @@ process and of all around it. What is kept of files can be given back, so it cou
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +22,25 @@ FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+
+# mallopt(3) of the GNU C library: a number of what is set, and a C int for it
+LARGEST_KEPT = (-3, 2**30)  # M_MMAP_THRESHOLD: what is larger is given back to the system at once
+MOST_KEPT = (-1, 2**31 - 1)  # M_TRIM_THRESHOLD: so much may lie free at the end of the heap
+HEAPS = (-8, 1)  # M_ARENA_MAX: threads share one, for those of their own are too small for such tensors
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep freed memory for what comes next, instead of giving it back to the system each time.
+
+    A network on a CPU allocates and frees tensors of many MiB for every layer. The GNU C library takes each from the
+    system and gives it back, and the system clears every page of it before its first use: a quarter of the time of a
+    prediction (docs/decisions/cpu-windows.md). Other C libraries are left as they are. May be called again and again.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for parameter in (LARGEST_KEPT, MOST_KEPT, HEAPS):
+        mallopt(*parameter)
 
 
 def free_memory_bytes(groups: Path = GROUPS, own: Path = OWN_GROUPS) -> int:

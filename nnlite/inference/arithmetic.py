@@ -38,6 +38,7 @@ class Arithmetic:
     - ``band``: where windows are blended
     - ``folds_apart``: each fold is blended for itself and the blended logits are averaged, not those of each window
     - ``windows_alone``: the network sees one window at a time, not a batch
+    - ``no_shortcuts``: the layers are computed by torch's own choice of kernels, to the bit
     - ``autocast_dtype``: precision of the convolutions; None is float32
     - ``restore``: logits from the grid of the network toward that of the image
     """
@@ -47,5 +48,6 @@ class Arithmetic:
     band: BandMaker = GaussianBand
     folds_apart: bool = False
     windows_alone: bool = False
+    no_shortcuts: bool = False
     autocast_dtype: torch.dtype | None = None
     restore: Restore = _in_passing

@@ -21,6 +21,7 @@ from nnlite.errors import CheckpointError
 from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.sliding_window import WINDOW_STEP, Comparison, predict_slabs
+from nnlite.networks.blocks import without_shortcuts
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
@@ -52,6 +53,8 @@ class Model:
             raise ValueError("a model needs the network of one fold at least")
         for network in self.networks:
             network.to(self.device).eval()
+            if self.arithmetic.no_shortcuts:
+                without_shortcuts(network)
 
     def mean_logits(self, batch: Tensor, compare: Comparison | None = None) -> Tensor:
         """Mean float32 logits of the folds; blending is linear, so this equals the mean over whole cases.
@@ -198,6 +201,8 @@ def logit_slabs(
 def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress: Progress) -> Iterator[Tensor]:
     """The slabs of ``predict_slabs``, computed as the model wants it."""
     arithmetic = model.arithmetic
+    most = model.configuration.batch_size  # a batch that could be trained can be predicted
+    on_cpu = model.device.type == "cpu"
     return predict_slabs(
         partial(model.mean_logits, compare=meter.folds) if meter else model.mean_logits,
         image,
@@ -208,8 +213,8 @@ def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress
         exchange=exchange(model.plan, model.configuration),
         step=model.step,
         compare=meter.flips if meter else None,
-        # a batch that could be trained can be predicted
-        window_batch=1 if arithmetic.windows_alone else model.configuration.batch_size,
+        window_batch=1 if arithmetic.windows_alone or on_cpu else most,
+        threads=min(most, torch.get_num_threads()) if on_cpu else 1,
         autocast_dtype=arithmetic.autocast_dtype,
         band=arithmetic.band,
         progress=progress,

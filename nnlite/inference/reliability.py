@@ -9,6 +9,7 @@ Neither is a Dice yet: both are calibrated on held-out cases in ``nnlite.evaluat
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from threading import Lock
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class LabelFeatures:
 
 
 class Agreement:
-    """How much several answers agree with the one they give together, structure by structure.
+    """How much several answers agree with the one they give together, structure by structure; threads may share it.
 
     >>> agreement = Agreement(Labels(names=("background", "ball"), values=(0, 1)))
     >>> agreement.add([torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])], together=torch.tensor([0, 0, 1]))
@@ -50,6 +51,7 @@ class Agreement:
         self._decision = Decision.by(labels)
         self._members = labels.members
         self._voxels = np.zeros((labels.count, labels.count), dtype=np.int64)  # by label of an answer and of all
+        self._counting = Lock()
 
     def answer(self, logits: Tensor) -> Tensor:
         """Label indices (n, *window) int16 of logits (n, channels, *window), or of a sum of logits."""
@@ -60,7 +62,9 @@ class Agreement:
         count = len(self._voxels)
         for answer in answers:
             pairs = answer.to(torch.int32).mul_(count).add_(together)
-            self._voxels += torch.bincount(pairs.flatten(), minlength=count**2).view(count, count).cpu().numpy()
+            voxels = torch.bincount(pairs.flatten(), minlength=count**2).view(count, count).cpu().numpy()
+            with self._counting:
+                self._voxels += voxels
 
     def include(self, other: Agreement) -> None:
         """Count what another one has counted."""

@@ -20,13 +20,13 @@ from torch.nn.functional import pad
 
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.blending import Band, BandMaker, GaussianBand, WindowGrid
+from nnlite.inference.side_by_side import OrderedMap, side_by_side
 from nnlite.planning.mirroring import Exchange
 
 WINDOW_STEP = 0.5  # windows overlap by half, so that each voxel lies near the centre of some window
 FREE_MEMORY_SHARE = 0.5  # what the blended logits may take of a GPU's free memory; the rest is for the network
 BATCH_LOGITS = 2**26  # 256 MiB of float32: a batch of windows that says more is no faster than its windows one by one
-FLIPS_TOGETHER = 2  # torch convolves two small windows on a CPU up to 3.5 times as fast as one; more are no faster
-ALONE_VOXELS = 2**18  # windows of this size and more a CPU convolves faster one by one, smaller ones two at a time
+FLIPS_TOGETHER = 2  # what a GPU is given at a time of a window and its mirror images, where the batch has room for it
 PART_LOGITS = 2**22  # 16 MiB of float32: what is flipped back at once
 
 Network = Callable[[Tensor], Tensor]
@@ -72,6 +72,7 @@ def predict_slabs(
     exchange: Exchange | None = None,
     step: float = WINDOW_STEP,
     window_batch: int = 1,
+    threads: int = 1,
     autocast_dtype: torch.dtype | None = None,
     band: BandMaker = GaussianBand,
     compare: Comparison | None = None,
@@ -83,9 +84,9 @@ def predict_slabs(
     that holds until the next slab is asked for; float32, unless the ``band`` blends in another precision. A patch of
     two axes (y, x) means a 2D network: its windows are slices. ``mirror_axes`` count the axes of the patch; the result
     is the mean over every combination of their flips, and ``compare`` is told what each of these says of a window.
-    ``exchange`` tells which labels change places in a window that is flipped. An image smaller than the patch is padded
-    with 0 on both sides. Slabs lie on ``device``, or in main memory when a GPU has no room for the band they are
-    blended in.
+    ``exchange`` tells which labels change places in a window that is flipped. The network sees up to ``window_batch``
+    windows at once; with several ``threads`` these ask it side by side. An image smaller than the patch is padded with
+    0 on both sides. Slabs lie on ``device``, or in main memory when a GPU has no room for the band they are blended in.
     """
     device = torch.device(device)
     window = (1,) * (3 - len(patch_size)) + tuple(patch_size)
@@ -93,33 +94,56 @@ def predict_slabs(
     size = tuple(padded.shape[1:])
     starts = tuple(tuple(window_starts(n, w, step)) for n, w in zip(size, window, strict=True))
     grid = WindowGrid(size=size, window=window, starts=starts)
-    window_batch = max(1, min(window_batch, BATCH_LOGITS // (labels * prod(window))))
-    if device.type == "cpu" and prod(window) >= ALONE_VOXELS:
-        window_batch = 1
-    rows = _rows(starts, window_batch)
+    most = max(1, BATCH_LOGITS // (labels * prod(window)))
+    window_batch, threads = min(window_batch, most), min(threads, most)
+    together = max(window_batch, threads)
+    rows = _rows(starts, together)
     depth = max(starts[0][row[-1]] + window[0] - starts[0][row[0]] for row in rows)
     home = blending_device(labels * depth * prod(size[1:]), device)
     padded = padded.to(home, torch.float32)
 
     flat = len(patch_size) == 2
+    checked = _checked(network, (labels, *patch_size), device, autocast_dtype)
 
-    def answer(windows: Tensor) -> Tensor:
-        seen = (windows.squeeze(2) if flat else windows).to(device)
-        with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
-            logits = mirrored_mean(network, seen, mirror_axes, at_once=window_batch, exchange=exchange, compare=compare)
-        expected = (len(windows), labels, *patch_size)
-        if tuple(logits.shape) != expected:
-            raise ValueError(f"the network answers with shape {tuple(logits.shape)} where {expected} is needed")
-        return (logits.unsqueeze(2) if flat else logits).to(home)
+    with side_by_side(threads) as ordered_map:
 
-    blended = band(grid, labels=labels, depth=depth, device=home)
-    for slab in _blended(answer, padded, blended, rows, window_batch, progress):
-        yield slab[(slice(None), *inside)]  # where there is padding along z there is one slab alone
+        def answer(windows: Tensor) -> Tensor:
+            logits = mirrored_mean(
+                checked,
+                (windows.squeeze(2) if flat else windows).to(device),
+                mirror_axes,
+                at_once=window_batch,
+                exchange=exchange,
+                compare=compare,
+                ordered_map=ordered_map,
+            )
+            return (logits.unsqueeze(2) if flat else logits).to(home)
+
+        blended = band(grid, labels=labels, depth=depth, device=home)
+        for slab in _blended(answer, padded, blended, rows, together, progress):
+            yield slab[(slice(None), *inside)]  # where there is padding along z there is one slab alone
 
 
 def predict_logits(network: Network, image: Tensor, **options: Any) -> Tensor:
     """All slabs of ``predict_slabs`` together: (labels, z, y, x) of the whole case, for which memory has to suffice."""
     return torch.cat([slab.clone() for slab in predict_slabs(network, image, **options)], dim=1)
+
+
+def _checked(
+    network: Network, expected: tuple[int, ...], device: torch.device, autocast_dtype: torch.dtype | None
+) -> Network:
+    """The network in inference mode and in this precision, in whatever thread it is asked; answers are looked at."""
+
+    @torch.inference_mode()
+    def answer(windows: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
+            logits = network(windows)
+        if logits.shape != (len(windows), *expected):
+            wanted = (len(windows), *expected)
+            raise ValueError(f"the network answers with shape {tuple(logits.shape)} where {wanted} is needed")
+        return logits
+
+    return answer
 
 
 def mirrored_mean(
@@ -130,37 +154,54 @@ def mirrored_mean(
     at_once: int = 1,
     exchange: Exchange | None = None,
     compare: Comparison | None = None,
+    ordered_map: OrderedMap = map,
 ) -> Tensor:
     """Mean float32 output over all flips of ``axes`` (0 = first axis after the channels), each flipped back.
 
-    The network sees at most ``at_once`` windows at a time, or ``batch`` where that is larger. Labels that change places
-    by ``exchange`` are changed back as well. ``compare`` is told what each flip says, where there are any.
+    The network sees at most ``at_once`` windows at a time; ``ordered_map`` asks it. Labels that change places by
+    ``exchange`` are changed back as well. ``compare`` is told what each flip says, where there are any.
     """
     dims = [axis + 2 for axis in axes]
     flips = [flip for count in range(len(dims) + 1) for flip in combinations(dims, count)]
-    if len(flips) == 1:
-        return network(batch).float()
-    together = max(1, min(FLIPS_TOGETHER, at_once // len(batch)))
+    windows = batch.split(at_once)
+    together = max(1, min(FLIPS_TOGETHER, at_once // len(windows[0])))
+    groups = [flips[first : first + together] for first in range(0, len(flips), together)]
+
+    def ask(question: tuple[Tensor, Sequence[tuple[int, ...]]]) -> Tensor:
+        part, group = question
+        flipped = [_mirrored(part, flip, exchange) for flip in group]
+        return network(flipped[0] if len(group) == 1 else torch.cat(flipped))
+
+    answers = ordered_map(ask, product(windows, groups))
+    means = [_mean_of_flips(answers, groups, exchange, compare) for _ in windows]
+    return means[0] if len(means) == 1 else torch.cat(means)
+
+
+def _mean_of_flips(
+    answers: Iterator[Tensor],
+    groups: Sequence[Sequence[tuple[int, ...]]],
+    exchange: Exchange | None,
+    compare: Comparison | None,
+) -> Tensor:
+    """Mean of the answers to the groups of flips of the same windows; the first group begins with no flip at all."""
     total: Tensor | None = None
     members = []
-    for first in range(0, len(flips), together):
-        group = flips[first : first + together]
-        flipped = [_mirrored(batch, flip, exchange) for flip in group]
-        answers = network(flipped[0] if len(group) == 1 else torch.cat(flipped)).split(len(batch))
-        for flip, logits in zip(group, answers, strict=True):
+    for group in groups:
+        together = next(answers)
+        for flip, logits in zip(group, together.chunk(len(group)), strict=True):
             if exchange is not None and exchange.axis + 2 in flip:
                 _swap(logits, exchange.channels)
-            if total is None:  # of no flip at all
+            if total is None:
                 total = logits.to(torch.float32, copy=True)  # the network may have answered with what it was given
             else:
                 _add_flipped(total, logits, flip)
-            if compare:
+            if compare and sum(map(len, groups)) > 1:
                 members.append(compare.answer(logits).flip([dim - 1 for dim in flip]))
-        del answers, logits  # before the network needs room for the next
+        del together, logits  # before the network needs room for the next
     assert total is not None
-    if compare:
+    if compare and members:
         compare.add(members, compare.answer(total))
-    return total.div_(len(flips))
+    return total.div_(sum(map(len, groups)))
 
 
 def blending_device(elements: int, device: torch.device) -> torch.device:

@@ -92,6 +92,12 @@ def arithmetic(device: torch.device, *, exact: bool) -> Arithmetic:
     """nnU-Net's arithmetic on a CPU to the bit, or what differs from it in rounding alone and is faster."""
     shared = Arithmetic(orientation="file", band=HalfPrecisionBand, folds_apart=True)
     if exact:
-        return replace(shared, preprocess=preprocess_exactly, restore=restore_exactly, windows_alone=True)
+        return replace(
+            shared,
+            preprocess=preprocess_exactly,
+            restore=restore_exactly,
+            windows_alone=True,
+            no_shortcuts=True,
+        )
     # bfloat16 on a CPU would change several voxels in 10,000; on a GPU nnU-Net computes in half precision itself
     return replace(shared, preprocess=preprocess_alike, autocast_dtype=torch.float16 if device.type == "cuda" else None)

@@ -20,9 +20,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def workers_within_memory(bytes_per_worker: int) -> int:
-    """How many workers, one per core at most, fit into the memory that is free now; at least 1."""
-    return max(1, min(cores(), int(free_memory_bytes() * MEMORY_SHARE / max(bytes_per_worker, 1))))
+def workers_within_memory(bytes_per_worker: int, *, waiting: int = 0) -> int:
+    """How many workers fit into the memory that is free now; at least 1.
+
+    At most one per core, and ``waiting`` more where that many are always waiting for the disk.
+    """
+    return max(1, min(cores() + waiting, int(free_memory_bytes() * MEMORY_SHARE / max(bytes_per_worker, 1))))
 
 
 def has_gpu() -> bool:

@@ -18,6 +18,7 @@ import torch
 
 from nnlite.data.dataset import Case, find_images
 from nnlite.data.leftovers import clear_leftovers
+from nnlite.data.memory import keep_freed_memory
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record
 from nnlite.errors import ImageError, UsageError
@@ -95,6 +96,7 @@ def predict(
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
+    keep_freed_memory()
     target = torch.device(device_name(device))
     chosen = choose_runs(model, work, configuration, folds)
     rules = chosen.postprocessing if postprocessing else Postprocessing()

@@ -33,6 +33,7 @@ from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan
 from nnlite.preprocessing.store import CaseStore, StoredCase, signature
 from nnlite.workspace import RunFolder, Workspace
 
+WAITING_FOR_DISK = 2  # cases at a time: each file is flushed before it gets its name, which takes as long as making it
 COPIES_PER_CASE = 6  # float32 volumes alive at the same time while one case is read, normalised and resampled
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,8 @@ def _prepare(
         with named_in_errors(f"case {case.id}"):
             make(case, missing)
 
-    with ThreadPoolExecutor(workers_within_memory(_bytes_per_case(workspace, plan, configurations))) as pool:
+    bytes_per_case = _bytes_per_case(workspace, plan, configurations)
+    with ThreadPoolExecutor(workers_within_memory(bytes_per_case, waiting=WAITING_FOR_DISK)) as pool:
         running = [pool.submit(make_named, case, missing) for case, missing in todo]
         try:
             for done, future in enumerate(as_completed(running), start=1):

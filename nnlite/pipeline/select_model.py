@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from nnlite.data.dataset import Case, Dataset
+from nnlite.data.memory import keep_freed_memory
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.data.split import Split
@@ -65,6 +66,7 @@ def select(
     """
     if most < 1:
         raise UsageError(f"ensembles of up to {most} configurations make no sense; name 1 or more")
+    keep_freed_memory()
     target = torch.device(device_name(device))
     found, workspace = locate_dataset(dataset, work)
     plan = read_plan(workspace)

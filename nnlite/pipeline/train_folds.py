@@ -14,6 +14,7 @@ import torch
 
 from nnlite.data.dataset import Dataset
 from nnlite.data.faults import LISTED_CASES
+from nnlite.data.memory import keep_freed_memory
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, record, write_record
 from nnlite.data.split import Split, Splits
@@ -135,6 +136,7 @@ def train(
     if not all(is_finished(workspace.run(configuration, fold)) for fold in names):
         refuse_other_cases(found, workspace)
     split_of = {fold: _split(splits, fold, found) for fold in names}
+    keep_freed_memory()
     target = torch.device(device_name(device))
     defaults = _defaults(plan, planned, target)
     sitting = _Sitting(

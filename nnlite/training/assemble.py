@@ -3,11 +3,13 @@
 A patch that keeps its pose is copied once, flips included. The others are interpolated: images linearly, labels linear
 for each label and then the label that wins, as in nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). Because a
 pose is affine, where each voxel comes from is a sum of one number per axis; the values around it are gathered once per
-corner. That is a few times faster than a general sampler on a CPU, and waits for nothing on a GPU.
+corner, for several patches at a time. That is a few times faster than a general sampler on a CPU, and waits for nothing
+on a GPU.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +21,10 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from nnlite.training.patches import Patch
+
+TOGETHER_VOXELS = (
+    2**19
+)  # of the patches that are interpolated together: few calls for small ones, little memory for large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +45,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Where the voxels of a posed patch lie in the region that was read.
+    """Where the voxels of posed patches lie in the regions that were read, which lie behind each other in memory.
 
-    ``first`` (voxels,) int32 is, in the flattened region, the lowest of the 2^ndim corners around each voxel of the
-    patch; ``offsets`` leads from there to every corner, the last axis changing fastest; ``weights`` has, for each axis,
-    how far (voxels,) each voxel is on its way from the lower corner (0) to the upper one (1).
+    ``first`` (voxels,) int32 is, in the flattened regions, the lowest of the 2^ndim corners around each voxel of the
+    patches; ``offsets`` leads from there to every corner, the last axis changing fastest; ``weights`` has, for each
+    axis, how far (voxels,) each voxel is on its way from the lower corner (0) to the upper one (1).
     """
 
     first: Tensor
@@ -51,7 +57,7 @@ class Sampling:
     weights: tuple[Tensor, ...]
 
     def corner(self, volume: Tensor, number: int) -> Tensor:
-        """Values (voxels of the patch) of a flattened region at one of the corners."""
+        """Values (voxels of the patches) of the flattened regions at one of the corners."""
         return volume[self.offsets[number] :].index_select(0, self.first)
 
 
@@ -61,15 +67,21 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
     labels = _stacked([patch.label for patch in patches], patches, patch_size, device)
     previous = [patch.previous for patch in patches if patch.previous is not None]
     stages = _stacked(previous, patches, patch_size, device) if previous else None
-    for index, patch in enumerate(patches):
-        if patch.pose is None:
-            continue
-        where = sampling(_flipped(patch.pose, patch.flips), patch_size, patch.image.shape[1:], device)
-        for channel, volume in zip(images[index], _moved(patch.image, device), strict=True):
-            channel.copy_(interpolate(volume.flatten(), where).view_as(channel))
-        for label, target in ((patch.label, labels), (patch.previous, stages)):
-            if label is not None and target is not None:
-                target[index] = elect(_moved(label, device), where).view_as(target[index])
+    for rows in _together(patches, patch_size):
+        posed = [patches[row] for row in rows]
+        where = sampling(
+            np.stack([_flipped(patch) for patch in posed]),
+            patch_size,
+            np.array([patch.label.shape for patch in posed]),
+            device,
+        )
+        for channel in range(images.shape[1]):
+            regions = _joined([patch.image[channel] for patch in posed], device)
+            _put(images[:, channel], rows, interpolate(regions, where))
+        _put(labels, rows, elect(_joined([patch.label for patch in posed], device), where))
+        if stages is not None:
+            masks = [patch.previous for patch in posed if patch.previous is not None]
+            _put(stages, rows, elect(_joined(masks, device), where))
     return Batch(
         images=images,
         labels=labels.to(torch.int64),
@@ -89,11 +101,25 @@ def _drawn(patches: Sequence[Patch], device: torch.device) -> Tensor | None:
     return torch.from_numpy(rows).to(device)
 
 
-def _flipped(pose: np.ndarray, flips: Sequence[int]) -> np.ndarray:
+def _together(patches: Sequence[Patch], patch_size: Sequence[int]) -> list[list[int]]:
+    """Numbers of the patches that have a pose, in groups that are interpolated together."""
+    rows = [row for row, patch in enumerate(patches) if patch.pose is not None]
+    count = max(1, TOGETHER_VOXELS // math.prod(patch_size))
+    return [rows[first : first + count] for first in range(0, len(rows), count)]
+
+
+def _flipped(patch: Patch) -> np.ndarray:
     """The pose of a patch that is mirrored first: its offsets change sign along these axes."""
-    signs = np.ones(len(pose))
-    signs[list(flips)] = -1
-    return pose * signs
+    assert patch.pose is not None
+    signs = np.ones(len(patch.pose))
+    signs[list(patch.flips)] = -1
+    return patch.pose * signs
+
+
+def _put(target: Tensor, rows: Sequence[int], voxels: Tensor) -> None:
+    """Write the voxels of patches to some rows of (batch, *size)."""
+    for row, values in zip(rows, voxels.view(len(rows), *target.shape[1:]), strict=True):
+        target[row] = values
 
 
 def _stacked(
@@ -109,12 +135,16 @@ def _stacked(
     return staged.to(device, non_blocking=True)
 
 
-def _moved(volume: np.ndarray, device: torch.device) -> Tensor:
-    """A volume on the device, in one piece; on a CPU it is copied only if it lies scattered or may not be written."""
-    if device.type == "cpu":
-        return torch.from_numpy(np.require(volume, requirements=("C", "W")))
-    staged = _staging(volume.shape, volume.dtype, device)
-    staged.numpy()[...] = volume
+def _joined(volumes: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Volumes (*region) of several sizes as one (volumes, *largest) on the device, zeros behind the smaller ones."""
+    largest = np.max([volume.shape for volume in volumes], axis=0)
+    staged = _staging((len(volumes), *largest), volumes[0].dtype, device)
+    filled = staged.numpy()
+    for row, volume in zip(filled, volumes, strict=True):
+        inside = tuple(map(slice, volume.shape))
+        if volume.shape != row.shape:
+            row[...] = 0
+        row[inside] = volume
     return staged.to(device, non_blocking=True)
 
 
@@ -124,29 +154,39 @@ def _staging(shape: Sequence[int], dtype: np.dtype, device: torch.device) -> Ten
     return torch.empty(tuple(shape), dtype=empty.dtype, pin_memory=device.type == "cuda")
 
 
-def sampling(pose: np.ndarray, patch_size: Sequence[int], region_size: Sequence[int], device: torch.device) -> Sampling:
-    """Where each voxel of a patch lies in a region that has the same centre; what lies outside is moved to its border.
+def sampling(poses: np.ndarray, patch_size: Sequence[int], region_sizes: np.ndarray, device: torch.device) -> Sampling:
+    """Where each voxel of patches lies in regions of the same centres; what lies outside is moved to the border.
 
-    ``pose`` maps offsets from the centre of the patch to offsets from the centre of the region, in voxels.
+    ``poses`` (patches, ndim, ndim) map offsets from the centre of a patch to offsets from the centre of its region, in
+    voxels. ``region_sizes`` (patches, ndim) are parts of regions as large as the largest along each axis.
     """
-    ndim = len(patch_size)
+    count, ndim = region_sizes.shape
+    largest = region_sizes.max(axis=0).tolist()
+    each = (count, *(1,) * ndim)  # a number per patch, in front of its axes
+
+    def on_device(numbers: np.ndarray) -> Tensor:
+        staged = _staging(each, np.dtype(np.float32), device)
+        staged.numpy()[...] = numbers.reshape(each)
+        return staged.to(device, non_blocking=True)
+
     steps = [  # offsets along each axis of the patch, shaped so that their sums are whole patches
         (torch.arange(length, device=device, dtype=torch.float32) - (length - 1) / 2).view(
             -1, *(1,) * (ndim - 1 - axis)
         )
         for axis, length in enumerate(patch_size)
     ]
-    first = torch.zeros(tuple(patch_size), dtype=torch.int32, device=device)
+    first = torch.arange(count, dtype=torch.int32, device=device).view(each).expand(count, *patch_size)
     strides: list[int] = []
     weights = []
-    for row, length in zip(pose, region_size, strict=True):
-        place = torch.full((1,) * ndim, (length - 1) / 2, device=device)
-        for factor, step in reversed([*zip(row, steps, strict=True)]):  # the sum grows to a whole patch at the end only
-            place = place + step * float(factor)
-        place.clamp_(0, length - 1)
-        lower = place.floor().clamp_(max=max(length - 2, 0))
+    for axis, length in enumerate(largest):
+        last = on_device(region_sizes[:, axis] - 1)
+        place = last / 2
+        for other in reversed(range(ndim)):  # the sum grows to whole patches at the end only
+            place = place + steps[other] * on_device(poses[:, axis, other])
+        place = place.clamp_(min=0).minimum(last)
+        lower = place.floor().minimum((last - 1).clamp_(min=0))
         weights.append(place.sub_(lower).flatten())
-        first.mul_(length).add_(lower.int())
+        first = torch.add(lower.int(), first, alpha=length)
         strides = [stride * length for stride in strides] + [1 if length > 1 else 0]  # a single slice: no neighbour
     offsets = tuple(
         sum(stride * upper for stride, upper in zip(strides, corner, strict=True))
@@ -155,13 +195,14 @@ def sampling(pose: np.ndarray, patch_size: Sequence[int], region_size: Sequence[
     return Sampling(first=first.flatten(), offsets=offsets, weights=tuple(weights))
 
 
-def interpolate(volume: Tensor, where: Sampling) -> Tensor:
-    """Linear interpolation of a flattened region: (voxels of the patch)."""
+def interpolate(regions: Tensor, where: Sampling) -> Tensor:
+    """Linear interpolation of regions (patches, *region): (voxels of the patches)."""
+    flat = regions.flatten()
 
     def between(axis: int, number: int) -> Tensor:
         """Interpolated along ``axis`` and those after it; ``number`` tells the corner along those before it."""
         if axis == len(where.weights):
-            return where.corner(volume, number)
+            return where.corner(flat, number)
         low, high = between(axis + 1, 2 * number), between(axis + 1, 2 * number + 1)
         return low.lerp_(high, where.weights[axis])
 
@@ -171,9 +212,9 @@ def interpolate(volume: Tensor, where: Sampling) -> Tensor:
 def elect(label: Tensor, where: Sampling) -> Tensor:
     """The label with the largest share in the linear interpolation; of equal ones the lowest.
 
-    ``label`` (*region) holds indices, the result (voxels of the patch) too. Where all corners have one label nothing
-    needs to be counted: on a CPU only the others are, few as they are. (On a GPU all are: to find out how many there
-    are would wait for the device.)
+    ``label`` (patches, *region) holds indices, the result (voxels of the patches) too. Where all corners have one label
+    nothing needs to be counted: on a CPU only the others are, few as they are. (On a GPU all are: to find out how many
+    there are would wait for the device.)
     """
     flat = label.flatten()
     if label.device.type != "cpu":
@@ -191,10 +232,10 @@ def elect(label: Tensor, where: Sampling) -> Tensor:
 
 
 def _borders(label: np.ndarray) -> np.ndarray:
-    """At which voxels of a flattened label map not all of the 2^ndim corners that begin there have one label."""
+    """At which voxels of flattened label maps not all of the 2^ndim corners that begin there have one label."""
     lowest = highest = label.reshape(-1)
     stride = 1
-    for length in reversed(label.shape):
+    for length in reversed(label.shape[1:]):
         if length > 1:  # behind the last voxel of a line the next begins, but no corners begin at the last
             lowest = np.minimum(lowest[:-stride], lowest[stride:])
             highest = np.maximum(highest[:-stride], highest[stride:])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -53,3 +56,31 @@ def test_groups_of_version_1_are_known_too(tmp_path: Path):
 def test_a_group_that_is_over_its_limit_leaves_nothing(tmp_path: Path, own: Path):
     group(tmp_path / "groups", str(MIB), 2 * MIB, 0)
     assert free_memory_bytes(tmp_path / "groups", own) == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library can be told")
+def test_freed_memory_is_kept_for_what_comes_next_in_every_thread():
+    script = """
+import resource
+from threading import Thread
+from nnlite.data.memory import keep_freed_memory
+
+size = 80 * 2**20  # not a constant that is computed beforehand
+
+def count_faults():
+    b"x" * size
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        b"x" * size  # written to: 20480 pages
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+count_faults()
+keep_freed_memory()
+count_faults()
+thread = Thread(target=count_faults)
+thread.start()
+thread.join()
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    given_back, kept, kept_by_thread = map(int, told.stdout.split())
+    assert max(kept, kept_by_thread) < given_back / 10

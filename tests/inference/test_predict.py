@@ -20,6 +20,7 @@ from nnlite.errors import CheckpointError, ImageError
 from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.predict import Model, logit_slabs, predict_case, predict_image
 from nnlite.inference.sliding_window import window_starts
+from nnlite.networks.blocks import ConvolutionBlock
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
@@ -279,24 +280,24 @@ def test_the_logits_of_the_folds_are_averaged() -> None:
 
 
 def test_a_model_is_computed_as_its_arithmetic_says() -> None:
-    seen: list[int] = []
-
-    class Counting(Constant):
-        def forward(self, batch: Tensor) -> Tensor:
-            seen.append(len(batch))
-            return super().forward(batch)
-
     def without(slabs: Iterable[Tensor], restoration: Restoration) -> tuple[Tensor, Restoration]:
         return -torch.cat([slab.clone() for slab in slabs], dim=1), restoration
 
     array = noise(8, 16, 24)
-    plain = model(Counting(0.0, 1.0), Counting(0.0, -3.0))  # of a batch of 2
+    plain = model(Constant(0.0, 1.0), Constant(0.0, -3.0))
     assert not predict_image(plain, "a", in_memory(array)).indices.any()
-    assert max(seen) == 2
-    seen.clear()
     other = replace(plain, arithmetic=Arithmetic(folds_apart=True, windows_alone=True, restore=without))
     assert predict_image(other, "a", in_memory(array)).indices.all()  # the logits were (0, -1)
-    assert set(seen) == {1}
+
+
+def test_layers_take_no_shortcuts_where_the_arithmetic_says_so() -> None:
+    convolve, normalize, _ = ConvolutionBlock(1, 2, (3, 3, 3))
+    made = model(nn.Sequential(convolve, normalize))
+    assert convolve.shortcut
+    assert normalize.shortcut
+    replace(made, arithmetic=Arithmetic(no_shortcuts=True))
+    assert not convolve.shortcut
+    assert not normalize.shortcut
 
 
 def test_networks_are_set_to_evaluation_mode() -> None:
@@ -307,11 +308,11 @@ def test_networks_are_set_to_evaluation_mode() -> None:
 
 
 def test_mirroring_and_step_reach_the_windows() -> None:
-    # patch 8 on an axis of 16: windows at 0, 8 with step 1; eight flips each, in batches of two windows
+    # patch 8 on an axis of 16: windows at 0, 8 with step 1; eight flips each, one by one
     network = Threshold()
     mirrored = replace(model(network), mirror_axes=(0, 1, 2), step=1.0)
     predict_image(mirrored, "a", in_memory(noise(16, 8, 8)))
-    assert [len(batch) for batch in network.seen] == [2] * 8
+    assert [len(batch) for batch in network.seen] == [1] * 16
 
 
 def test_probabilities_add_up_to_one_and_agree_with_the_mask() -> None:

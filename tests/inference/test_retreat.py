@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -26,12 +28,28 @@ class Cramped(nn.Module):
     def __init__(self, network: nn.Module, windows: int, *, after: int = 0):
         super().__init__()
         self.network, self.windows, self.calls_left = network, windows, after
+        self.under_way, self.counting = 0, Lock()
 
     def forward(self, batch: Tensor) -> Tensor:
-        self.calls_left -= 1
-        if len(batch) > self.windows and self.calls_left < 0:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB\nand much more text")
-        return self.network(batch)
+        with self.counting:
+            self.calls_left -= 1
+            self.under_way += len(batch)
+            crowded = self.under_way > self.windows and self.calls_left < 0
+        try:
+            if crowded:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB\nand much more text")
+            time.sleep(0.05)  # until another thread has come as well, where there is one
+            return self.network(batch)
+        finally:
+            self.under_way -= len(batch)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def model(wrap=lambda network: network) -> Model:
@@ -55,6 +73,7 @@ def predicted(made: Model, case: StoredCase) -> tuple[np.ndarray, tuple]:
     return with_retreat([made], predict, "case_0")
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("after", [0, 2])
 def test_too_many_windows_at_a_time_become_fewer(
     after: int, case: StoredCase, caplog: pytest.LogCaptureFixture

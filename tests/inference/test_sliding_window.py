@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise, product
+from threading import get_ident
 
 import pytest
 import torch
@@ -381,15 +382,31 @@ def test_flips_go_through_the_network_two_at_a_time_where_a_batch_may_be_so_larg
     assert torch.equal(alone, together)
 
 
-@pytest.mark.parametrize(("depth", "together"), [(31, 2), (32, 1)])
-def test_a_cpu_sees_large_windows_one_by_one(depth: int, together: int) -> None:
-    seen = []
+@pytest.mark.parametrize("axes", [(), (0, 2)])
+@pytest.mark.parametrize("length", [8, 20, 30])  # one window, three, and five: an odd one is left
+def test_threads_side_by_side_give_the_same_logits_to_the_bit(axes: tuple[int, ...], length: int) -> None:
+    seen: list[tuple[int, int]] = []
 
     def network(batch: Tensor) -> Tensor:
-        seen.append(len(batch))
-        return batch
+        assert torch.is_inference_mode_enabled()
+        assert torch.is_autocast_enabled("cpu")
+        seen.append((len(batch), get_ident()))
+        return batch.cumsum(dim=-1) / 3
 
-    patch = (depth, 64, 128)  # 32 x 64 x 128 voxels are 2^18
-    image_of_two = torch.zeros(1, depth, 64, 192)
-    predict_logits(network, image_of_two, patch_size=patch, labels=1, window_batch=2, mirror_axes=(0,), device="cpu")
-    assert set(seen) == {together}
+    case = image(1, 8, 8, length)
+    options = {"patch_size": (8, 8, 8), "labels": 1, "mirror_axes": axes, "device": "cpu"}
+    options["autocast_dtype"] = torch.bfloat16
+    alone = predict_logits(network, case, **options)
+    assert {thread for _, thread in seen} == {get_ident()}
+    seen.clear()
+    assert torch.equal(predict_logits(network, case, threads=2, **options), alone)
+    assert {count for count, _ in seen} == {1}
+    assert get_ident() not in {thread for _, thread in seen}
+
+
+def test_a_thread_s_error_comes_out() -> None:
+    def broken(batch: Tensor) -> Tensor:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        predict_logits(broken, image(1, 8, 8, 20), patch_size=(8, 8, 8), labels=1, threads=2, device="cpu")

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnlite.networks.blocks import ConvolutionBlock, InstanceNorm, ResidualBlock, convolution, initialize
+from nnlite.networks import blocks
+from nnlite.networks.blocks import (
+    ConvolutionBlock,
+    InstanceNorm,
+    ResidualBlock,
+    convolution,
+    initialize,
+    without_shortcuts,
+)
 
 
 @pytest.mark.parametrize(("kernel", "size"), [((1, 3), (5, 6)), ((3, 3, 3), (4, 5, 6)), ((1, 3, 3), (1, 7, 4))])
@@ -86,3 +94,49 @@ def test_the_normalisation_is_torch_s_own_to_the_bit_forward_and_backward(ndim: 
 def test_an_activation_may_overwrite_the_normalised_maps_without_copies_in_its_backward() -> None:
     out = ConvolutionBlock(1, 4, (3, 3))(torch.randn(2, 1, 16, 16))
     assert out.grad_fn.name() == "LeakyReluBackward1"  # what overwrites a view ends in AsStridedBackward0
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the short ways that are taken, as they are."""
+    taken: list[str] = []
+    for owner, name in ((blocks, "_convolve_one"), (InstanceNorm, "_in_place")):
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, do=original, name=name: taken.append(name) or do(*given))
+    return taken
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 3, 3), (3, 3, 3)])
+def test_shortcuts_change_no_more_than_the_rounding(kernel: tuple[int, ...], samples: int, calls: list[str]) -> None:
+    torch.manual_seed(0)
+    block = ConvolutionBlock(3, 5, kernel, (2,) * len(kernel))
+    nn.init.uniform_(block[1].weight)
+    nn.init.uniform_(block[1].bias)
+    image = 40 + 7 * torch.randn(samples, 3, *(12,) * len(kernel))
+    with torch.no_grad():
+        short = block(image)
+        assert calls == (["_convolve_one"] if samples == 1 else []) + ["_in_place"]
+        without_shortcuts(block)
+        plain = block(image)
+        exact = block.double()(image.double())
+    assert len(calls) == 3 - samples  # none since
+    torch.testing.assert_close(short.double(), exact, atol=4 * float((plain - exact).abs().max()), rtol=0)
+
+
+def test_constant_maps_become_the_shift() -> None:
+    norm = InstanceNorm(2)
+    nn.init.constant_(norm.bias, 3.0)
+    with torch.no_grad():
+        assert norm(torch.full((1, 2, 4, 4, 4), 7.0)).tolist() == torch.full((1, 2, 4, 4, 4), 3.0).tolist()
+
+
+def test_shortcuts_are_for_float32_without_gradients_alone(calls: list[str]) -> None:
+    block, image = ConvolutionBlock(1, 2, (3, 3)), torch.randn(1, 1, 8, 8)
+    block(image)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert block[0](image).dtype == torch.bfloat16
+        block(image)
+    with torch.no_grad():
+        block.double()(image.double())
+    assert calls == []

@@ -59,3 +59,10 @@ def test_without_a_driver_torch_is_not_asked_for_a_gpu(monkeypatch: pytest.Monke
     monkeypatch.setattr(machine, "NVIDIA_DRIVERS", ("libc.so.6",))  # stands for a driver that is there
     with pytest.raises(ImportError):
         machine.has_gpu()
+
+
+def test_workers_that_wait_for_the_disk_come_on_top_of_the_cores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=6 * 2**30))
+    assert machine.workers_within_memory(2**20, waiting=2) == 4
+    assert machine.workers_within_memory(2**30, waiting=2) == 3  # of the 3 GiB

@@ -218,7 +218,7 @@ def test_workers_are_counted_by_the_largest_grid_of_a_case(
     balls: Path, planned: Workspace, monkeypatch: pytest.MonkeyPatch
 ):
     asked = []
-    monkeypatch.setattr(prepare_cases, "workers_within_memory", lambda size: asked.append(size) or 1)
+    monkeypatch.setattr(prepare_cases, "workers_within_memory", lambda size, waiting: asked.append(size) or 1)
     voxels, arrays, float32 = math.prod((16, 20, 18)), 1 + 3, 4  # one channel, three labels
     pipeline.preprocess(balls, ["3d"], work=planned.root)
     rewrite_plan(planned, **{"3d": {"spacing_mm": (1.0, 0.75, 0.75)}})  # each axis twice as fine

@@ -80,7 +80,7 @@ def test_windows_and_their_mirror_images_allocate_within_a_tenth_of_what_was_pre
     def predict() -> None:
         network, windows = UNet(topology, channels=2, labels=5).eval(), torch.randn(2, 2, *patch)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            mirrored_mean(network, windows, axes=(0, 1))
+            mirrored_mean(network, windows, axes=(0, 1), at_once=2)
 
     needed = window_memory(topology, patch, 2, channels=2, labels=5, precision=precision, device="cpu")
     assert needed == pytest.approx(allocated(predict, tmp_path), rel=0.1)

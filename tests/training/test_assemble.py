@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nnlite.training.assemble import (
     Batch,
+    _joined,
     _shares,
     _winner,
     _winner_of_few,
@@ -151,7 +152,7 @@ def test_interpolation_is_that_of_torch(size: tuple[int, ...], seed: int) -> Non
     volume = torch.randn(region, generator=torch.Generator().manual_seed(seed))
     grid = reference_grid(pose, size, region)
     wanted = functional.grid_sample(volume[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
-    got = interpolate(volume.flatten(), sampling(pose, size, region, CPU)).view(size)
+    got = interpolate(volume[None], sampling(pose[None], size, np.array([region]), CPU)).view(size)
     assert torch.allclose(got, wanted, atol=1e-4)
 
 
@@ -165,21 +166,36 @@ def test_the_label_with_the_largest_share_wins(size: tuple[int, ...], seed: int)
     shares = functional.grid_sample(one_hot[None], grid, padding_mode="border", align_corners=True)[0]
     first, second = shares.topk(2, dim=0).values
     clear = first - second > 1e-4  # elsewhere rounding decides
-    got = elect(label.to(torch.uint8), sampling(pose, size, region, CPU)).view(size)
+    got = elect(label.to(torch.uint8)[None], sampling(pose[None], size, np.array([region]), CPU)).view(size)
     assert clear.float().mean() > 0.95
     assert torch.equal(got.long()[clear], shares.argmax(dim=0)[clear])
 
 
+def test_patches_with_regions_of_several_sizes_are_interpolated_together_as_each_alone() -> None:
+    size, rng = (6, 7, 8), np.random.default_rng(0)
+    poses = [some_pose(size, seed) for seed in (2, 5)] + [np.diag([1.3, 1.3, -0.8])]
+    regions = [region_size(size, pose) for pose in poses]
+    assert len(set(regions)) == 3
+    volumes = [rng.normal(size=region).astype(np.float32) for region in regions]
+    labels = [rng.integers(0, 4, region).astype(np.uint8) for region in regions]
+    together = sampling(np.stack(poses), size, np.array(regions), CPU)
+    image, label = interpolate(_joined(volumes, CPU), together), elect(_joined(labels, CPU), together)
+    for row, (pose, region) in enumerate(zip(poses, regions, strict=True)):
+        alone = sampling(pose[None], size, np.array([region]), CPU)
+        assert torch.equal(interpolate(torch.from_numpy(volumes[row])[None], alone), image.view(3, -1)[row])
+        assert torch.equal(elect(torch.from_numpy(labels[row])[None], alone), label.view(3, -1)[row])
+
+
 def test_of_labels_with_equal_shares_the_lowest_wins() -> None:
     label = torch.tensor([[7, 3], [3, 7]], dtype=torch.uint8)  # all four voxels are as near to the middle
-    where = sampling(np.eye(2), (1, 1), (2, 2), CPU)
-    assert elect(label, where).tolist() == [3]
+    where = sampling(np.eye(2)[None], (1, 1), np.array([[2, 2]]), CPU)
+    assert elect(label[None], where).tolist() == [3]
 
 
 def test_a_region_of_one_slice_is_its_own_neighbour() -> None:
     volume = torch.arange(9.0).view(1, 3, 3)
-    where = sampling(np.eye(3), (1, 3, 3), (1, 3, 3), CPU)
-    assert torch.equal(interpolate(volume.flatten(), where), volume.flatten())
+    where = sampling(np.eye(3)[None], (1, 3, 3), np.array([[1, 3, 3]]), CPU)
+    assert torch.equal(interpolate(volume[None], where), volume.flatten())
 
 
 # flips
