@@ -89,6 +89,6 @@ def annotation_faults(
             continue
         if more := not_annotated(labels, annotated, values.get(case.id, ())):
             listed = ", ".join(case.annotated)
-            what = f"its label map holds {', '.join(more)}, but its list of annotated labels only {listed}"
+            what = f"its label map holds {', '.join(more)}, but its list of annotated labels names only {listed}"
             remedy = "add what is drawn in full in this case to the list, remove the voxels of the rest"
             yield Fault(case=case.id, what=what, remedy=remedy)

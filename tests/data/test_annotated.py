@@ -63,6 +63,6 @@ def test_both_are_faults_of_their_case():
     ]
     found = list(annotation_faults(cases, ORGANS, {"a": (0, 1, 2), "b": (0,), "c": (0, 1, 2), "d": (0, 5)}))
     assert [(fault.case, fault.what) for fault in found] == [
-        ("a", "its label map holds kidney, but its list of annotated labels only liver"),
+        ("a", "its label map holds kidney, but its list of annotated labels names only liver"),
         ("b", "annotated names lung, which is no label; there are liver, kidney, spleen"),
     ]

@@ -303,7 +303,7 @@ def test_a_label_map_that_holds_what_is_said_not_to_be_annotated_is_a_fault(tmp_
     said = {"labels": {"liver": 1, "spleen": 2}, "annotated": {"a": ["spleen"], "b": ["liver"], "c": ["lung"]}}
     (tmp_path / "nnlite.json").write_text(json.dumps(said))
     assert faults_of(tmp_path) == [
-        ("a", "its label map holds liver, but its list of annotated labels only spleen"),
+        ("a", "its label map holds liver, but its list of annotated labels names only spleen"),
         ("c", "annotated names lung, which is no label; there are liver, spleen"),
     ]
 
