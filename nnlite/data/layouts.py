@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,8 @@ def listed(root: Path, metadata: Mapping[str, Any]) -> Found:
 def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) -> Found:
     """Cases whose image (or channels) and label have the same name in two folders."""
     found = Found(layout=layout, channels=_channels(metadata), **label_table(metadata))
-    label_files = _by_stem(image_files(labels))
-    by_case = group_channels(image_files(images), label_files)
+    label_files = _by_stem(_with_ending(image_files(labels), metadata))
+    by_case = group_channels(_with_ending(image_files(images), metadata), label_files)
     numbers = {number for channels in by_case.values() for number in channels}
     expected = range(len(found.channels)) if max(numbers, default=0) > 0 and found.channels else sorted(numbers)
     for name, channels in by_case.items():
@@ -174,6 +174,13 @@ def read_json(path: Path) -> Any:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DatasetError(f"{path} is not valid JSON: {error}") from error
+
+
+def _with_ending(files: Sequence[Path], metadata: Mapping[str, Any]) -> Sequence[Path]:
+    """Files of nnU-Net's ``file_ending``, which leaves out what else lies beside them; all where it fits none."""
+    ending = metadata.get("file_ending")
+    fitting = [file for file in files if isinstance(ending, str) and file.name.endswith(ending)]
+    return fitting or files
 
 
 def _by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:

@@ -102,6 +102,18 @@ def test_without_metadata_the_other_cases_tell_which_channels_there_should_be(tm
     assert told(pairs(tmp_path / "imagesTr", tmp_path / "labelsTr", {}, "raw")) == [("b", "channel 0 is missing")]
 
 
+def test_files_of_another_ending_than_nnunet_s_are_left_out(tmp_path):
+    touch(tmp_path / "imagesTr", "a_0000.nrrd", "a_0000.png")
+    touch(tmp_path / "labelsTr", "a.nrrd", "a.png")
+    folders = tmp_path / "imagesTr", tmp_path / "labelsTr"
+    assert [len(pairs(*folders, said, "raw").faults) for said in ({}, {"file_ending": ".nrrd"})] == [2, 0]
+    [case] = pairs(*folders, {"file_ending": ".nrrd"}, "raw").cases
+    assert (case.images, case.label) == ((folders[0] / "a_0000.nrrd",), folders[1] / "a.nrrd")
+    assert (
+        len(pairs(*folders, {"file_ending": ".nii.gz"}, "raw").faults) == 2
+    )
+
+
 def test_files_may_be_listed_case_by_case_as_nnunet_lets_them(tmp_path):
     entries = {
         "a": {"images": ["x/a_ct.nii.gz", "/far/a_pet.nii.gz"], "label": "y/a.nii.gz"},
