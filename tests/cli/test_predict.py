@@ -24,6 +24,8 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "dicom-seg",
         "--series",
         "Thorax",
+        "--resample-channels-to",
+        "CT",
         "--device",
         "cuda",
     ]
@@ -36,6 +38,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert given["previews"]
     assert (given["output_format"], given["series"]) == ("dicom-seg", "Thorax")
     assert given["entropy"]
+    assert given["resample_channels_to"] == "CT"
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout
 
 

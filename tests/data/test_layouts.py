@@ -109,9 +109,7 @@ def test_files_of_another_ending_than_nnunet_s_are_left_out(tmp_path):
     assert [len(pairs(*folders, said, "raw").faults) for said in ({}, {"file_ending": ".nrrd"})] == [2, 0]
     [case] = pairs(*folders, {"file_ending": ".nrrd"}, "raw").cases
     assert (case.images, case.label) == ((folders[0] / "a_0000.nrrd",), folders[1] / "a.nrrd")
-    assert (
-        len(pairs(*folders, {"file_ending": ".nii.gz"}, "raw").faults) == 2
-    )
+    assert len(pairs(*folders, {"file_ending": ".nii.gz"}, "raw").faults) == 2
 
 
 def test_files_may_be_listed_case_by_case_as_nnunet_lets_them(tmp_path):
