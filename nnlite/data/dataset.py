@@ -96,18 +96,8 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
     root, found = _look(path)
     file = next((f for f in (root / DESCRIPTION_FILE, description) if f is not None and f.is_file()), None)
     described = read_description(file) if file else Description()
-    faults = list(found.faults)
-    labels = None
-    if table := described.labels or found.label_table:
-        try:
-            paint = described.regions_class_order if described.labels else found.paint
-            labels = Labels.from_table(table, paint, described.mirrored)
-        except DatasetError as error:
-            source = file if described.labels or described.mirrored else root / found.label_file
-            faults.append(Fault(case=None, what=str(error), remedy=f"correct {source}"))
-    elif described.mirrored:
-        what, remedy = '"mirrored" pairs labels, and there is no table of them', f'add "labels" to {file}'
-        faults.append(Fault(case=None, what=what, remedy=remedy))
+    labels, label_faults = _labels(root, found, file, described)
+    faults = [*found.faults, *label_faults]
     known = {case.id for case in found.cases} | {fault.case for fault in faults}
     by_case = {"groups": described.groups, "sites": described.sites, "annotated": described.annotated}
     for key, names in {"exclude": described.exclude, **by_case}.items():
@@ -147,6 +137,21 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
         reference_channel=reference,
         notes=tuple(found.notes),
     )
+
+
+def _labels(root: Path, found: Found, file: Path | None, described: Description) -> tuple[Labels | None, list[Fault]]:
+    """The label table that the description ``file`` or the layout gives, and what is wrong with it."""
+    if table := described.labels or found.label_table:
+        try:
+            paint = described.regions_class_order if described.labels else found.paint
+            return Labels.from_table(table, paint, described.mirrored), []
+        except DatasetError as error:
+            source = file if described.labels or described.mirrored else root / found.label_file
+            return None, [Fault(case=None, what=str(error), remedy=f"correct {source}")]
+    if described.mirrored:
+        what, remedy = '"mirrored" pairs labels, and there is no table of them', f'add "labels" to {file}'
+        return None, [Fault(case=None, what=what, remedy=remedy)]
+    return None, []
 
 
 def _splits(root: Path, found: Found, exclude: Sequence[str]) -> Splits | None:
