@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nnlite.data.channels import read_channels
 from nnlite.data.dataset import find_dataset
-from nnlite.data.image import Image, read_channels
+from nnlite.data.image import Image
 from nnlite.data.records import read_record
 from nnlite.evaluation.reliability import FEATURES, HeldOutReliability, rank_correlation
 from nnlite.inference.ensemble import predict_cases

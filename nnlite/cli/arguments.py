@@ -96,3 +96,9 @@ ConfigurationName = Annotated[
     typer.Argument(metavar="CONFIG", parser=parse_configuration, help=f"One of {', '.join(CONFIGURATIONS)}."),
 ]
 DEFAULT_WORK = Path("nnlite_work")
+ResampleChannelsTo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHANNEL", help="Bring channels that lie on other grids to that of this one. [default: refuse them]"
+    ),
+]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nnlite.cli import screen
-from nnlite.cli.arguments import DEFAULT_WORK, Cluster, DatasetPath, Verbose, Work, parse_configuration
+from nnlite.cli.arguments import (
+    DEFAULT_WORK,
+    Cluster,
+    DatasetPath,
+    ResampleChannelsTo,
+    Verbose,
+    Work,
+    parse_configuration,
+)
 
 if TYPE_CHECKING:
     from nnlite.data.check import CheckReport
@@ -21,6 +29,7 @@ def check(
         Path | None,
         typer.Option("--fix", metavar="NEW_FOLDER", help="Write a copy with corrected headers, and check that."),
     ] = None,
+    resample_channels_to: ResampleChannelsTo = None,
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
 ) -> None:
@@ -29,10 +38,10 @@ def check(
 
     with screen.progress_bars() as progress:
         if fix is not None:
-            fixed = pipeline.fix(dataset, fix, work=work, progress=progress)
+            fixed = pipeline.fix(dataset, fix, work=work, resample_channels_to=resample_channels_to, progress=progress)
             report = fixed.report
         else:
-            report = pipeline.check(dataset, work=work, progress=progress)
+            report = pipeline.check(dataset, work=work, resample_channels_to=resample_channels_to, progress=progress)
     if fix is not None:
         _show_repairs(fixed)
     _show_check_report(report)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nnlite.cli import screen
-from nnlite.cli.arguments import DEFAULT_WORK, Device, Verbose, Work, parse_preset, parse_residual
+from nnlite.cli.arguments import (
+    DEFAULT_WORK,
+    Device,
+    ResampleChannelsTo,
+    Verbose,
+    Work,
+    parse_preset,
+    parse_residual,
+)
 from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +57,7 @@ def plan(
         Path | None,
         typer.Option("--splits", metavar="FILE", help="Your own folds, as in nnU-Net's splits_final.json."),
     ] = None,
+    resample_channels_to: ResampleChannelsTo = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -77,6 +86,8 @@ def plan(
         raise UsageError("--labels, --channels and --name belong to --fingerprint; a DATASET names its own")
     if fingerprint is not None and splits is not None:
         raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
+    if fingerprint is not None and resample_channels_to is not None:
+        raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
     if fingerprint is not None and from_nnunet is not None:
         raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
     if fingerprint is not None and (labels is None or channels is None):
@@ -101,7 +112,13 @@ def plan(
         assert dataset is not None
         with screen.progress_bars() as progress:
             result = pipeline.plan(
-                dataset, from_nnunet=from_nnunet, splits=splits, probe=probe, progress=progress, **options
+                dataset,
+                from_nnunet=from_nnunet,
+                splits=splits,
+                resample_channels_to=resample_channels_to,
+                probe=probe,
+                progress=progress,
+                **options,
             )
     _show_plan(result)
     if explain:

@@ -13,6 +13,7 @@ from nnlite.cli.arguments import (
     DEFAULT_WORK,
     Cluster,
     Device,
+    ResampleChannelsTo,
     Verbose,
     Work,
     parse_configuration,
@@ -67,6 +68,7 @@ def predict(
         typer.Option(metavar="SERIES", help="UID, number or description of a DICOM series. [default: the longest]"),
     ] = None,
     cluster: Cluster = "auto",
+    resample_channels_to: ResampleChannelsTo = None,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -93,6 +95,7 @@ def predict(
             output_format=output_format,  # type: ignore[arg-type]  # its parser let only these through
             series=series,
             cluster=cluster,
+            resample_channels_to=resample_channels_to,
             progress=progress,
         )
     _show_prediction(result, output)

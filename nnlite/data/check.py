@@ -16,18 +16,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from nnlite.data.annotated import annotation_faults
+from nnlite.data.channels import OTHER_GRID, grid_differences, join_channels
 from nnlite.data.dataset import DESCRIPTION_FILE, Dataset
 from nnlite.data.faults import LISTED_CASES, Fault, in_words
-from nnlite.data.image import (
-    FIX,
-    PICTURE_SUFFIXES,
-    Image,
-    grid_differences,
-    image_suffix,
-    inspect_image,
-    join_channels,
-    read_label,
-)
+from nnlite.data.image import FIX, PICTURE_SUFFIXES, Image, image_suffix, inspect_image, read_label
 from nnlite.data.labels import Labels, values_in
 from nnlite.data.layouts import Case
 from nnlite.data.progress import Progress, silent
@@ -51,7 +44,7 @@ class CheckReport(Generic[T]):
     """The dataset with channels and labels filled in, all its faults, and what ``visit`` found by case id.
 
     ``findings`` holds the faultless cases only, in the order of the dataset. ``label_values`` are the values in each
-    label map that could be read.
+    label map that could be read. ``notes`` tell what was left out or changed on reading; warnings begin with them.
     """
 
     dataset: Dataset
@@ -59,6 +52,7 @@ class CheckReport(Generic[T]):
     warnings: tuple[str, ...]
     findings: dict[str, T]
     label_values: dict[str, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
     def foreground_labels(self) -> dict[str, tuple[str, ...]]:
         """Names of the foreground labels that occur in each case of a faultless dataset."""
@@ -83,6 +77,7 @@ class _Look(Generic[T]):
 
     faults: tuple[Fault, ...]
     channels: int | None
+    resampled: tuple[int, ...]
     planar: bool | None
     sized: bool | None
     values: tuple[int, ...] | None
@@ -113,15 +108,19 @@ def check_dataset(
     faults.extend(_size_faults(looks))
     labels, label_faults = _labels(dataset, looks, description_home)
     faults.extend(label_faults)
+    label_values = {name: look.values for name, look in looks.items() if look.values is not None}
+    faults.extend(annotation_faults(dataset.cases, labels, label_values))
     faulty = {fault.case for fault in faults}
+    notes = (*dataset.notes, *_resampled(looks, channels, dataset.reference_channel))
     return CheckReport(
         dataset=replace(dataset, channels=channels, labels=labels),
         faults=tuple(faults),
-        warnings=tuple(_warnings(replace(dataset, channels=channels), looks, labels, faulty)),
+        notes=notes,
+        warnings=(*notes, *_warnings(replace(dataset, channels=channels), looks, labels, faulty)),
         findings={
             name: look.finding for name, look in looks.items() if name not in faulty and look.finding is not None
         },
-        label_values={name: look.values for name, look in looks.items() if look.values is not None},
+        label_values=label_values,
     )
 
 
@@ -130,7 +129,7 @@ def _look_at_all(dataset: Dataset, visit: Visit[T] | None, *, workers: int, prog
     faulty = {fault.case for fault in dataset.faults}  # without a label, say: nothing to measure
     try:
         futures: dict[Future[_Look[T]], str] = {
-            executor.submit(_look_at, case, dataset.root, None if case.id in faulty else visit): case.id
+            executor.submit(_look_at, case, dataset, None if case.id in faulty else visit): case.id
             for case in dataset.cases
         }
         for done, future in enumerate(as_completed(futures), start=1):
@@ -141,14 +140,15 @@ def _look_at_all(dataset: Dataset, visit: Visit[T] | None, *, workers: int, prog
         executor.shutdown(cancel_futures=True)
 
 
-def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
+def _look_at(case: Case, dataset: Dataset, visit: Visit[T] | None) -> _Look[T]:
     faults: list[Fault] = []
+    root = dataset.root
 
     def fault(file: Path, what: str, remedy: str = OR_EXCLUDE) -> None:
         faults.append(Fault(case=case.id, what=what, remedy=remedy, file=_shown(file, root)))
 
-    images = _read_images(case.images, fault)
-    image = _joined(images)
+    images = _read_images(case.images, fault, dataset.reference)
+    image = _joined(images, dataset.reference)
     label = None
     if case.label is not None:
         try:
@@ -167,6 +167,7 @@ def _look_at(case: Case, root: Path, visit: Visit[T] | None) -> _Look[T]:
     read += [(case.label, label)] if case.label and label is not None else []
     return _Look(
         channels=None if image is None else len(image.array),
+        resampled=() if image is None else image.resampled,
         planar=None if image is None else image.planar,
         sized=image.sized if image is not None and image.stored.suffix in PICTURE_SUFFIXES else None,
         values=values,
@@ -181,7 +182,7 @@ def _shown(file: Path, root: Path) -> str:
     return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
 
 
-def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> list[Image | None]:
+def _read_images(paths: Sequence[Path], fault: Callable[..., None], reference: int | None) -> list[Image | None]:
     """The channels of a case; None stands for one that cannot be used, for the reasons given to ``fault``."""
     images: list[Image | None] = []
     first: Image | None = None
@@ -196,17 +197,17 @@ def _read_images(paths: Sequence[Path], fault: Callable[..., None]) -> list[Imag
             what = f"{image.not_finite} of {image.array.size} voxels are NaN or infinite"
             fault(path, what, f"replace them by numbers ({FIX}), {OR_EXCLUDE}")
         first = first or image
-        found = grid_differences(first, image, names=("first channel", "channel"))
+        found = [] if reference is not None else grid_differences(first, image, names=("first channel", "channel"))
         if found:
-            fault(path, "; ".join(found), f"resample the channels onto one grid, {OR_EXCLUDE}")
+            fault(path, "; ".join(found), OTHER_GRID)
         images.append(None if found else image)
     return images
 
 
-def _joined(images: Sequence[Image | None]) -> Image | None:
+def _joined(images: Sequence[Image | None], reference: int | None) -> Image | None:
     """The channels as one image; None if one is missing."""
     usable = [image for image in images if image is not None]
-    return join_channels(usable) if usable and len(usable) == len(images) else None
+    return join_channels(usable, reference) if usable and len(usable) == len(images) else None
 
 
 def _cause(error: ImageError, path: Path) -> str:
@@ -329,6 +330,14 @@ def _header_remarks(looks: Mapping[str, _Look[T]]) -> Iterator[str]:
     for remark, named in files.items():
         more = f", and {len(named) - LISTED_CASES} more" if len(named) > LISTED_CASES else ""
         yield f"{', '.join(named[:LISTED_CASES])}{more}: {remark}"
+
+
+def _resampled(looks: Mapping[str, _Look[T]], channels: tuple[str, ...], reference: str | None) -> Iterator[str]:
+    """Which channels lay on another grid than the reference channel, and in how many cases."""
+    count = Counter(place for look in looks.values() for place in look.resampled)
+    for place, cases in sorted(count.items()):
+        name = channels[place] if place < len(channels) else f"channel {place}"
+        yield f"{name} is resampled onto the grid of {reference} (linear) in {_number(cases, 'case')}"
 
 
 def _most_common(values: Iterable[V | None]) -> V | None:

@@ -7,35 +7,45 @@ collect faults instead of stopping at the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnlite.data.bids import bids, is_bids
+from nnlite.data.description import DESCRIPTION_FILE, Description, read_description
 from nnlite.data.dicom.headers import holds_dicom, holds_images, is_series
 from nnlite.data.faults import Fault, in_words
 from nnlite.data.image import image_suffix
 from nnlite.data.labels import Labels
 from nnlite.data.layouts import (
-    ILLEGAL_IN_ID,
     SUPPORTED,
     Case,
     Found,
-    case_list,
     decathlon,
     group_channels,
     image_files,
+    label_table,
+    listed,
     pairs,
     read_json,
     stem,
 )
+from nnlite.data.split import Splits
+from nnlite.data.splits_file import SPLITS_FILE, read_splits
+from nnlite.data.tables import TABLE_SUFFIXES, case_list
 from nnlite.errors import DatasetError
 
-DESCRIPTION_FILE = "nnlite.json"
+__all__ = ["DESCRIPTION_FILE", "Case", "Dataset", "Description", "find_dataset", "find_images", "read_description"]
+
 LAYOUTS = (
     'a dataset.json with a "training" list (Medical Segmentation Decathlon), imagesTr/ and labelsTr/ (nnU-Net raw), '
-    "images/ and labels/ with files of the same name, cases.csv or cases.json"
+    "images/ and labels/ with files of the same name, cases.csv, cases.json or cases.parquet, sub-*/ and derivatives/ "
+    "(BIDS)"
 )
+A_TABLE = "table (.csv, .json, .parquet)"
+TABLES = tuple(f"cases{suffix}" for suffix in TABLE_SUFFIXES)
+LABELS_FILE = "labels.json"  # beside a table: names by value, or values by name
 LISTED_ENTRIES = 8  # of what lies in a folder that is no dataset
 
 
@@ -44,7 +54,9 @@ class Dataset:
     """Cases with what is known of their channels and labels.
 
     ``channels`` is empty and ``labels`` None while no metadata names them: ``check_dataset`` fills them in from the
-    files. ``description`` is the ``nnlite.json`` in use, ``faults`` what was seen to be wrong without opening images.
+    files. ``description`` is the ``nnlite.json`` in use, ``faults`` what was seen to be wrong without opening images,
+    ``notes`` what its user should know. ``splits`` are folds that came with it. Channels on other grids are brought to
+    that of the ``reference_channel``, where one is named.
     """
 
     name: str
@@ -55,6 +67,9 @@ class Dataset:
     cases: tuple[Case, ...]
     faults: tuple[Fault, ...] = ()
     description: Path | None = None
+    splits: Splits | None = None
+    reference_channel: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, str]:
@@ -62,22 +77,14 @@ class Dataset:
         return {case.id: case.group for case in self.cases if case.group is not None}
 
     @property
+    def reference(self) -> int | None:
+        """The place of the reference channel among the files of a case; None where there is none."""
+        return None if self.reference_channel is None else channel_place(self.reference_channel, self.channels)
+
+    @property
     def size(self) -> int:
         """Number of cases, those included that are too faulty to be listed in ``cases``."""
         return len({case.id for case in self.cases} | {fault.case for fault in self.faults if fault.case is not None})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """What a user may say about a dataset in ``nnlite.json``; every part is optional."""
-
-    name: str | None = None
-    labels: Mapping[str, Any] | None = None
-    regions_class_order: tuple[int, ...] = ()
-    mirrored: tuple[tuple[str | int, ...], ...] | None = None
-    channels: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_dataset(path: Path, description: Path | None = None) -> Dataset:
@@ -89,27 +96,30 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
     root, found = _look(path)
     file = next((f for f in (root / DESCRIPTION_FILE, description) if f is not None and f.is_file()), None)
     described = read_description(file) if file else Description()
-    faults = list(found.faults)
-    labels = None
-    if table := described.labels or found.label_table:
-        try:
-            paint = described.regions_class_order if described.labels else found.paint
-            labels = Labels.from_table(table, paint, described.mirrored)
-        except DatasetError as error:
-            source = file if described.labels or described.mirrored else root / "dataset.json"
-            faults.append(Fault(case=None, what=str(error), remedy=f"correct {source}"))
-    elif described.mirrored:
-        what, remedy = '"mirrored" pairs labels, and there is no table of them', f'add "labels" to {file}'
-        faults.append(Fault(case=None, what=what, remedy=remedy))
+    labels, label_faults = _labels(root, found, file, described)
+    faults = [*found.faults, *label_faults]
     known = {case.id for case in found.cases} | {fault.case for fault in faults}
-    for key, names in (("exclude", described.exclude), ("groups", described.groups)):
-        for name in sorted(set(names) - known):
+    by_case = {"groups": described.groups, "sites": described.sites, "annotated": described.annotated}
+    for key, names in {"exclude": described.exclude, **by_case}.items():
+        for name in sorted({*names} - known):
             faults.append(Fault(case=None, what=f'"{key}" names {name!r}, which is no case', remedy=f"correct {file}"))
     cases = tuple(
-        replace(case, group=described.groups.get(case.id, case.group))
+        replace(
+            case,
+            group=described.groups.get(case.id, case.group),
+            site=described.sites.get(case.id, case.site),
+            annotated=described.annotated.get(case.id, case.annotated),
+        )
         for case in found.cases
         if case.id not in described.exclude
     )
+    reference = described.reference_channel
+    if reference is not None:
+        place = channel_place(reference, described.channels or found.channels)
+        if lacking := [case.id for case in cases if 1 < len(case.images) <= place]:
+            raise DatasetError(
+                f"the reference channel {reference} is no channel of {lacking[0]}, which has fewer files"
+            )
     faults = [fault for fault in faults if fault.case is None or fault.case not in described.exclude]
     if not cases and not faults:
         why = "all its cases are excluded" if described.exclude else f"no case was found in it; {SUPPORTED}"
@@ -123,7 +133,58 @@ def find_dataset(path: Path, description: Path | None = None) -> Dataset:
         cases=cases,
         faults=tuple(faults),
         description=file,
+        splits=_splits(root, found, described.exclude),
+        reference_channel=reference,
+        notes=tuple(found.notes),
     )
+
+
+def _labels(root: Path, found: Found, file: Path | None, described: Description) -> tuple[Labels | None, list[Fault]]:
+    """The label table that the description ``file`` or the layout gives, and what is wrong with it."""
+    if table := described.labels or found.label_table:
+        try:
+            paint = described.regions_class_order if described.labels else found.paint
+            return Labels.from_table(table, paint, described.mirrored), []
+        except DatasetError as error:
+            source = file if described.labels or described.mirrored else root / found.label_file
+            return None, [Fault(case=None, what=str(error), remedy=f"correct {source}")]
+    if described.mirrored:
+        what, remedy = '"mirrored" pairs labels, and there is no table of them', f'add "labels" to {file}'
+        return None, [Fault(case=None, what=what, remedy=remedy)]
+    return None, []
+
+
+def _splits(root: Path, found: Found, exclude: Sequence[str]) -> Splits | None:
+    """Folds that a table names, or that lie beside the cases as nnU-Net writes them, without the excluded cases."""
+    splits = found.splits
+    if splits is None and (root / SPLITS_FILE).is_file():
+        splits = replace(read_splits(root / SPLITS_FILE), rule="dataset")
+    return splits.without(exclude) if splits is not None else None
+
+
+def with_reference(dataset: Dataset, channel: str | None) -> Dataset:
+    """The same dataset with this reference channel; as it is where none is named."""
+    if channel is None:
+        return dataset
+    channel_place(channel, dataset.channels)
+    return replace(dataset, reference_channel=channel)
+
+
+def channel_place(name: str, channels: Sequence[str]) -> int:
+    """Which of the channels is called so; ``DatasetError`` names those there are.
+
+    Channels without names are called "channel 0", "channel 1", ..
+
+    >>> channel_place("PET", ["CT", "PET"]), channel_place("channel 1", [])
+    (1, 1)
+    """
+    if name in channels:
+        return list(channels).index(name)
+    number = name.removeprefix("channel ")
+    if not channels and number.isdecimal() and number != name:
+        return int(number)
+    there = ", ".join(channels) or "channel 0, channel 1, .. (they have no names)"
+    raise DatasetError(f"the reference channel {name} is no channel; there are {there}")
 
 
 def default_name(path: Path) -> str:
@@ -132,7 +193,7 @@ def default_name(path: Path) -> str:
     >>> default_name(Path("data/hippocampus"))
     'hippocampus'
     """
-    if path.is_file() and path.name not in ("cases.csv", "cases.json", "dataset.json"):
+    if path.is_file() and path.name not in (*TABLES, "dataset.json"):
         return path.stem
     return (path.parent if path.is_file() else path).resolve().name
 
@@ -180,69 +241,17 @@ def _images_in(given: Path) -> list[Path]:
     return [path for path in found if path.is_file() or holds_images(path)]
 
 
-def read_description(file: Path) -> Description:
-    """Read an ``nnlite.json``; unknown keys and values of the wrong kind are a ``DatasetError``."""
-    content = read_json(file)
-    if not isinstance(content, dict):
-        raise DatasetError(f'{file}: write one JSON object, for example {{"labels": {{"background": 0, "tumour": 1}}}}')
-    expected = {
-        "name": ("a name that can be a folder's", lambda v: isinstance(v, str) and not ILLEGAL_IN_ID.search(v)),
-        "labels": ('an object like {"background": 0, "tumour": 1}', lambda v: isinstance(v, dict) and len(v) > 0),
-        "regions_class_order": ("a list of label values like [1, 2]", _is_integers),
-        "mirrored": ('a list of pairs like [["left lung", "right lung"]], or [] for none', _is_pairs),
-        "channels": ('a list of names like ["CT"]', _is_texts),
-        "exclude": ("a list of case ids", _is_texts),
-        "groups": ('an object like {"case_1": "patient A", "case_2": "patient A"}', _is_text_by_text),
-    }
-    for key, value in content.items():
-        if key not in expected:
-            raise DatasetError(f"{file}: unknown key {key!r}; the keys are {', '.join(expected)}")
-        meaning, fits = expected[key]
-        if not fits(value):
-            raise DatasetError(f"{file}: {key!r} should be {meaning}")
-    return Description(
-        name=content.get("name"),
-        labels=content.get("labels"),
-        regions_class_order=tuple(content.get("regions_class_order", ())),
-        mirrored=tuple(map(tuple, content["mirrored"])) if "mirrored" in content else None,
-        channels=tuple(content.get("channels", ())),
-        exclude=tuple(content.get("exclude", ())),
-        groups=content.get("groups", {}),
-    )
-
-
-def _is_integers(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
-
-
-def _is_pairs(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(pair, list)
-        and len(pair) == 2
-        and all(isinstance(name, str | int) and not isinstance(name, bool) for name in pair)
-        for pair in value
-    )
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_text_by_text(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, str) and item for item in value.values())
-
-
 def _look(path: Path) -> tuple[Path, Found]:
     """The folder of the dataset and what is in it."""
     if not path.exists():
-        raise DatasetError(f"{path} does not exist; give the folder of a dataset, or a .csv or .json list of its cases")
+        raise DatasetError(f"{path} does not exist; give the folder of a dataset, or a {A_TABLE} of its cases")
     if path.is_file():
         if path.name == "dataset.json":
             path = path.parent
-        elif path.suffix.lower() in (".csv", ".json"):
-            return path.parent, case_list(path)
+        elif path.suffix.lower() in TABLE_SUFFIXES:
+            return path.parent, _table(path)
         else:
-            raise DatasetError(f"{path} is a file; give the folder of a dataset, or a .csv or .json list of its cases")
+            raise DatasetError(f"{path} is a file; give the folder of a dataset, or a {A_TABLE} of its cases")
     try:
         found = _look_in_folder(path)
     except PermissionError as error:
@@ -253,21 +262,37 @@ def _look(path: Path) -> tuple[Path, Found]:
 
 
 def _look_in_folder(folder: Path) -> Found | None:
-    for table in ("cases.csv", "cases.json"):
+    for table in TABLES:
         if (folder / table).is_file():
-            return case_list(folder / table)
+            return _table(folder / table)
     metadata: Any = read_json(folder / "dataset.json") if (folder / "dataset.json").is_file() else {}
     if not isinstance(metadata, dict):
         raise DatasetError(f"{folder / 'dataset.json'} should hold one JSON object")
     if isinstance(metadata.get("training"), list) and metadata["training"]:
         return decathlon(folder, metadata)
+    if isinstance(metadata.get("dataset"), dict) and metadata["dataset"]:
+        return listed(folder, metadata)
     for images, labels, layout in (
         ("imagesTr", "labelsTr", "nnU-Net raw"),
         ("images", "labels", "images/ and labels/"),
     ):
         if (folder / images).is_dir() and (folder / labels).is_dir():
             return pairs(folder / images, folder / labels, metadata, layout)
-    return None
+    return bids(folder) if is_bids(folder) else None
+
+
+def _table(file: Path) -> Found:
+    """A table of cases; its labels are named in a labels.json, or a dataset.json, beside it."""
+    found = case_list(file)
+    for name in (LABELS_FILE, "dataset.json"):
+        if (beside := file.parent / name).is_file() and beside != file:
+            content = read_json(beside)
+            content = content if isinstance(content, dict) else {}
+            named = label_table(content if isinstance(content.get("labels"), dict) else {"labels": content})
+            if named["label_table"] and (name == LABELS_FILE or "labels" in content):
+                found.label_table, found.paint, found.label_file = named["label_table"], named["paint"], name
+                break
+    return found
 
 
 def _no_layout(folder: Path) -> str:
@@ -282,5 +307,5 @@ def _no_layout(folder: Path) -> str:
 
 
 def _looks_like_dataset(folder: Path) -> bool:
-    marks = ("cases.csv", "cases.json", "labelsTr", "labels")
+    marks = (*TABLES, "labelsTr", "labels")
     return any((folder / mark).exists() for mark in marks)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,8 @@ class Image:
 
     ``not_finite`` counts the voxels that are NaN or infinite in the file (NIfTI files arrive with 0 in their place);
     ``remarks`` tell what is odd about the header and how it was understood. ``sized`` is False for a picture that does
-    not state the size of its pixels; they then count as 1 mm.
+    not state the size of its pixels; they then count as 1 mm. ``resampled`` are the files of a case, counted from 0,
+    whose channels lay on another grid.
     """
 
     array: np.ndarray
@@ -71,6 +71,7 @@ class Image:
     not_finite: int = 0
     remarks: tuple[str, ...] = ()
     sized: bool = True
+    resampled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
@@ -136,40 +137,20 @@ def read_file_order(path: Path, image: Image) -> np.ndarray:
     return image.stored.as_stored(image.array) if header is None else read_voxels(path, header)
 
 
-def read_channels(paths: Sequence[Path], series: str | None = None, *, orientation: Orientation = "canonical") -> Image:
-    """Read the files of one case, one after the other, as the channels of one image on one grid."""
-    images = [read_image(path, series, orientation=orientation) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if found := grid_differences(images[0], image, names=(paths[0].name, path.name)):
-            raise ImageError(f"{path}: {'; '.join(found)}; resample the channels of a case onto one grid")
-    return join_channels(images)
+def resampled(image: Image, onto: Geometry) -> np.ndarray:
+    """The channels (channels, z, y, x) of an image on another grid, float32.
 
-
-def grid_differences(first: Image, second: Image, names: tuple[str, str] = ("first", "second")) -> list[str]:
-    """How two grids differ, see ``Geometry.differences``; a picture that states no pixel size has any."""
-    other = second.geometry
-    if not (first.sized and second.sized):
-        other = replace(other, spacing_mm=first.geometry.spacing_mm)
-    return first.geometry.differences(other, names)
-
-
-def in_units_of(image: Image, spacing_mm: Sequence[float]) -> Image:
-    """A picture as a network for pixels of ``spacing_mm`` (in any order) should see it.
-
-    Where the pictures it was trained on stated no pixel size, that of a new one does not count either.
+    Linear; where a channel has no voxels it gets its lowest value.
     """
-    if image.stored.suffix not in PICTURE_SUFFIXES or not image.sized or set(spacing_mm) - {1.0, NO_DEPTH_MM}:
-        return image
-    grid = replace(image.geometry, spacing_mm=(NO_DEPTH_MM if image.planar else 1.0, 1.0, 1.0))
-    return replace(image, geometry=grid, stored=replace(image.stored, geometry=grid), sized=False)
-
-
-def join_channels(images: Sequence[Image]) -> Image:
-    """All channels of images on one grid as one image, with the geometry and file grid of the first."""
-    if len(images) == 1:
-        return images[0]
-    remarks = tuple(dict.fromkeys(remark for image in images for remark in image.remarks))
-    return replace(images[0], array=np.concatenate([image.array for image in images]), remarks=remarks)
+    sitk = _simpleitk()
+    grid = _set_geometry(sitk.Image(*onto.shape[::-1], sitk.sitkFloat32), onto, axes=3)
+    channels = []
+    for channel in image.array:
+        moving = _set_geometry(sitk.GetImageFromArray(channel.astype(np.float32)), image.geometry, axes=3)
+        lowest = float(channel.min())
+        moved = sitk.Resample(moving, grid, sitk.Transform(), sitk.sitkLinear, lowest, sitk.sitkFloat32)
+        channels.append(sitk.GetArrayFromImage(moved))
+    return np.stack(channels)
 
 
 def read_label(path: Path) -> Image:
@@ -209,8 +190,13 @@ def write_mask(path: Path, mask: np.ndarray, like: Image | StoredGrid) -> None:
     write_image(path, stored.as_stored(small[None]), stored.geometry, planar=stored.planar)
 
 
-def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bool = False) -> None:
-    """Write an array (channels, z, y, x) as it is, with its geometry; ``planar`` writes the only slice as a 2D file."""
+def write_image(
+    path: Path, array: np.ndarray, geometry: Geometry, *, planar: bool = False, fourth_axis: bool = False
+) -> None:
+    """Write an array (channels, z, y, x) as it is, with its geometry; ``planar`` writes the only slice as a 2D file.
+
+    Several channels are components of each voxel, or with ``fourth_axis`` volumes one after the other.
+    """
     suffix = _checked_suffix(path)
     if suffix in MASK_SUFFIXES:
         raise ImageError(f"{path}: {suffix} cannot be written without loss; use {MASK_SUFFIXES[suffix]}")
@@ -219,9 +205,10 @@ def write_image(path: Path, array: np.ndarray, geometry: Geometry, *, planar: bo
     axes = 2 if planar else 3
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels[0] if planar else voxels), isVector=len(array) > 1)
     if suffix not in PICTURE_SUFFIXES:
-        image.SetSpacing(geometry.spacing_mm[::-1][:axes])
-        image.SetOrigin(geometry.origin_mm[::-1][:axes])
-        image.SetDirection(np.array(geometry.direction)[::-1, ::-1][:axes, :axes].ravel().tolist())
+        _set_geometry(image, geometry, axes=axes)
+    if fourth_axis and len(array) > 1:
+        volumes = [sitk.VectorIndexSelectionCast(image, number) for number in range(len(array))]
+        image = sitk.JoinSeries(volumes)
     with written_whole(path) as beside:
         try:
             sitk.WriteImage(image, str(beside), useCompression=True)
@@ -378,6 +365,14 @@ def _load(path: Path, suffix: str) -> tuple[SimpleITK.Image, int]:
         return _simpleitk().ReadImage(str(path)), not_finite
     except RuntimeError as error:
         raise ImageError(f"{path}: {cause(error, path, suffix)}") from error
+
+
+def _set_geometry(image: SimpleITK.Image, geometry: Geometry, *, axes: int) -> SimpleITK.Image:
+    """Tell an image where it lies in the patient, by its first ``axes`` (x, y, z)."""
+    image.SetSpacing(geometry.spacing_mm[::-1][:axes])
+    image.SetOrigin(geometry.origin_mm[::-1][:axes])
+    image.SetDirection(np.array(geometry.direction)[::-1, ::-1][:axes, :axes].ravel().tolist())
+    return image
 
 
 def _geometry(image: SimpleITK.Image, shape: tuple[int, ...], suffix: str) -> Geometry:

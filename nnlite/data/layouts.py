@@ -2,29 +2,27 @@
 
 Decathlon: ``dataset.json`` with a ``training`` list. Pairs: a folder of images and a folder of labels of the same
 name, channels as ``CASE_0000.ext``, ``CASE_0001.ext`` where there are several (nnU-Net v2 raw is such a pair of folders
-with a ``dataset.json``). Case list: a CSV or JSON table with one row per case and one column per channel.
+with a ``dataset.json``). Listed: nnU-Net's ``dataset`` key, which names the files of each case. Tables have a module of
+their own (``tables.py``), and so has BIDS (``bids.py``).
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nnlite.data.dicom.headers import holds_dicom
 from nnlite.data.faults import Fault
 from nnlite.data.image import IMAGE_SUFFIXES, image_suffix
+from nnlite.data.split import Splits
 from nnlite.errors import DatasetError
 
 SUPPORTED = f"nnlite reads {' '.join(IMAGE_SUFFIXES)} and folders of DICOM slices"
-IGNORED_COLUMNS = ("fold", "site")  # kept in many tables for other tools
-RESERVED_COLUMNS = ("id", "label", "group")
-UNNAMED_COLUMNS = ("image", "images")  # say where the image is, not what it shows
 CHANNEL_NUMBER = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 ILLEGAL_IN_ID = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|^$')  # an id becomes part of file names on every system
 
@@ -33,20 +31,25 @@ ILLEGAL_IN_ID = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^\.|^$')  # an id becomes par
 class Case:
     """One image, in one file or in one file per channel, and its label map where there is one.
 
-    Cases of the same ``group`` (scans of one patient, say) are held out together; None is a group of its own.
+    Cases of the same ``group`` (scans of one patient, say) are held out together; None is a group of its own. Cases of
+    every ``site`` (a centre, a scanner) are held out in every fold, where there are enough. ``annotated`` names the
+    structures that somebody has drawn, see ``annotated.py``; None is all of them.
     """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None
     group: str | None = None
+    site: str | None = None
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Found:
     """What a layout holds, before ``nnlite.json`` is applied; empty ``channels``: no metadata names them.
 
-    ``label_table`` and ``paint`` are what ``Labels.from_table`` takes.
+    ``label_table`` and ``paint`` are what ``Labels.from_table`` takes, and ``label_file`` is where they are written.
+    ``splits`` are folds that come with the dataset. ``notes`` tell what was left out.
     """
 
     layout: str
@@ -55,11 +58,14 @@ class Found:
     channels: tuple[str, ...] = ()
     label_table: Mapping[str, Any] | None = None
     paint: tuple[int, ...] = ()
+    label_file: str = "dataset.json"
+    splits: Splits | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def decathlon(root: Path, metadata: Mapping[str, Any]) -> Found:
     """Cases in the ``training`` list of a Medical Segmentation Decathlon ``dataset.json``; paths relative to it."""
-    found = Found(layout="Medical Segmentation Decathlon", channels=_channels(metadata), **_table(metadata))
+    found = Found(layout="Medical Segmentation Decathlon", channels=_channels(metadata), **label_table(metadata))
     for number, entry in enumerate(metadata["training"], start=1):
         image = entry.get("image") if isinstance(entry, dict) else None
         if not isinstance(image, str):
@@ -74,15 +80,36 @@ def decathlon(root: Path, metadata: Mapping[str, Any]) -> Found:
             found.faults.append(_no_label(name, 'no label in the "training" list', "dataset.json"))
             label = None
         found.cases.append(Case(id=name, images=(root / image,), label=root / label if label else None))
-    _drop_duplicates(found)
+    drop_duplicates(found)
+    _note_annotated(found, metadata)
+    return found
+
+
+def listed(root: Path, metadata: Mapping[str, Any]) -> Found:
+    """Cases under the key ``dataset`` of nnU-Net's ``dataset.json``: images and label of each, wherever they lie."""
+    found = Found(layout="nnU-Net raw, files listed", channels=_channels(metadata), **label_table(metadata))
+    for name, entry in metadata["dataset"].items():
+        images = entry.get("images") if isinstance(entry, dict) else None
+        if not (isinstance(images, list) and images and all(isinstance(image, str) for image in images)):
+            what = 'its entry under "dataset" in dataset.json names no images'
+            remedy = 'write {"images": ["imagesTr/.."], "label": "labelsTr/.."}'
+            found.faults.append(Fault(case=name, what=what, remedy=remedy))
+            continue
+        label = entry.get("label")
+        if not isinstance(label, str):
+            found.faults.append(_no_label(name, 'no label under "dataset"', "dataset.json"))
+            label = None
+        files = tuple(root / image for image in images)
+        found.cases.append(Case(id=name, images=files, label=root / label if label else None))
+    _note_annotated(found, metadata)
     return found
 
 
 def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) -> Found:
     """Cases whose image (or channels) and label have the same name in two folders."""
-    found = Found(layout=layout, channels=_channels(metadata), **_table(metadata))
-    label_files = _by_stem(image_files(labels))
-    by_case = group_channels(image_files(images), label_files)
+    found = Found(layout=layout, channels=_channels(metadata), **label_table(metadata))
+    label_files = _by_stem(_with_ending(image_files(labels), metadata))
+    by_case = group_channels(_with_ending(image_files(images), metadata), label_files)
     numbers = {number for channels in by_case.values() for number in channels}
     expected = range(len(found.channels)) if max(numbers, default=0) > 0 and found.channels else sorted(numbers)
     for name, channels in by_case.items():
@@ -103,40 +130,7 @@ def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) 
     for name, files in label_files.items():
         what, remedy = f"a label but no image in {images.name}/", "add the image, or remove the label"
         found.faults.append(Fault(case=name, what=what, remedy=remedy, file=_shown(files[0])))
-    return found
-
-
-def case_list(file: Path) -> Found:
-    """Cases in a CSV or JSON table: columns ``label``, one per channel, and if need be ``id`` and ``group``.
-
-    Paths are relative to the table.
-    """
-    rows = _json_rows(file) if file.suffix.lower() == ".json" else _csv_rows(file)
-    columns = list(dict.fromkeys(column for _, row in rows for column in row))
-    channels = [c for c in columns if c not in (*RESERVED_COLUMNS, *IGNORED_COLUMNS)]
-    if rows and ("label" not in columns or not channels):
-        raise DatasetError(
-            f'{file}: a list of cases needs a column "label" and one column per channel with paths (relative to the '
-            f"file); found the columns {', '.join(columns)}"
-        )
-    unnamed = len(channels) == 1 and channels[0] in UNNAMED_COLUMNS
-    found = Found(layout=f"list of cases ({file.name})", channels=() if unnamed else tuple(channels))
-    for place, row in rows:
-        paths = {column: row[column] for column in [*channels, "label"] if row.get(column)}
-        name = row.get("id") or (stem(Path(next(iter(paths.values())))) if paths else place)
-        if ILLEGAL_IN_ID.search(name):
-            what, remedy = f"the id {name!r} cannot be part of a file name", "use letters, digits, - and _"
-            found.faults.append(Fault(case=name, what=what, remedy=remedy, file=f"{file.name}, {place}"))
-            continue
-        missing = [column for column in [*channels, "label"] if column not in paths]
-        for column in missing:
-            what, remedy = f'no path in column "{column}"', "fill it in, or remove the row"
-            found.faults.append(Fault(case=name, what=what, remedy=remedy, file=f"{file.name}, {place}"))
-        if missing in ([], ["label"]):
-            label = file.parent / paths["label"] if "label" in paths else None
-            images = tuple(file.parent / paths[channel] for channel in channels)
-            found.cases.append(Case(id=name, images=images, label=label, group=row.get("group") or None))
-    _drop_duplicates(found)
+    _note_annotated(found, metadata)
     return found
 
 
@@ -182,6 +176,13 @@ def read_json(path: Path) -> Any:
         raise DatasetError(f"{path} is not valid JSON: {error}; correct it there, and save it as UTF-8") from error
 
 
+def _with_ending(files: Sequence[Path], metadata: Mapping[str, Any]) -> Sequence[Path]:
+    """Files of nnU-Net's ``file_ending``, which leaves out what else lies beside them; all where it fits none."""
+    ending = metadata.get("file_ending")
+    fitting = [file for file in files if isinstance(ending, str) and file.name.endswith(ending)]
+    return fitting or files
+
+
 def _by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for file in files:
@@ -213,7 +214,7 @@ def _no_label(case: str, what: str, file: str) -> Fault:
     )
 
 
-def _drop_duplicates(found: Found) -> None:
+def drop_duplicates(found: Found) -> None:
     """Keep the first case of each id and report the others."""
     for name, times in Counter(case.id for case in found.cases).items():
         if times > 1:
@@ -238,7 +239,7 @@ def _channels(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     raise DatasetError(f'dataset.json: channel names {named!r} are not understood; write for example {{"0": "CT"}}')
 
 
-def _table(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def label_table(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The label table of a dataset.json, and nnU-Net's order of painting regions."""
     table, paint = metadata.get("labels"), metadata.get("regions_class_order")
     return {
@@ -247,32 +248,14 @@ def _table(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _csv_rows(file: Path) -> list[tuple[str, dict[str, str]]]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} cannot be read as a CSV table: {error}") from error
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    reader = csv.DictReader(lines, delimiter=delimiter, restkey="")
-    return [(f"line {reader.line_num}", _clean_row(row)) for row in reader if any(row.values())]
-
-
-def _json_rows(file: Path) -> list[tuple[str, dict[str, str]]]:
-    content = read_json(file)
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise DatasetError(f'{file}: write a list of cases, [{{"id": "..", "label": "path", "CT": "path"}}, ..]')
-    return [(f"entry {number}", _clean_row(row)) for number, row in enumerate(content, start=1)]
-
-
-def _clean_row(row: Mapping[Any, Any]) -> dict[str, str]:
-    """Cells as stripped text; the reserved column names in lower case. Cells beyond the header are dropped."""
-    reserved = (*RESERVED_COLUMNS, *IGNORED_COLUMNS, *UNNAMED_COLUMNS)
-    clean = {}
-    for column, value in row.items():
-        if name := str(column).strip():
-            name = name.lower() if name.lower() in reserved else name
-            clean[name] = "" if value is None else str(value).strip()
-    return clean
+def _note_annotated(found: Found, metadata: Mapping[str, Any]) -> None:
+    """Take over from a dataset.json which structures are drawn in which case."""
+    drawn = metadata.get("annotated", {})
+    if not isinstance(drawn, dict) or not all(isinstance(names, list) for names in drawn.values()):
+        raise DatasetError('dataset.json: "annotated" should be an object like {"case_1": ["liver"]}')
+    found.cases = [
+        replace(case, annotated=tuple(map(str, drawn[case.id]))) if case.id in drawn else case for case in found.cases
+    ]
 
 
 def _shown(file: Path) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ FOLDS = 5
 SEED = 12345  # nnU-Net's
 NAMED_LABELS = 3  # of those that the plain folds miss
 
-Rule = Literal["shuffled", "grouped", "stratified", "file"]
+Rule = Literal["shuffled", "grouped", "stratified", "file", "dataset"]
 
 
 @record
@@ -36,13 +36,25 @@ class Split:
 class Splits:
     """All folds of a dataset; no folds at all if nothing could be left to train on.
 
-    ``rule`` is what decided: nnU-Net's shuffle, groups, rare labels (groups kept whole, too), or the user's file.
+    ``rule`` is what decided: nnU-Net's shuffle, groups, rare labels (groups kept whole, too), the user's file, or folds
+    that came with the dataset.
     """
 
     seed: int
     folds: tuple[Split, ...]
     rule: Rule = "shuffled"
     reason: str = ""
+
+    def without(self, cases: Collection[str]) -> Splits:
+        """The same folds for a dataset that lacks these cases."""
+        folds = tuple(
+            Split(
+                train=tuple(case for case in fold.train if case not in cases),
+                validation=tuple(case for case in fold.validation if case not in cases),
+            )
+            for fold in self.folds
+        )
+        return replace(self, folds=folds)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,7 +108,7 @@ def make_splits(
     if missed:
         more = f" and {len(missed) - NAMED_LABELS} more" if len(missed) > NAMED_LABELS else ""
         reason = f"nnU-Net's folds would hold out no {', '.join(missed[:NAMED_LABELS])}{more} in some fold"
-        reason += "; rare labels are spread over the folds" + (", groups stay whole" if len(units) < len(cases) else "")
+        reason += "; what is rare is spread over the folds" + (", groups stay whole" if len(units) < len(cases) else "")
     else:
         reason = f"{len(cases)} cases in {len(units)} groups, which stay whole"
     return Splits(

@@ -16,6 +16,7 @@ from nnlite.data.layouts import read_json
 from nnlite.data.split import SEED, Split, Splits
 from nnlite.errors import DatasetError
 
+SPLITS_FILE = "splits_final.json"  # as nnU-Net calls it; beside the cases it comes with them
 HELD_OUT_KEYS = ("validation", "val")  # nnlite's word, and nnU-Net's
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnlite.data.annotated import Annotated, names_of
 from nnlite.data.image import NO_DEPTH_MM, Geometry
 from nnlite.data.labels import Labels
 from nnlite.evaluation.lesions import count_lesions
@@ -63,8 +64,11 @@ def score_case(
     *,
     tolerance_mm: float = TOLERANCE_MM,
     metrics: Collection[str] = METRICS,
+    annotated: Annotated | None = None,
 ) -> tuple[LabelScore, ...]:
     """Score each structure of one case; both masks hold label indices (z, y, x) on the grid of ``geometry``.
+
+    Structures that are not ``annotated`` in the truth have no row; None says that all are.
 
     Voxels that the truth ignores count as background in both masks for everything that has a surface, and for the rest
     not at all. ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``. ``metrics`` may leave
@@ -79,10 +83,13 @@ def score_case(
         counted -= int(np.count_nonzero(ignored))
     asked = _Asked(voxels=counted, geometry=geometry, tolerance_mm=tolerance_mm, metrics=metrics)
     masks = _cropped(truth, prediction)
+    scored = set(names_of(labels, annotated))
     if not labels.regions:
-        return _score_labels(case_id, masks, labels.names, asked)
+        return tuple(row for row in _score_labels(case_id, masks, labels.names, asked) if row.label in scored)
     rows: list[LabelScore] = []
     for name, members in zip(labels.structures, labels.members, strict=True):
+        if name not in scored:
+            continue
         alone = tuple(np.isin(mask, members).view(np.uint8) for mask in masks)
         rows += _score_labels(case_id, (alone[0], alone[1]), ("background", name), asked)
     return tuple(rows)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nnlite.data.annotated import Annotated
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.evaluation import metrics
@@ -45,7 +46,8 @@ class CaseComponents:
 
     ``label`` and ``voxels``; those of the voxels that can be judged (``judged``), and (components, structures) those
     that are right (``hits``); and the component of all foreground that each is part of (``whole``, counted from 0).
-    ``truth_voxels`` is by structure; ``true_components`` has (label, voxels).
+    ``truth_voxels`` is by structure; ``true_components`` has (label, voxels). ``annotated`` are the structures that the
+    truth tells of.
     """
 
     label: np.ndarray
@@ -56,6 +58,7 @@ class CaseComponents:
     truth_voxels: np.ndarray
     true_components: np.ndarray
     voxel_size: float
+    annotated: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +74,17 @@ class CaseHoles:
     truth_voxels: np.ndarray
     hole_voxels: np.ndarray
     hole_hits: np.ndarray
+    annotated: np.ndarray
 
 
 def components_of(
-    truth: np.ndarray, prediction: np.ndarray, labels: Labels, *, voxel_ml: float, unit: SizeUnit
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    labels: Labels,
+    *,
+    voxel_ml: float,
+    unit: SizeUnit,
+    annotated: Annotated | None = None,
 ) -> CaseComponents:
     """The components of a predicted mask; both masks hold label indices (z, y, x)."""
     runs, true_runs = find_runs(prediction), find_runs(truth)
@@ -101,10 +111,11 @@ def components_of(
         truth_voxels=_sums(true_runs.labels, true_runs.lengths, labels.index_count)[: labels.count] @ part_of,
         true_components=true_components,
         voxel_size=voxel_size(voxel_ml, unit),
+        annotated=_judged(labels, annotated),
     )
 
 
-def holes_of(truth: np.ndarray, mask: np.ndarray, labels: Labels) -> CaseHoles:
+def holes_of(truth: np.ndarray, mask: np.ndarray, labels: Labels, *, annotated: Annotated | None = None) -> CaseHoles:
     """What filling the holes of each label alone would add to a mask (z, y, x)."""
     histogram = metrics.joint_histogram(truth, mask, labels.index_count)
     hits, false_alarms, misses = metrics.overlap_of(histogram, labels.members, ignore=labels.ignore_index)
@@ -122,6 +133,7 @@ def holes_of(truth: np.ndarray, mask: np.ndarray, labels: Labels) -> CaseHoles:
         truth_voxels=hits + misses,
         hole_voxels=hole_voxels,
         hole_hits=hole_hits,
+        annotated=_judged(labels, annotated),
     )
 
 
@@ -163,12 +175,14 @@ def try_filling(cases: Sequence[CaseHoles], labels: Labels, deciding: Sequence[s
     part_of = _part_of(labels)
     hits, voxels = np.stack([case.hits for case in cases]), np.stack([case.voxels for case in cases])
     truth_voxels = np.stack([case.truth_voxels for case in cases])
+    unknown = ~np.stack([case.annotated for case in cases])
     trials = []
     for name in _labels_of(deciding, labels):
         index = labels.names.index(name)
         more_hits = hits + np.stack([case.hole_hits[index] for case in cases])
         more_voxels = voxels + np.stack([case.hole_voxels[index] for case in cases])[:, None] * part_of[index]
         before, after = _dice(hits, voxels, truth_voxels), _dice(more_hits, more_voxels, truth_voxels)
+        before[unknown] = after[unknown] = np.nan
         trial = judge(Rule(operation="fill_holes", label=name), before[:, columns], after[:, columns])
         trials.append(trial)
         if trial.accepted:
@@ -241,7 +255,8 @@ def _component_table(cases: Sequence[CaseComponents], kept: Sequence[np.ndarray]
     rows = []
     for case, keep in zip(cases, kept, strict=True):
         predicted = _sums(case.label[keep], case.judged[keep], labels.count) @ _part_of(labels)
-        rows.append(_dice(case.hits[keep].sum(axis=0), predicted, case.truth_voxels))
+        dice = _dice(case.hits[keep].sum(axis=0), predicted, case.truth_voxels)
+        rows.append(np.where(case.annotated, dice, np.nan))
     return np.stack(rows)
 
 
@@ -257,6 +272,11 @@ def _part_of(labels: Labels) -> np.ndarray:
     for structure, members in enumerate(labels.members):
         table[list(members), structure] = 1
     return table
+
+
+def _judged(labels: Labels, annotated: Annotated | None) -> np.ndarray:
+    """Whether each structure is annotated, as an array."""
+    return np.ones(len(labels.structures), dtype=bool) if annotated is None else np.array(annotated)
 
 
 def _shared_voxels(runs: Runs, true_runs: Runs, of_run: np.ndarray, count: int, labels: Labels) -> np.ndarray:

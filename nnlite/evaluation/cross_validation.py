@@ -116,9 +116,9 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
 
 
 def dice_table(scores: Scores, cases: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """Dice (cases, labels) float64; NaN where truth and prediction are both empty."""
+    """Dice (cases, labels) float64; NaN where truth and prediction are both empty, or the label is not annotated."""
     rows = {(row.case, row.label): row.dice for row in scores.rows}
-    return np.array([[rows[case, label] for label in labels] for case in cases], dtype=np.float64)
+    return np.array([[rows.get((case, label), np.nan) for label in labels] for case in cases], dtype=np.float64)
 
 
 def mean_dice(table: np.ndarray) -> float:

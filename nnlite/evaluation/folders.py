@@ -7,19 +7,21 @@ Threads share the cases: SimpleITK and numpy release the interpreter while they 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nnlite.data.image import Geometry, grid_differences, read_label
+from nnlite.data.annotated import Annotated, annotated_structures, names_of
+from nnlite.data.channels import grid_differences
+from nnlite.data.image import Geometry, read_label
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import DatasetError, ImageError
 from nnlite.evaluation.case_scores import METRICS, TOLERANCE_MM, LabelScore, score_case
-from nnlite.evaluation.masks import MaskPair, find_labels, labels_in, labels_of_values, pair_masks
+from nnlite.evaluation.masks import MaskPair, find_annotated, find_labels, labels_in, labels_of_values, pair_masks
 from nnlite.evaluation.scores import Scores
 
 log = logging.getLogger(__name__)
@@ -27,11 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparison:
-    """How each case is compared: its label table if one is known, and what is asked for."""
+    """How each case is compared: its label table if one is known, what is asked for, and what is annotated where."""
 
     table: Labels | None
     tolerance_mm: float
     metrics: Collection[str]
+    annotated: Mapping[str, tuple[str, ...]]
 
 
 def evaluate_folders(
@@ -48,15 +51,21 @@ def evaluate_folders(
     """Score every mask in ``truth`` against the one of the same name in ``prediction``; both may also be single files.
 
     Masks are paired by file name without image suffix. Label names come from ``labels``, else from an nnlite.json or
-    dataset.json in or beside the truth folder, else the values found become "label 1", "label 2", ... All faults
-    (missing predictions unless ``allow_missing``, unreadable files, unknown values, grids that differ) are listed in
+    dataset.json in or beside the truth folder, else the values found become "label 1", "label 2", ... What a case has
+    not annotated, as told there, is not scored in it. All faults (missing predictions unless ``allow_missing``,
+    unreadable files, unknown values, grids that differ) are listed in
     one ``DatasetError``. ``tolerance_mm`` and ``metrics`` are those of ``score_case``. At most ``workers`` cases are in
     memory at a time. What ``Scores.remarks`` tells is logged as warnings.
     """
     pairs, missing = pair_masks(truth, prediction)
     lost = () if allow_missing else missing
     faults = [f"{case_id}: no prediction of that name in {prediction}; predict it as well" for case_id in lost]
-    comparison = _Comparison(table=labels or find_labels(truth), tolerance_mm=tolerance_mm, metrics=metrics)
+    comparison = _Comparison(
+        table=labels or find_labels(truth),
+        tolerance_mm=tolerance_mm,
+        metrics=metrics,
+        annotated=find_annotated(truth),
+    )
     scored: list[_ScoredCase] = []
     for pair, found in zip(pairs, _score_all(pairs, comparison, workers, progress), strict=True):
         if isinstance(found, _ScoredCase):
@@ -70,7 +79,8 @@ def evaluate_folders(
         raise DatasetError(f"none of the {len(missing)} masks in {truth} has a prediction of its name in {prediction}")
     names = (comparison.table or _joined(case.labels for case in scored)).structures
     rows = tuple(row for case in scored for row in case.rows_of(names, comparison))
-    scores = Scores(rows=rows, tolerance_mm=tolerance_mm, metrics=tuple(name for name in METRICS if name in metrics))
+    asked = tuple(name for name in METRICS if name in metrics)
+    scores = Scores(rows=rows, tolerance_mm=tolerance_mm, metrics=asked, structures=names)
     for remark in scores.remarks():
         log.warning(remark)
     return scores
@@ -84,9 +94,15 @@ class _ScoredCase:
     labels: Labels
     geometry: Geometry
     rows: tuple[LabelScore, ...]
+    annotated: Annotated | None
 
     def rows_of(self, names: Sequence[str], comparison: _Comparison) -> Iterator[LabelScore]:
-        """One row per name; a label that only other cases hold scores what two empty masks do."""
+        """One row per name; a label that only other cases hold scores what two empty masks do.
+
+        Those that are not annotated have none.
+        """
+        if self.annotated is not None:
+            names = names_of(self.labels, self.annotated)
         known = {row.label: row for row in self.rows}
         nothing = np.zeros((1, 1, 1), dtype=np.uint8)
         for name in names:
@@ -132,6 +148,7 @@ def _score(pair: MaskPair, comparison: _Comparison) -> _ScoredCase:
     true_mask, mask = (
         _indices(image.array[0], labels, path) for image, path in ((truth, pair.truth), (prediction, pair.prediction))
     )
+    annotated = annotated_structures(labels, comparison.annotated.get(pair.case_id))
     rows = score_case(
         pair.case_id,
         true_mask,
@@ -140,8 +157,9 @@ def _score(pair: MaskPair, comparison: _Comparison) -> _ScoredCase:
         truth.geometry,
         tolerance_mm=comparison.tolerance_mm,
         metrics=comparison.metrics,
+        annotated=annotated,
     )
-    return _ScoredCase(case_id=pair.case_id, labels=labels, geometry=truth.geometry, rows=rows)
+    return _ScoredCase(case_id=pair.case_id, labels=labels, geometry=truth.geometry, rows=rows, annotated=annotated)
 
 
 def _indices(values: np.ndarray, labels: Labels, path: Path) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnlite.data.description import is_texts_by_text
 from nnlite.data.image import IMAGE_SUFFIXES, Image, image_suffix
 from nnlite.data.labels import LARGEST_VALUE, Labels, values_in
 from nnlite.errors import DatasetError
@@ -104,11 +105,28 @@ def find_labels(truth: Path) -> Labels | None:
     return None
 
 
+def find_annotated(truth: Path) -> dict[str, tuple[str, ...]]:
+    """Which labels are annotated in which case, where that is told in or beside the truth folder."""
+    folder = truth if truth.is_dir() else truth.parent
+    for name in LABEL_TABLES:
+        for path in (folder / name, folder.resolve().parent / name):
+            found = _read(path).get("annotated") if path.is_file() else None
+            if is_texts_by_text(found):
+                return {case: tuple(names) for case, names in found.items()}
+    return {}
+
+
 def _read_table(path: Path) -> tuple[Mapping[str, Any], Sequence[int]] | None:
     """What a JSON file says of labels, and in which order regions are painted."""
+    content = _read(path)
+    table = content.get("labels")
+    return (table, content.get("regions_class_order", ())) if isinstance(table, dict) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where it holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise DatasetError(f"{path} cannot be read for its label names: {problem}") from problem
-    table = content.get("labels") if isinstance(content, dict) else None
-    return (table, content.get("regions_class_order", ())) if isinstance(table, dict) else None
+    return content if isinstance(content, dict) else {}

@@ -82,11 +82,15 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """One row per case and foreground label, ordered by case, then as in the label table."""
+    """One row per case and foreground label, ordered by case, then as in the label table.
+
+    Labels that a case has not annotated have no row there; ``structures`` is the order of the whole table.
+    """
 
     rows: tuple[LabelScore, ...]
     tolerance_mm: float = TOLERANCE_MM
     metrics: tuple[str, ...] = METRICS
+    structures: tuple[str, ...] = ()
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -96,7 +100,9 @@ class Scores:
     @property
     def labels(self) -> tuple[str, ...]:
         """The scored foreground labels in order."""
-        return tuple(dict.fromkeys(row.label for row in self.rows))
+        scored = dict.fromkeys(row.label for row in self.rows)
+        known = [name for name in self.structures if name in scored]
+        return (*known, *(name for name in scored if name not in known))
 
     @property
     def mean_dice(self) -> float:
@@ -161,7 +167,9 @@ def read_scores(csv_path: Path, json_path: Path) -> Scores:
             rows = tuple(_row(row) for row in csv.DictReader(file))
     except (OSError, KeyError, ValueError) as problem:
         raise WorkspaceError(f"{csv_path} is missing, damaged or of another version: {problem}") from problem
-    return Scores(rows=rows, tolerance_mm=summary.tolerance_mm, metrics=summary.metrics)
+    return Scores(
+        rows=rows, tolerance_mm=summary.tolerance_mm, metrics=summary.metrics, structures=tuple(summary.labels)
+    )
 
 
 def _cell(value: str | int | float) -> str | int:

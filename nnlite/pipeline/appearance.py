@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from nnlite.data.channels import read_channels
 from nnlite.data.dataset import Case, Dataset
-from nnlite.data.image import read_channels
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, write_record
 from nnlite.pipeline.machine import cores
@@ -31,7 +31,7 @@ def require_appearance(dataset: Dataset, workspace: Workspace, *, progress: Prog
     cases = [case for case in dataset.cases if case.label is not None]
 
     def look_at(case: Case) -> Look:
-        return look(case.id, read_channels(case.images))
+        return look(case.id, read_channels(case.images, reference=dataset.reference))
 
     looks = []
     with ThreadPoolExecutor(cores()) as pool:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.channels import read_channels
 from nnlite.data.dataset import Case
-from nnlite.data.image import StoredGrid, read_channels
+from nnlite.data.image import StoredGrid
 from nnlite.evaluation.overlay import preview, write_preview
 from nnlite.planning.planner import Plan
 
@@ -28,7 +29,7 @@ class Previews:
     def write(self, folder: Path, case_id: str, values: np.ndarray, grid: StoredGrid) -> Path:
         """Draw a mask of label values (z, y, x) on its image; ``grid`` tells in which order of axes the mask is."""
         # read again: an image need not stay in memory while its case is predicted
-        image = read_channels(self.images[case_id], self.series)
+        image = read_channels(self.images[case_id], self.series, reference=self.plan.reference)
         path = folder / f"{case_id}{PREVIEW_SUFFIX}"
         canonical = image.stored.canonical(grid.as_stored(values[None]))[0]
         indices = self.plan.labels.to_indices(canonical)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.channels import in_units_of, read_channels
 from nnlite.data.dataset import Case
-from nnlite.data.image import NO_DEPTH_MM, Image, StoredGrid, in_units_of, read_channels
+from nnlite.data.image import NO_DEPTH_MM, Image, StoredGrid
 from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
 from nnlite.inference.ensemble import predict_cases
@@ -28,6 +30,8 @@ from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, v
 from nnlite.pipeline.mask_output import MaskOutput
 from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import PreprocessedCase
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +75,12 @@ class CaseSteps:
 
     def read(self, case: Case) -> ReadCase:
         """Read a case, and preprocess it unless one of the models is a cascade."""
-        first = self.models[0]
-        given = read_channels(case.images, self.masks_as.series, orientation=first.arithmetic.orientation)
+        first, plan = self.models[0], self.models[0].plan
+        orientation = first.arithmetic.orientation
+        given = read_channels(case.images, self.masks_as.series, orientation=orientation, reference=plan.reference)
+        if given.resampled:
+            moved = ", ".join(plan.channels[place] for place in given.resampled)
+            logger.warning("%s: %s resampled onto the grid of %s (linear)", case.id, moved, plan.reference_channel)
         image = in_units_of(given, first.configuration.spacing_mm)
         _require_size(case, image, first.configuration.spacing_mm)
         mask = self.masks_as.path(self.output, case.id, image.stored)

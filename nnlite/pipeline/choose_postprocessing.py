@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.annotated import Annotated, annotated_structures, names_of
+from nnlite.data.channels import grid_differences
 from nnlite.data.dataset import Case
-from nnlite.data.image import grid_differences, read_label
+from nnlite.data.image import read_label
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import WorkspaceError
@@ -40,6 +42,7 @@ class _Pair:
     truth: np.ndarray
     prediction: np.ndarray
     voxel_ml: float
+    annotated: Annotated | None
 
 
 def choose_postprocessing(
@@ -66,12 +69,12 @@ def choose_postprocessing(
 
     unit: SizeUnit = "voxels" if truth_of(cases[0]).planar else "ml"
     parts = [
-        components_of(p.truth, p.prediction, labels, voxel_ml=p.voxel_ml, unit=unit)
+        components_of(p.truth, p.prediction, labels, voxel_ml=p.voxel_ml, unit=unit, annotated=p.annotated)
         for p in pairs("look at components")
     ]
     trials = try_component_rules(parts, labels, deciding, unit)
     chosen = _accepted(trials)
-    gaps = [holes_of(p.truth, repaired(p), labels) for p in pairs("look at holes")]
+    gaps = [holes_of(p.truth, repaired(p), labels, annotated=p.annotated) for p in pairs("look at holes")]
     filling = try_filling(gaps, labels, deciding)
     trials += filling
     chosen = _accepted(trials)
@@ -90,12 +93,13 @@ def repaired_dice(
     *,
     progress: Progress = silent,
 ) -> dict[tuple[str, str], float]:
-    """Dice of each held-out case and label after these rules; NaN where truth and mask are both empty."""
+    """Dice of each held-out case and annotated label after these rules; NaN where truth and mask are both empty."""
     dice: dict[tuple[str, str], float] = {}
     for done, case in enumerate(cases, start=1):
         pair = _read(case, validation(case.id), labels)
         row = _dice(pair, apply(pair.prediction, postprocessing, labels, voxel_ml=pair.voxel_ml), labels)
-        dice |= {(case.id, label): float(one) for label, one in zip(labels.structures, row, strict=True)}
+        by_label = dict(zip(labels.structures, row, strict=True))
+        dice |= {(case.id, label): float(by_label[label]) for label in names_of(labels, pair.annotated)}
         progress("score the repaired masks", done, len(cases))
     return dice
 
@@ -106,7 +110,8 @@ def _accepted(trials: Sequence[RuleTrial]) -> Postprocessing:
 
 def _dice(pair: _Pair, mask: np.ndarray, labels: Labels) -> np.ndarray:
     histogram = metrics.joint_histogram(pair.truth, mask, labels.index_count)
-    return metrics.dice(*metrics.overlap_of(histogram, labels.members, ignore=labels.ignore_index))
+    dice = metrics.dice(*metrics.overlap_of(histogram, labels.members, ignore=labels.ignore_index))
+    return dice if pair.annotated is None else np.where(pair.annotated, dice, np.nan)
 
 
 def _read(case: Case, folder: Path, labels: Labels) -> _Pair:
@@ -121,4 +126,9 @@ def _read(case: Case, folder: Path, labels: Labels) -> _Pair:
     if differences := grid_differences(truth, mask, names=("truth", "prediction")):
         raise WorkspaceError(f"{path}: {'; '.join(differences)}; the dataset has changed, so train this fold again")
     true, predicted = (labels.to_indices(image.array[0]) for image in (truth, mask))
-    return _Pair(truth=true, prediction=predicted, voxel_ml=truth.geometry.voxel_volume_ml)
+    return _Pair(
+        truth=true,
+        prediction=predicted,
+        voxel_ml=truth.geometry.voxel_volume_ml,
+        annotated=annotated_structures(labels, case.annotated),
+    )

@@ -45,6 +45,7 @@ class Errand:
     mirroring: bool
     step: float
     exact: bool
+    resample_channels_to: str | None
     probabilities: bool
     entropy: bool
     previews: bool
@@ -89,7 +90,7 @@ def steps_of(errand: Errand, trained: TrainedModel, cases: Sequence[Case]) -> Ca
         notes=recorder(trained, [rule.in_words() for rule in rules.rules], mirroring=errand.mirroring),
         rules=rules,
         output=errand.output,
-        masks_as=mask_output(cases, plan.labels, errand.output_format, errand.series),
+        masks_as=mask_output(cases, plan.labels, errand.output_format, errand.series, channel=plan.reference or 0),
         images=frozenset(path.resolve() for case in cases for path in case.images),
         probabilities=errand.probabilities,
         entropy=errand.entropy,
@@ -104,7 +105,7 @@ def rules_of(errand: Errand, trained: TrainedModel) -> Postprocessing:
 
 def opened(errand: Errand, device: torch.device) -> TrainedModel:
     """The model of an errand."""
-    return open_model(
+    trained = open_model(
         errand.model,
         errand.work,
         errand.configuration,
@@ -114,6 +115,7 @@ def opened(errand: Errand, device: torch.device) -> TrainedModel:
         step=errand.step,
         exact=errand.exact,
     )
+    return trained.with_reference(errand.resample_channels_to)
 
 
 @lru_cache(maxsize=1)

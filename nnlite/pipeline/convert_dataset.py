@@ -1,31 +1,40 @@
-"""Turn a dataset of another kind into one that nnlite reads: images and label maps as NIfTI, with an ``nnlite.json``.
+"""Turn a dataset into another layout, or a tree of DICOM files with structure sets or segmentations into a dataset.
 
-Its source is a tree of DICOM files with structure sets or segmentations (``interop/dicom_dataset.py``). NIfTI rather
-than reading DICOM at every training step of the way: it is read several times faster, shows in every viewer what the
-truth became, and what was decided about names and overlaps is decided once.
+DICOM (``interop/dicom_dataset.py``) becomes NIfTI rather than being read at every training step of the way: that is
+several times faster, shows in every viewer what the truth became, and what was decided about names and overlaps is
+decided once. Datasets (``interop/dataset_layouts.py``) keep their files, except where the layout demands others.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnlite.data.dataset import DESCRIPTION_FILE
+from nnlite.data.check import CheckReport, check_dataset
+from nnlite.data.dataset import DESCRIPTION_FILE, Dataset, find_dataset
+from nnlite.data.dicom.headers import is_dicom
+from nnlite.data.image import read_label as read_label_map
 from nnlite.data.image import write_image
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import write_text
+from nnlite.data.records import UMASK, WRITING, write_text
 from nnlite.errors import DatasetError, ImageError, UsageError
+from nnlite.interop.dataset_files import make_image, make_label
+from nnlite.interop.dataset_layouts import LayoutName, Source, lay_out
 from nnlite.interop.dicom_dataset import DicomCase, DicomDataset, find_cases, read_image, read_label
+from nnlite.pipeline.machine import cores
 
 SUFFIX = ".nii.gz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertResult:
-    """The dataset that was written, its cases, channel and labels, and what its user should know of single cases."""
+    """The dataset that was written, its cases, channels and labels, and what its user should know."""
 
     folder: Path
     cases: tuple[str, ...]
@@ -35,19 +44,94 @@ class ConvertResult:
 
 
 def convert(
-    source: Path, output: Path, *, structures: Sequence[str] = (), progress: Progress = silent
+    source: Path,
+    output: Path,
+    *,
+    to: LayoutName = "folder",
+    structures: Sequence[str] = (),
+    link: bool = False,
+    progress: Progress = silent,
 ) -> ConvertResult:
-    """Write the cases of a folder of DICOM files as a dataset to the new folder ``output``.
+    """Write a dataset in the layout ``to`` to the new folder ``output``; its source may be a folder of DICOM files.
 
-    ``structures`` chooses and renames what becomes a label, see ``find_cases``. Cases that cannot be converted are told
-    of at the end, in one ``DatasetError``, when all others are written.
+    ``link`` links files instead of copying them where they can stay as they are. ``structures`` chooses and renames
+    what becomes a label of a DICOM file, see ``find_cases``. A dataset with faults is a ``DatasetError`` and nothing is
+    written; of DICOM files, cases that cannot be converted are told of at the end, when all others are written.
     """
-    if not source.is_dir():
-        raise UsageError(
-            f"{source} {'is a file' if source.exists() else 'does not exist'}; give a folder of DICOM files"
-        )
+    if not source.exists():
+        raise UsageError(f"{source} does not exist; give a dataset, or a folder of DICOM files")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"{output} is there already; give a new folder with -o")
+    found = None if structures else _dataset(source)
+    if found is not None:
+        return _rearranged(found, output, to, link=link, progress=progress)
+    if not source.is_dir():
+        raise UsageError(f"{source} is a file; give a folder of DICOM files")
+    if link:
+        raise UsageError("--link is for datasets; DICOM files are not kept as they are")
+    if to == "folder":
+        return _from_dicom(source, output, structures, progress)
+    with _begun(output) as beside:
+        made = _from_dicom(source, beside / "dicom", structures, progress)
+        result = _rearranged(find_dataset(made.folder), output, to, link=True, progress=progress)
+    return replace(result, notes=(*made.notes, *result.notes))
+
+
+def _dataset(source: Path) -> Dataset | None:
+    """The dataset at a path; None where there is none, but DICOM files."""
+    try:
+        return find_dataset(source)
+    except DatasetError:
+        if source.is_dir() and any(is_dicom(path) for path in source.rglob("*")):
+            return None
+        raise
+
+
+def _rearranged(dataset: Dataset, output: Path, to: LayoutName, *, link: bool, progress: Progress) -> ConvertResult:
+    """Check a dataset, then write it in another layout; it appears whole."""
+    report: CheckReport[None] = check_dataset(dataset, workers=cores(), progress=progress)
+    report.raise_if_faulty()
+    checked = report.dataset
+    first = checked.cases[0].label
+    assert first is not None, "a checked dataset has labels"
+    planar = read_label_map(first).planar
+    layout = lay_out(
+        Source(dataset=checked, folder=output, planar=planar, present=report.foreground_labels(), link=link), to
+    )
+    with _begun(output) as beside:
+        done, total = 0, len(layout.images) + len(layout.labels)
+        for image in layout.images:
+            make_image(replace(image, target=beside / image.target), link=link)
+            progress("convert", done := done + 1, total)
+        for label in layout.labels:
+            make_label(replace(label, target=beside / label.target), link=link)
+            progress("convert", done := done + 1, total)
+        layout.write_texts(beside)
+        beside.replace(output)
+    written = find_dataset(output)
+    return ConvertResult(
+        folder=output,
+        cases=tuple(case.id for case in written.cases),
+        channel=", ".join(written.channels or checked.channels),
+        labels=written.labels or report.dataset.labels or Labels(names=("background",), values=(0,)),
+        notes=(*report.notes, *layout.notes),
+    )
+
+
+@contextmanager
+def _begun(output: Path) -> Iterator[Path]:
+    """A folder beside ``output`` to write to; it is removed at the end, whatever happens."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=WRITING, dir=output.parent))
+    beside.chmod(0o777 & ~UMASK)
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _from_dicom(source: Path, output: Path, structures: Sequence[str], progress: Progress) -> ConvertResult:
+    """Write the cases of a folder of DICOM files as images/ and labels/ with an nnlite.json."""
     found = find_cases(source, structures)
     faults = list(found.faults)
     notes = list(found.notes)

@@ -63,7 +63,8 @@ def cross_validated(
             continue
         rows = tuple(row for scores in of_folds for row in scores.rows)
         own_plan = read_record(next(iter(runs.values())).config, RunConfig).plan
-        finished.append(CrossValidated(name=name, plan=own_plan, runs=runs, scores=Scores(rows=rows)))
+        scores = Scores(rows=rows, structures=own_plan.labels.structures)
+        finished.append(CrossValidated(name=name, plan=own_plan, runs=runs, scores=scores))
     if not finished:
         reasons = "\n  ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise WorkspaceError(

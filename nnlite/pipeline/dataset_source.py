@@ -101,6 +101,8 @@ def _planned(workspace: Workspace) -> dict[str, str] | None:
 
 def _signature(case: Case, root: Path) -> str:
     content = hashlib.sha256()
+    if case.annotated is not None:
+        content.update(f"annotated {', '.join(sorted(case.annotated))}\n".encode())
     given = (*case.images, *([case.label] if case.label else []))
     for file in (part for path in given for part in (sorted(path.iterdir()) if path.is_dir() else [path])):
         name = file.relative_to(root) if file.is_relative_to(root) else file

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nnlite.data.annotated import annotated_structures
 from nnlite.data.dataset import Case, Dataset
 from nnlite.data.image import Image, read_label, write_mask
 from nnlite.data.progress import Progress, silent
@@ -71,8 +72,9 @@ def score_ensembles(
             truth = truth_of(cases[case_id])
             mask = read_label(_mask(folder, case_id, truth))
             true, predicted = (labels.to_indices(image.array[0]) for image in (truth, mask))
-            rows += score_case(case_id, true, predicted, labels, truth.geometry)
-        Scores(rows=tuple(rows)).write(folder.scores, folder.summary)
+            annotated = annotated_structures(labels, cases[case_id].annotated)
+            rows += score_case(case_id, true, predicted, labels, truth.geometry, annotated=annotated)
+        Scores(rows=tuple(rows), structures=labels.structures).write(folder.scores, folder.summary)
     return {members: read_scores(folder.scores, folder.summary) for members, folder in folders.items()}
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.channels import grid_differences
 from nnlite.data.dataset import Case
 from nnlite.data.dicom.headers import is_series
 from nnlite.data.geometry import MASK_SUFFIXES
-from nnlite.data.image import Image, grid_differences, image_suffix, inspect_image, read_file_order, write_image
+from nnlite.data.image import Image, image_suffix, inspect_image, read_file_order, write_image
 from nnlite.data.nifti_header import read_header
 from nnlite.data.nifti_place import NO_DIRECTIONS
 from nnlite.data.straighten import MOVED_VOXELS, farthest_corner_mm

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnlite.data.check import CheckReport
-from nnlite.data.dataset import DESCRIPTION_FILE, Case, Dataset, find_dataset
+from nnlite.data.dataset import DESCRIPTION_FILE, Case, Dataset, find_dataset, with_reference
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import WRITING
 from nnlite.errors import UsageError, WorkspaceError
@@ -33,10 +33,18 @@ class FixResult:
     report: CheckReport[Glance]
 
 
-def fix(dataset: Path, output: Path, *, work: Path = DEFAULT_WORK, progress: Progress = silent) -> FixResult:
+def fix(
+    dataset: Path,
+    output: Path,
+    *,
+    work: Path = DEFAULT_WORK,
+    resample_channels_to: str | None = None,
+    progress: Progress = silent,
+) -> FixResult:
     """Copy a dataset to the new folder ``output`` and correct there what has one plausible meaning.
 
-    Raises ``UsageError`` if the folder is there already or files of the dataset lie outside of its folder.
+    The copy is checked as in ``check``, with ``resample_channels_to``. Raises ``UsageError`` if the folder is there
+    already or files of the dataset lie outside of its folder.
     """
     found, _ = locate_dataset(dataset, work)
     _require_room(found, output)
@@ -49,7 +57,7 @@ def fix(dataset: Path, output: Path, *, work: Path = DEFAULT_WORK, progress: Pro
             if told:
                 repairs[case.id] = tuple(told)
             progress("fix", number, len(found.cases))
-    copy = find_dataset(output / dataset.name if dataset.is_file() else output)
+    copy = with_reference(find_dataset(output / dataset.name if dataset.is_file() else output), resample_channels_to)
     workspace = Workspace(root=work, dataset=copy.name)
     return FixResult(folder=output, repairs=repairs, report=check_found(copy, workspace, progress=progress))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
+from nnlite.data.annotated import annotated_structures
 from nnlite.data.dataset import Case
 from nnlite.data.image import read_label, write_mask
 from nnlite.data.leftovers import clear_leftovers
@@ -61,11 +62,13 @@ def score_held_out(
             indices, measured[case.id] = _predicted(model, case.id, stored[case.id])
             write_mask(mask_path, labels.to_values(indices), like=truth)
             write_measured(run, measured)
-        rows += score_case(case.id, labels.to_indices(truth.array[0]), indices, labels, truth.geometry)
+        annotated = annotated_structures(labels, case.annotated)
+        true = labels.to_indices(truth.array[0])
+        rows += score_case(case.id, true, indices, labels, truth.geometry, annotated=annotated)
         progress("predict held-out cases", done, len(cases))
         if stop() and done < len(cases):
             raise StoppedError(f"stopped after {done} of {len(cases)} held-out cases, which are kept")
-    scores = Scores(rows=tuple(rows))
+    scores = Scores(rows=tuple(rows), structures=labels.structures)
     for remark in scores.remarks():
         log.warning(remark)
     scores.write(run.scores, run.summary)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.annotated import annotated_structures
+from nnlite.data.channels import in_units_of, read_channels
 from nnlite.data.dataset import Case
 from nnlite.data.faults import named_in_errors
-from nnlite.data.image import in_units_of, read_channels, read_label
+from nnlite.data.image import read_label
 from nnlite.errors import DatasetError
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan_restoration, resample_case
@@ -36,7 +38,7 @@ def make_case(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
 
 
 def _make(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
-    image = in_units_of(read_channels(case.images), missing[0].configuration.spacing_mm)
+    image = in_units_of(read_channels(case.images, reference=plan.reference), missing[0].configuration.spacing_mm)
     label = None if case.label is None else _label_indices(case.label, plan)
     normalized: dict[tuple[object, ...], NormalizedCase] = {}
     stored: dict[tuple[object, ...], StoredCase] = {}
@@ -54,7 +56,8 @@ def _make(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
             store.share(twin)
             continue
         first_stage = None if one.first_stage is None else _label_indices(one.first_stage, plan)
-        store.write(resample_case(ready, plan, configuration, previous=first_stage), plan.labels)
+        annotated = annotated_structures(plan.labels, case.annotated)
+        store.write(resample_case(ready, plan, configuration, previous=first_stage), plan.labels, annotated)
         if one.first_stage is None:
             stored[scheme, restoration] = store.open(case.id)
 

@@ -50,9 +50,14 @@ class MaskOutput:
         write(path, indices, self.labels.structures, slices, members)
 
 
-def mask_output(cases: Iterable[Case], labels: Labels, form: OutputFormat, series: str | None) -> MaskOutput:
-    """For the cases of a prediction; ``UsageError`` where DICOM is asked for and an image is none."""
-    sources = {case.id: case.images[0] for case in cases}
+def mask_output(
+    cases: Iterable[Case], labels: Labels, form: OutputFormat, series: str | None, *, channel: int = 0
+) -> MaskOutput:
+    """For the cases of a prediction; ``UsageError`` where DICOM is asked for and an image is none.
+
+    Masks belong to the series of this ``channel``.
+    """
+    sources = {case.id: case.images[channel if len(case.images) > 1 else 0] for case in cases}
     others = [path for path in sources.values() if not is_series(path)]
     if others and form != "nifti":
         raise UsageError(

@@ -11,8 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from nnlite.data.check import CheckReport, check_dataset
-from nnlite.data.dataset import Case, Dataset, default_name, find_dataset
+from nnlite.data.dataset import DESCRIPTION_FILE, Case, Dataset, default_name, find_dataset, with_reference
 from nnlite.data.image import Image
+from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.errors import PlanError
@@ -54,10 +55,19 @@ def locate_dataset(path: Path, work: Path) -> tuple[Dataset, Workspace]:
     return dataset, workspace
 
 
-def check(dataset: Path, *, work: Path = DEFAULT_WORK, progress: Progress = silent) -> CheckReport[Glance]:
-    """Read every case once and report all faults together; raises nothing for faulty cases."""
+def check(
+    dataset: Path,
+    *,
+    work: Path = DEFAULT_WORK,
+    resample_channels_to: str | None = None,
+    progress: Progress = silent,
+) -> CheckReport[Glance]:
+    """Read every case once and report all faults together; raises nothing for faulty cases.
+
+    ``resample_channels_to`` is the channel onto whose grid the others are brought.
+    """
     found, workspace = locate_dataset(dataset, work)
-    return check_found(found, workspace, progress=progress)
+    return check_found(with_reference(found, resample_channels_to), workspace, progress=progress)
 
 
 def check_found(found: Dataset, workspace: Workspace, *, progress: Progress = silent) -> CheckReport[Glance]:
@@ -78,6 +88,7 @@ def plan(
     from_nnunet: Path | None = None,
     overrides: Sequence[str] = (),
     splits: Path | None = None,
+    resample_channels_to: str | None = None,
     probe: bool = True,
     progress: Progress = silent,
 ) -> PlanResult:
@@ -88,11 +99,13 @@ def plan(
     ``residual`` chooses one of nnU-Net's residual encoders. ``from_plan`` is another plan to take all this from,
     ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then trained as it is.
     ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
-    nnU-Net's splits_final.json, or a splits.json. ``probe`` measures a training step of each
-    configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
+    nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the channel
+    ``resample_channels_to``, where one is named, in training and prediction, too. ``probe`` measures a training step of
+    each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
     ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
+    found = with_reference(found, resample_channels_to)
     # A wrong request is refused before every case is read.
     request = plan_request(
         device=device,
@@ -118,8 +131,11 @@ def plan(
     assert labels is not None, "a checked dataset has a label table"
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
+    decided = replace(decided, reference_channel=found.reference_channel)
     folds, about_folds = decide_splits(report, workspace, fixed)
     notes = (
+        *report.notes,
+        *_unnamed_labels(found, labels),
         *([] if request.follows else _no_gpu(device, decided)),
         *_one_sided(decided),
         *slow_steps(decided),
@@ -188,6 +204,13 @@ def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
         f"there is no GPU here: planned for one of {decided.memory_gib:g} GiB (another with --gpu-memory); "
         "to train on this machine, plan with --device cpu",
     )
+
+
+def _unnamed_labels(found: Dataset, labels: Labels) -> tuple[str, ...]:
+    """A note where nothing says what the values of the label maps are called."""
+    if found.labels is not None:
+        return ()
+    return (f"labels have no names yet ({labels.in_words()}); name them in {found.root / DESCRIPTION_FILE}",)
 
 
 def _one_sided(decided: Plan) -> tuple[str, ...]:

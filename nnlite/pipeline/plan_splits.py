@@ -20,7 +20,9 @@ from nnlite.workspace import Workspace
 
 
 def fixed_splits(dataset: Dataset, workspace: Workspace, file: Path | None) -> Splits | None:
-    """The folds that are not for nnlite to decide, or None: from ``file`` now or earlier, or already trained with.
+    """The folds that are not for nnlite to decide, or None.
+
+    They come from ``file`` now or earlier, with the dataset, or something was trained with them.
 
     Raises ``DatasetError`` if they do not fit the dataset, ``WorkspaceError`` if trainings follow others.
     """
@@ -28,12 +30,14 @@ def fixed_splits(dataset: Dataset, workspace: Workspace, file: Path | None) -> S
     kept = read_record(workspace.splits, Splits) if workspace.splits.exists() else None
     trained = _trained(workspace)
     ways_out = f"delete their folders below {workspace.runs}, or choose another workspace with --work"
-    if file is not None:
-        own = read_splits(file)
-        require_fitting(own, cases, groups, source=file, dataset=dataset.name, remedy="correct the file")
+    own = read_splits(file) if file is not None else dataset.splits
+    if own is not None and (file is not None or kept is None or kept.rule != "file"):
+        source = file or dataset.root
+        remedy = "correct the file" if file else f"correct them ({own.reason})"
+        require_fitting(own, cases, groups, source=source, dataset=dataset.name, remedy=remedy)
         if trained and kept is not None and kept.folds != own.folds:
             raise WorkspaceError(
-                f"{_listed(trained)} hold out other cases than the folds in {file}, so their scores do not belong "
+                f"{_listed(trained)} hold out other cases than the folds in {source}, so their scores do not belong "
                 f"together; to use these folds, {ways_out}"
             )
         return own
@@ -58,13 +62,16 @@ def decide_splits(
 ) -> tuple[Splits, tuple[str, ...]]:
     """The folds to write, and what their user should know about them; ``fixed`` ones stay."""
     dataset = report.dataset
-    dealt = make_splits([case.id for case in dataset.cases], groups=dataset.groups, labels=report.foreground_labels())
+    present = report.foreground_labels()
+    sites = {case.id: [f"site {case.site}"] for case in dataset.cases if case.site}
+    held = {case.id: (*present.get(case.id, ()), *sites.get(case.id, ())) for case in dataset.cases}
+    dealt = make_splits([case.id for case in dataset.cases], groups=dataset.groups, labels=held)
     if fixed is None:
         if workspace.splits.exists() and read_record(workspace.splits, Splits).folds != dealt.folds:
             return dealt, (f"folds dealt anew, in place of earlier ones: {dealt.reason}",)
         plain = dealt.rule == "shuffled" and len(dealt.folds) == FOLDS
         return dealt, () if plain else (f"folds: {dealt.reason}",)
-    if fixed.rule == "file":
+    if fixed.rule in ("file", "dataset"):
         return fixed, (f"folds: {len(fixed.folds)}, {fixed.reason}",)
     if fixed.folds != dealt.folds:
         return fixed, (

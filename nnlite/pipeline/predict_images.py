@@ -76,6 +76,7 @@ def predict(
     output_format: OutputFormat = "nifti",
     series: str | None = None,
     cluster: str = NONE,
+    resample_channels_to: str | None = None,
     progress: Progress = silent,
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
@@ -89,11 +90,11 @@ def predict(
     ``CASE.entropy.nii``, how undecided they are. ``CASE.prediction.json`` tells how far a mask can be trusted, see
     ``case_record``. ``previews`` writes ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among
     the DICOM series of a folder; ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``.
-    ``exact`` is for models that nnU-Net has trained: its arithmetic, to the bit. Where the same prediction was
-    interrupted before, it goes on with the cases that are missing. Images that cannot be read are told of at the end,
-    in one ``ImageError``, when all
-    others are predicted. The workers of a ``cluster`` take a case each (see ``cluster_for``); ``device`` is then
-    theirs.
+    ``exact`` is for models that nnU-Net has trained: its arithmetic, to the bit. Channels on other grids are brought to
+    that of the channel ``resample_channels_to``, by default the one that the model was trained with. Where the same
+    prediction was interrupted before, it goes on with the cases that are missing. Images that cannot be read are told
+    of at the end, in one ``ImageError``, when all others are predicted. The workers of a ``cluster`` take a case each
+    (see ``cluster_for``); ``device`` is then theirs.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")
@@ -109,6 +110,7 @@ def predict(
         mirroring=mirroring,
         step=step,
         exact=exact,
+        resample_channels_to=resample_channels_to,
         probabilities=probabilities,
         entropy=entropy,
         previews=previews,

@@ -57,6 +57,8 @@ def judge(
     for fold, split in folds.items():
         for case_id in split.validation:
             for features in measured[case_id]:
+                if (case_id, features.label) not in dice:
+                    continue  # not annotated: nothing is known of its truth
                 true = dice[case_id, features.label]
                 row = HeldOutReliability(
                     case=case_id,

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from nnlite.data.channels import grid_differences, read_channels
 from nnlite.data.dataset import Case, Dataset
-from nnlite.data.image import grid_differences, read_channels, read_label
+from nnlite.data.image import read_label
 from nnlite.data.progress import Progress
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, ImageError
@@ -99,7 +100,7 @@ def masks_of(workspace: Workspace, candidate: str, fold: str) -> Path:
 def _packed(case: Case, folder: Path, plan: Plan, *, most_voxels: int) -> PackedVolume:
     """Read a case's image, truth and predicted mask, and make them small."""
     assert case.label is not None, f"{case.id} is held out to be scored, so it has a label"
-    image, truth = read_channels(case.images), read_label(case.label)
+    image, truth = read_channels(case.images, reference=plan.reference), read_label(case.label)
     prediction = read_label(folder / f"{case.id}{truth.stored.mask_suffix}")
     if differences := grid_differences(truth, prediction, names=("truth", "prediction")):
         raise DatasetError("; ".join(differences))

@@ -102,6 +102,8 @@ def _dataset_facts(found: _Found) -> DatasetFacts:
             spacing_mm=fingerprint.spacings_mm[number] if known else None,
             fold=fold_of.get(case.id, ""),
             group=case.group or "",
+            site=case.site or "",
+            annotated="" if case.annotated is None else ", ".join(case.annotated),
         )
         for number, case in enumerate(labelled)
     )
@@ -154,17 +156,18 @@ def _candidates(found: _Found, evidence: Evidence | None) -> tuple[tuple[ScoredC
             faults.append(f"{name}: {others} trained with other labels than the plan has now")
         if ours:
             rows = [row for run in ours for row in read_scores(run.scores, run.summary).rows]
-            scored.append(_scored(name, rows, [run.fold for run in ours]))
+            scored.append(_scored(name, rows, [run.fold for run in ours], found.plan))
     for one in evidence.candidates if evidence and not evidence.outdated else ():
         folder = found.workspace.ensemble(one.members)
         if len(one.members) > 1 and folder.summary.exists():
             rows = list(read_scores(folder.scores, folder.summary).rows)
-            scored.append(_scored(name_of(one.members), rows, found.splits.names))
+            scored.append(_scored(name_of(one.members), rows, found.splits.names, found.plan))
     return tuple(scored), tuple(faults)
 
 
-def _scored(name: str, rows: Sequence[LabelScore], folds: Sequence[str]) -> ScoredCandidate:
-    return ScoredCandidate(name=name, scores=Scores(rows=tuple(rows)), folds=tuple(folds))
+def _scored(name: str, rows: Sequence[LabelScore], folds: Sequence[str], plan: Plan) -> ScoredCandidate:
+    scores = Scores(rows=tuple(rows), structures=plan.labels.structures)
+    return ScoredCandidate(name=name, scores=scores, folds=tuple(folds))
 
 
 def _main(candidates: Sequence[ScoredCandidate], evidence: Evidence | None) -> ScoredCandidate | None:

@@ -46,6 +46,19 @@ class TrainedModel:
         """Names of the configurations, in the order of ``models``."""
         return tuple(model.configuration.name for model in self.models)
 
+    def with_reference(self, channel: str | None) -> TrainedModel:
+        """The same for images whose channels are brought to the grid of this one; as it is where none is named.
+
+        ``UsageError`` where it is none of the model's channels.
+        """
+        if channel is None:
+            return self
+        there = self.models[0].plan.channels
+        if channel not in there:
+            raise UsageError(f"--resample-channels-to {channel} is no channel of this model; it has {', '.join(there)}")
+        models = (replace(model, plan=replace(model.plan, reference_channel=channel)) for model in self.models)
+        return replace(self, models=tuple(models))
+
 
 def open_model(
     model: Path,

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnlite.data.labels import Labels
 from nnlite.planning.configurations import Configuration
 
@@ -34,6 +36,17 @@ class Exchange:
     indices: tuple[int, ...]
     channels: tuple[tuple[int, int], ...]
     previous: tuple[int, ...] | None = None
+
+    def of_channels(self, values: np.ndarray) -> np.ndarray:
+        """Values (channels, ...) of a network's channels as they are in a mirrored image.
+
+        >>> Exchange(axis=2, indices=(0, 2, 1), channels=((1, 2),)).of_channels(np.array([7, 8, 9])).tolist()
+        [7, 9, 8]
+        """
+        order = list(range(len(values)))
+        for one, other in self.channels:
+            order[one], order[other] = other, one
+        return values[order]
 
 
 def exchange(plan: Plan, configuration: Configuration) -> Exchange | None:

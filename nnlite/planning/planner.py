@@ -53,7 +53,8 @@ class Plan:
     """All that was decided for a dataset, and why.
 
     ``transpose``: axis i of everything in ``configurations`` is axis ``transpose[i]`` of the canonical image (z, y, x).
-    ``reasons`` also tells why a configuration is missing. ``memory_gib`` is None for a CPU.
+    ``reasons`` also tells why a configuration is missing. ``memory_gib`` is None for a CPU. Channels on other grids are
+    resampled onto that of the ``reference_channel``; None where all are on one.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class Plan:
     configurations: dict[str, Configuration]
     reasons: dict[str, str]
     preset: Preset = "nnlite"
+    reference_channel: str | None = None
 
     def __post_init__(self) -> None:
         if sorted(self.transpose) != [0, 1, 2]:
@@ -76,6 +78,9 @@ class Plan:
             raise PlanError(f"plan: memory_gib is {self.memory_gib} for {self.device}; a GPU has it, a CPU's is null")
         if self.memory_gib is not None:
             require_memory(self.memory_gib)
+        if self.reference_channel not in (None, *self.channels):
+            there = ", ".join(self.channels)
+            raise PlanError(f"plan: reference_channel {self.reference_channel} is none of the channels {there}")
         if len(self.channels) != len(self.intensities):
             raise PlanError(f"plan: {len(self.channels)} channels but {len(self.intensities)} intensities")
         for key, configuration in self.configurations.items():
@@ -90,6 +95,11 @@ class Plan:
                 raise PlanError(
                     f"plan: configurations.{key}.previous_stage {configuration.previous_stage} is not planned"
                 )
+
+    @property
+    def reference(self) -> int | None:
+        """The place of the reference channel among the channels."""
+        return None if self.reference_channel is None else self.channels.index(self.reference_channel)
 
     def decisions(self) -> Plan:
         """The plan without what was measured: two plans that decide alike are equal in this."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnlite.data.annotated import Annotated
 from nnlite.data.labels import Labels, values_in
 
 LOCATIONS_PER_STRUCTURE = 10_000  # enough places to centre patches on, a fraction of a second to draw and to read
@@ -72,10 +73,12 @@ class Locations:
         return (int(self.ends[row - 1, 1]) if row else 0), int(self.ends[row, 1])
 
 
-def locate(label: np.ndarray, case_id: str, labels: Labels | None = None) -> Locations:
+def locate(
+    label: np.ndarray, case_id: str, labels: Labels | None = None, annotated: Annotated | None = None
+) -> Locations:
     """The table of a label map (z, y, x) of indices; the same for the same case id.
 
-    Without ``labels`` each index but 0 is a structure.
+    Without ``labels`` each index but 0 is a structure. Those that are not ``annotated`` are left out.
 
     >>> table = locate(np.array([[[0, 2, 1], [0, 0, 2]]]), "case")
     >>> table.voxels.tolist(), table.ends.tolist(), table.of(2).tolist()
@@ -84,6 +87,8 @@ def locate(label: np.ndarray, case_id: str, labels: Labels | None = None) -> Loc
     rng = np.random.default_rng(zlib.crc32(case_id.encode()))
     parts, ends, end = [np.empty(0, dtype=np.intp)], [], 0
     for structure, voxels in _by_structure(label, labels):
+        if annotated is not None and structure != ANNOTATED and not annotated[structure - 1]:
+            continue
         if len(voxels) > LOCATIONS_PER_STRUCTURE:
             voxels = np.sort(rng.choice(voxels, LOCATIONS_PER_STRUCTURE, replace=False))
         parts.append(voxels)

@@ -71,6 +71,7 @@ def _opened(case: StoredCase, *, in_memory: bool) -> OpenCase:
         label=None if opened.label is None else _read(opened.label),
         previous=None if opened.previous is None else _read(opened.previous),
         locations=locations,
+        drawn=None if opened.drawn is None else _read(opened.drawn),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.annotated import Annotated, drawn_channels
 from nnlite.data.labels import Labels
 from nnlite.data.records import from_json, read_record, record, to_json, write_record, written_whole
 from nnlite.errors import WorkspaceError
@@ -57,7 +58,8 @@ def signature(plan: Plan, configuration: Configuration) -> str:
     recipe = _Recipe(
         preprocessing_version=PREPROCESSING_VERSION,
         transpose=plan.transpose,
-        channels=plan.channels,
+        # what the channels hold depends on the grid that they were brought to
+        channels=(*plan.channels, *([] if plan.reference is None else [f"on the grid of {plan.reference_channel}"])),
         label_values=plan.labels.values,
         structures=plan.labels.members,
         ignore=plan.labels.ignore,
@@ -75,13 +77,15 @@ class OpenCase:
     """The arrays of a case on one grid, mapped or in memory; they cannot be written to.
 
     ``image`` float32 (channels, z, y, x); ``label`` and ``previous`` label indices (z, y, x), or None where there are
-    none. ``locations`` are voxels to centre patches on, None where the case has no label map.
+    none. ``locations`` are voxels to centre patches on, None where the case has no label map. ``drawn`` (channels,)
+    tells which channels of a network stand for something that is drawn in the case, None where everything is.
     """
 
     image: np.ndarray
     label: np.ndarray | None
     previous: np.ndarray | None
     locations: Locations | None
+    drawn: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +106,16 @@ class StoredCase:
     def mapped(self) -> OpenCase:
         """All arrays, through one map of the file."""
         arrays, _ = map_case_file(self.path)
-        label, locations = arrays.get("label"), None
+        label, locations, drawn = arrays.get("label"), None, arrays.get("drawn")
         if label is not None:
             locations = Locations(shape=label.shape, voxels=arrays["locations"], ends=arrays["location_ends"])
-        return OpenCase(image=arrays["image"], label=label, previous=arrays.get("previous"), locations=locations)
+        return OpenCase(
+            image=arrays["image"],
+            label=label,
+            previous=arrays.get("previous"),
+            locations=locations,
+            drawn=None if drawn is None else drawn.view(bool),
+        )
 
     @property
     def image(self) -> np.ndarray:
@@ -180,18 +190,21 @@ class CaseStore:
         """Forget a case, so that it is made again; nothing happens if it is not there."""
         self._case(case_id).path.unlink(missing_ok=True)
 
-    def write(self, case: PreprocessedCase, labels: Labels | None = None) -> None:
+    def write(self, case: PreprocessedCase, labels: Labels | None = None, annotated: Annotated | None = None) -> None:
         """Store a case in place of an earlier one of its id. A full disk is a ``WorkspaceError``; other cases stay.
 
-        ``labels`` tells which voxels to note for training: see ``locate``.
+        ``labels`` tells which voxels to note for training: see ``locate``. ``annotated`` are the structures that are
+        drawn, None for all.
         """
         self.discard(case.case_id)
         arrays = {"image": case.image}
         if case.label is not None:
-            located = locate(case.label, case.case_id, labels)
+            located = locate(case.label, case.case_id, labels, annotated)
             arrays |= {"label": case.label, "locations": located.voxels, "location_ends": located.ends}
         if case.previous is not None:
             arrays["previous"] = case.previous
+        if annotated is not None and labels is not None:
+            arrays["drawn"] = np.array(drawn_channels(labels, annotated), dtype=np.uint8)
         write_case_file(self._case(case.case_id).path, arrays, {RESTORATION: to_json(case.restoration)})
 
     def share(self, case: StoredCase) -> None:

@@ -32,14 +32,16 @@ class Batch:
     """What the network is trained on: images (batch, channels, *size) float32, labels (batch, *size) int64 indices.
 
     ``previous`` (batch, *size) int64 holds the low-resolution prediction that a cascade gets as input. ``cases`` are
-    the ids of the cases that the samples are of. Where several processes share a batch, these are of all its samples,
-    and the tensors are the ``fraction`` of it that is here.
+    the ids of the cases that the samples are of. ``drawn`` (batch, channels) bool tells which of the network's channels
+    stand for something that is drawn in a sample, None where everything is in all of them. Where several processes
+    share a batch, ``cases`` are of all its samples, and the tensors are the ``fraction`` of it that is here.
     """
 
     images: Tensor
     labels: Tensor
     previous: Tensor | None = None
     cases: tuple[str, ...] = ()
+    drawn: Tensor | None = None
     fraction: float = 1.0
 
 
@@ -87,7 +89,18 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
         labels=labels.to(torch.int64),
         previous=None if stages is None else stages.to(torch.int64),
         cases=tuple(patch.case_id for patch in patches),
+        drawn=_drawn(patches, device),
     )
+
+
+def _drawn(patches: Sequence[Patch], device: torch.device) -> Tensor | None:
+    """Which channels stand for something drawn in each sample; in those of a case without a list all labels do."""
+    some = next((patch.drawn for patch in patches if patch.drawn is not None), None)
+    if some is None:
+        return None
+    everything = np.ones_like(some)
+    rows = np.stack([everything if patch.drawn is None else patch.drawn for patch in patches])
+    return torch.from_numpy(rows).to(device)
 
 
 def _together(patches: Sequence[Patch], patch_size: Sequence[int]) -> list[list[int]]:

@@ -105,6 +105,9 @@ class BatchSource:
         places = loader.draw_places(rng)
         patches = [loader.read(place) for place in places[self.share.first : self.share.stop]]
         batch = assemble(patches, self.patch_size, device)
+        channels = loader.listed_channels(places)
+        if batch.drawn is None and channels:  # all processes compute their part of the loss in the same way
+            batch = replace(batch, drawn=torch.ones(len(patches), channels, dtype=torch.bool, device=device))
         return replace(batch, cases=tuple(place.case_id for place in places), fraction=self.share.fraction)
 
     def _prefetched(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nnlite.training.assemble import Batch
 from nnlite.training.compiled import compiled_if_faster
 from nnlite.training.config import AUTOCAST, Precision, TrainConfig, full_range_precision
-from nnlite.training.loss import LABELS, Answer, Part, deep_supervision_loss
+from nnlite.training.loss import LABELS, Answer, Drawn, Part, deep_supervision_loss
 from nnlite.training.parts import Parts
 from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.skipped_steps import FALL_BACK_AFTER, SkippedSteps
@@ -82,7 +82,9 @@ class Learner:
     def _loss(self, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
         """The loss of a batch, the samples of other processes included."""
         part = Part(fraction=batch.fraction, total=self.ranks.total)
-        return deep_supervision_loss(outputs, batch.labels, self.answer, batch_dice=self.batch_dice, part=part)
+        return deep_supervision_loss(
+            outputs, batch.labels, self.answer, batch.drawn, batch_dice=self.batch_dice, part=part
+        )
 
     def look_for_skipped(self, where: str) -> int:
         """How many steps were left out since the last look; float16 is given up where they repeat."""
@@ -105,7 +107,7 @@ class Learner:
         def try_out(module: nn.Module) -> float:
             with self._precision():
                 outputs = module(batch.images)
-            loss = deep_supervision_loss(outputs, batch.labels, self.answer, batch_dice=self.batch_dice)
+            loss = deep_supervision_loss(outputs, batch.labels, self.answer, batch.drawn, batch_dice=self.batch_dice)
             loss.backward()
             return float(loss.detach())  # waits for the device
 
@@ -129,7 +131,7 @@ class Learner:
             with self._precision():
                 logits = self.network(part.images)
             losses.append(self._loss([logits], part) * (len(part.images) / samples))
-            counts.append(overlap_counts(logits, part.labels, self.answer))
+            counts.append(overlap_counts(logits, part.labels, self.answer, part.drawn))
         return torch.stack(losses).sum(), torch.stack(counts).sum(dim=0)
 
     def state(self) -> dict[str, Any]:
@@ -182,10 +184,11 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
     return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
 
 
-def overlap_counts(logits: Tensor, target: Tensor, answer: Answer = LABELS) -> Tensor:
+def overlap_counts(logits: Tensor, target: Tensor, answer: Answer = LABELS, drawn: Drawn = None) -> Tensor:
     """True positives, predicted voxels and target voxels of each structure, as (3, structures) int64.
 
-    ``logits`` (batch, channels, *size), ``target`` (batch, *size) label indices. Background is no structure.
+    ``logits`` (batch, channels, *size), ``target`` (batch, *size) label indices. Background is no structure. What is
+    not ``drawn`` in a sample is not counted there.
 
     >>> overlap_counts(torch.tensor([[[3.0, 0.0, 0.0], [0.0, 3.0, 3.0]]]), torch.tensor([[0, 0, 1]]))
     tensor([[1],
@@ -197,11 +200,17 @@ def overlap_counts(logits: Tensor, target: Tensor, answer: Answer = LABELS) -> T
         predicted, wanted = logits > 0, answer.wanted(target, channels)
         if known is not None:
             predicted, wanted = predicted & known[:, None], wanted & known[:, None]
+        if drawn is not None:
+            judged = drawn.view(*drawn.shape, *(1,) * (logits.ndim - 2))
+            predicted, wanted = predicted & judged, wanted & judged
         axes = (0, *range(2, logits.ndim))
         return torch.stack([mask.sum(axes) for mask in (predicted & wanted, predicted, wanted)])
     rows = channels + (answer.ignore is not None)  # the last one for what is ignored
     pairs = torch.zeros(rows * channels, dtype=torch.int64, device=target.device)
-    cells = (target * channels + logits.argmax(dim=1)).flatten()
+    said = logits.argmax(dim=1)
+    if drawn is not None:  # a label that is not drawn may be right: as little to be counted as background
+        said = said * drawn.gather(1, said.flatten(1)).view_as(said)
+    cells = (target * channels + said).flatten()
     # not bincount: it waits for a GPU to learn how many cells there are
     pairs = pairs.scatter_add_(0, cells, torch.ones_like(cells)).view(rows, channels)[:channels]
     return torch.stack((pairs.diagonal(), pairs.sum(dim=0), pairs.sum(dim=1)))[:, 1:]

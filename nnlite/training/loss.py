@@ -3,7 +3,8 @@
 Labels that exclude each other are told apart by a softmax, and background counts in the cross-entropy alone. Regions,
 which may overlap, are a question of yes or no each: binary cross-entropy and sigmoid Dice over all of them. Voxels of
 the ignore label count in neither. Isensee et al., Nature Methods 18, 203-211, 2021; soft Dice: Drozdzal et al., DLMIA
-2016; deep supervision: Lee et al., AISTATS 2015. Tensors in, a scalar tensor out.
+2016; deep supervision: Lee et al., AISTATS 2015. Where structures of a sample were not drawn, its background may be any
+of them: the marginal loss of Shi et al., Medical Image Analysis 70, 101979, 2021. Tensors in, a scalar tensor out.
 
 Where several processes share the batch, each is given its part, and has the loss of the whole batch all the same (see
 ``Part``).
@@ -60,6 +61,9 @@ class Answer:
 LABELS = Answer()
 """Labels that exclude each other, on every voxel."""
 
+Drawn = Tensor | None
+"""Which channels stand for something that is drawn in each sample, (batch, channels) bool; None where all do."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -83,45 +87,81 @@ def soft_dice_loss(logits: Tensor, target: Tensor, *, batch_dice: bool) -> Tenso
     ``logits`` (batch, labels, *size), ``target`` (batch, *size) label indices. ``batch_dice`` sums intersections and
     volumes over the batch as if it were one volume; otherwise each sample counts for itself.
     """
-    return _labels_dice(logits.softmax(dim=1), target, None, WHOLE, batch_dice=batch_dice)
+    return _labels_dice(logits.softmax(dim=1), target, None, None, WHOLE, batch_dice=batch_dice)
 
 
 def segmentation_loss(
-    logits: Tensor, target: Tensor, answer: Answer = LABELS, *, batch_dice: bool, part: Part = WHOLE
+    logits: Tensor,
+    target: Tensor,
+    answer: Answer = LABELS,
+    drawn: Drawn = None,
+    *,
+    batch_dice: bool,
+    part: Part = WHOLE,
 ) -> Tensor:
     """Cross-entropy plus soft Dice loss of one level, computed in float32 whatever the network's precision.
 
-    Where no voxel is judged both are 0: then there is nothing to learn.
+    Where no voxel is judged both are 0: then there is nothing to learn. What is not ``drawn`` in a sample takes no part
+    in its Dice; labels that are not drawn count as its background, regions that are not do not count at all.
     """
     known = answer.known(target)
     if answer.regions is not None:
-        return _regions_loss(logits.float(), answer.wanted(target, logits.shape[1]).float(), known, part, batch_dice)
+        wanted = answer.wanted(target, logits.shape[1]).float()
+        return _regions_loss(logits.float(), wanted, known, drawn, part, batch_dice)
     logarithms = logits.float().log_softmax(dim=1)  # of the probabilities, for both terms
+    if drawn is not None:
+        logarithms = _with_marginal_background(logarithms, drawn)
     if known is None:
         entropy = part.mean(mean_nll(logarithms, target))
     else:
         target = target.masked_fill(~known, 0)
         entropy = _mean(functional.nll_loss(logarithms, target, reduction="none"), known, part)
-    return entropy + _labels_dice(logarithms.exp(), target, known, part, batch_dice=batch_dice)
+    return entropy + _labels_dice(logarithms.exp(), target, known, drawn, part, batch_dice=batch_dice)
+
+
+def _with_marginal_background(logarithms: Tensor, drawn: Tensor) -> Tensor:
+    """Logarithms of probabilities (batch, labels, *size), where labels that are not drawn are added to the background.
+
+    The channels of labels that are not drawn stay; no voxel of the target asks for them.
+    """
+    others = torch.cat((torch.zeros_like(drawn[:, :1]), drawn[:, 1:]), dim=1)
+    background = logarithms.masked_fill(_over_voxels(others, logarithms), -torch.inf).logsumexp(dim=1, keepdim=True)
+    return torch.cat((background, logarithms[:, 1:]), dim=1)
 
 
 def _labels_dice(
-    probabilities: Tensor, target: Tensor, known: Tensor | None, part: Part, *, batch_dice: bool
+    probabilities: Tensor, target: Tensor, known: Tensor | None, drawn: Drawn, part: Part, *, batch_dice: bool
 ) -> Tensor:
     wanted = torch.zeros_like(probabilities).scatter_(1, target[:, None], 1)
-    return _dice_loss(probabilities[:, 1:], wanted[:, 1:], known, part, batch_dice)
+    foreground = None if drawn is None else drawn[:, 1:]
+    return _dice_loss(probabilities[:, 1:], wanted[:, 1:], known, foreground, part, batch_dice)
 
 
-def _regions_loss(logits: Tensor, wanted: Tensor, known: Tensor | None, part: Part, batch_dice: bool) -> Tensor:
-    entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
-    mean = part.mean(entropy.mean()) if known is None else _mean(entropy, known, part)
-    return mean + _dice_loss(logits.sigmoid(), wanted, known, part, batch_dice)
+def _regions_loss(
+    logits: Tensor, wanted: Tensor, known: Tensor | None, drawn: Drawn, part: Part, batch_dice: bool
+) -> Tensor:
+    entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    if drawn is None:
+        entropy = entropy.mean(dim=1)
+        mean = part.mean(entropy.mean()) if known is None else _mean(entropy, known, part)
+    else:
+        judged = _over_voxels(drawn, entropy).expand_as(entropy)
+        mean = _mean(entropy, judged if known is None else judged & known[:, None], part)
+    return mean + _dice_loss(logits.sigmoid(), wanted, known, drawn, part, batch_dice)
 
 
-def _dice_loss(probabilities: Tensor, wanted: Tensor, known: Tensor | None, part: Part, batch_dice: bool) -> Tensor:
-    """1 - mean soft Dice over channels; both (batch, channels, *size), of which only ``known`` voxels count."""
+def _dice_loss(
+    probabilities: Tensor, wanted: Tensor, known: Tensor | None, drawn: Drawn, part: Part, batch_dice: bool
+) -> Tensor:
+    """1 - mean soft Dice over channels; both (batch, channels, *size), of which only ``known`` voxels count.
+
+    Of each sample only the channels that are ``drawn`` count; 0 where none is.
+    """
     if known is not None:
         probabilities, wanted = probabilities * known[:, None], wanted * known[:, None]
+    if drawn is not None and batch_dice:  # else each sample counts for itself, and those not drawn are left out below
+        mask = _over_voxels(drawn, probabilities)
+        probabilities, wanted = probabilities * mask, wanted * mask
     axes = tuple(range(2, probabilities.ndim))
     if batch_dice:
         axes = (0, *axes)
@@ -129,16 +169,21 @@ def _dice_loss(probabilities: Tensor, wanted: Tensor, known: Tensor | None, part
     volumes = probabilities.sum(axes) + wanted.sum(axes)
     if batch_dice:
         intersection, volumes = part.total(intersection), part.total(volumes)
-        return 1 - _mean_dice(intersection, volumes)
-    return 1 - part.mean(_mean_dice(intersection, volumes))
+    dice = (2 * intersection + SMOOTH) / (volumes + SMOOTH)
+    if not batch_dice:
+        return 1 - part.mean(dice.mean()) if drawn is None else _mean(1 - dice, drawn, part)
+    if drawn is None:
+        return 1 - dice.mean()
+    return _mean(1 - dice, part.total(drawn.sum(dim=0)) > 0, WHOLE)
 
 
-def _mean_dice(intersection: Tensor, volumes: Tensor) -> Tensor:
-    return ((2 * intersection + SMOOTH) / (volumes + SMOOTH)).mean()
+def _over_voxels(drawn: Tensor, values: Tensor) -> Tensor:
+    """``drawn`` (batch, channels) in a shape that fits values (batch, channels, *size)."""
+    return drawn.view(*drawn.shape, *(1,) * (values.ndim - 2))
 
 
 def _mean(values: Tensor, known: Tensor, part: Part) -> Tensor:
-    """Mean over the known voxels of the batch; 0 where there is none."""
+    """Mean over the known entries of the batch; 0 where there is none."""
     return part.total((values * known).sum()) / part.total(known.sum()).clamp(min=1)
 
 
@@ -156,15 +201,20 @@ def level_weights(levels: int) -> list[float]:
 
 
 def deep_supervision_loss(
-    outputs: Sequence[Tensor], target: Tensor, answer: Answer = LABELS, *, batch_dice: bool, part: Part = WHOLE
+    outputs: Sequence[Tensor],
+    target: Tensor,
+    answer: Answer = LABELS,
+    drawn: Drawn = None,
+    *,
+    batch_dice: bool,
+    part: Part = WHOLE,
 ) -> Tensor:
     """Weighted loss over all decoder levels (full resolution first); the target is thinned out to each level's size."""
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for logits, weight in zip(outputs, level_weights(len(outputs)), strict=True):
         if weight > 0:
-            size = logits.shape[2:]
-            thinned = thin_out(target, size)
-            total = total + weight * segmentation_loss(logits, thinned, answer, batch_dice=batch_dice, part=part)
+            small = thin_out(target, logits.shape[2:])
+            total = total + weight * segmentation_loss(logits, small, answer, drawn, batch_dice=batch_dice, part=part)
     return total
 
 

@@ -8,11 +8,13 @@ while, because of another process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import repeat
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from nnlite.errors import MemoryShortError
 from nnlite.networks.out_of_memory import is_out_of_memory, release
@@ -75,8 +77,12 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """
     if parts == 1:
         return [batch]
-    pairs = zip(batch.images.chunk(parts), batch.labels.chunk(parts), strict=True)
-    return [replace(batch, images=images, labels=labels) for images, labels in pairs]
+    pieces = zip(batch.images.chunk(parts), batch.labels.chunk(parts), _chunks(batch.drawn, parts), strict=False)
+    return [replace(batch, images=images, labels=labels, drawn=drawn) for images, labels, drawn in pieces]
+
+
+def _chunks(drawn: Tensor | None, parts: int) -> Iterable[Tensor | None]:
+    return repeat(None) if drawn is None else drawn.chunk(parts)
 
 
 def on_device_or_cpu(make: Callable[[torch.device], Batch], device: torch.device, what: str) -> Batch:
@@ -89,4 +95,5 @@ def on_device_or_cpu(make: Callable[[torch.device], Batch], device: torch.device
     release(device)
     logger.warning("%s has too little memory to prepare %s; it is prepared on the CPU", device.type, what)
     made = make(CPU)
-    return replace(made, images=made.images.to(device), labels=made.labels.to(device))
+    drawn = None if made.drawn is None else made.drawn.to(device)
+    return replace(made, images=made.images.to(device), labels=made.labels.to(device), drawn=drawn)

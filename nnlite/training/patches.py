@@ -64,7 +64,7 @@ class Patch:
     cascade; they may be views of a case's own arrays, so nothing is written to them. ``pose`` is None where the region
     is the patch itself; otherwise it maps voxel offsets from the centre of the patch to offsets from the centre of the
     region: an (ndim, ndim) matrix, axes ordered like the array. ``flips`` are the spatial axes along which the patch
-    is still to be mirrored; labels that this exchanges already are.
+    is still to be mirrored; labels that this exchanges already are. ``drawn`` (channels,) bool is that of the case.
     """
 
     case_id: str
@@ -73,6 +73,7 @@ class Patch:
     previous: np.ndarray | None = None
     pose: np.ndarray | None = None
     flips: tuple[int, ...] = ()
+    drawn: np.ndarray | None = None
 
 
 def draw_pose(rng: np.random.Generator, patch_size: Sequence[int]) -> np.ndarray | None:
@@ -243,6 +244,11 @@ class PatchLoader(SlimDataLoaderBase):
         seed = int(rng.integers(2**32)) if self.compose.transforms else None
         return Place(case_id=case_id, start=start, size=size, pose=pose, flips=flips, seed=seed)
 
+    def listed_channels(self, places: Sequence[Place]) -> int:
+        """How many channels a network has, where a list says what is drawn in one of the cases; else 0."""
+        lists = (self._data[place.case_id].drawn for place in places)
+        return next((len(drawn) for drawn in lists if drawn is not None), 0)
+
     def read(self, place: Place) -> Patch:
         """Read the voxels of a place."""
         with named_in_errors(f"case {place.case_id}"):
@@ -256,12 +262,20 @@ class PatchLoader(SlimDataLoaderBase):
             image, *maps = image[:, 0], *(volume[0] for volume in maps)
         if place.seed is not None:
             image, maps = self._transformed(image, maps, seed=place.seed)
+        drawn = case.drawn
         if self.exchange is not None and self.exchange.axis in place.flips:
+            drawn = None if drawn is None else self.exchange.of_channels(drawn)
             tables = (self.exchange.indices, self.exchange.previous)
             maps = [np.array(table, dtype=volume.dtype)[volume] for table, volume in zip(tables, maps, strict=False)]
         label, previous = maps[0], maps[1] if len(maps) > 1 else None
         return Patch(
-            case_id=place.case_id, image=image, label=label, previous=previous, pose=place.pose, flips=place.flips
+            case_id=place.case_id,
+            image=image,
+            label=label,
+            previous=previous,
+            pose=place.pose,
+            flips=place.flips,
+            drawn=drawn,
         )
 
     def _transformed(

@@ -24,6 +24,7 @@ def test_convert_passes_structures_on_and_tells_what_was_made(pipeline: FakePipe
     (_, arguments, given) = pipeline.calls[0]
     assert arguments == (Path("dicom"), Path("out"))
     assert given["structures"] == ["liver", "tumour=GTV*"]
+    assert (given["to"], given["link"]) == ("folder", False)
     assert shown.stdout == "2 cases of CT; labels: 0 background, 1 liver -> out\n"
     assert "case 0: note" in shown.stderr
 
@@ -34,3 +35,13 @@ def test_convert_lists_no_more_notes_than_half_a_screen_holds(pipeline: FakePipe
     assert "case 11: note" in shown.stderr
     assert "case 12: note" not in shown.stderr
     assert "and 3 more such notes" in shown.stderr
+
+
+def test_convert_asks_for_the_layout_and_links(pipeline: FakePipeline):
+    pipeline.answers["convert"] = converted(notes=0)
+    nn("convert", "brains", "-o", "out", "--to", "nnunet", "--link")
+    (_, _, given) = pipeline.calls[0]
+    assert (given["to"], given["link"]) == ("nnunet", True)
+    refused = nn("convert", "brains", "-o", "out", "--to", "coco")
+    assert refused.exit_code == 2
+    assert 'there is no layout "coco"; --to is one of folder, nnunet, msd, bids, table' in refused.stderr

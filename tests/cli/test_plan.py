@@ -11,9 +11,21 @@ def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
     pipeline.answers["plan"] = SimpleNamespace(
         plan=plan, path=Path("w/hippocampus/plan.json"), notes=("no 3d-lowres: small",)
     )
-    shown = nn("plan", "hippocampus", "--gpu-memory", "11", "--device", "cpu", "--splits", "splits_final.json")
+    shown = nn(
+        "plan",
+        "hippocampus",
+        "--gpu-memory",
+        "11",
+        "--device",
+        "cpu",
+        "--splits",
+        "splits_final.json",
+        "--resample-channels-to",
+        "CT",
+    )
     assert pipeline.calls[0][2]["memory_gib"] == 11.0
     assert pipeline.calls[0][2]["splits"] == Path("splits_final.json")
+    assert pipeline.calls[0][2]["resample_channels_to"] == "CT"
     row, cost = (line for line in shown.stdout.splitlines() if line.split()[:1] == ["3d"])
     topology = plan.configurations["3d"].topology
     assert row.split()[1:4] == ["1.00x1.00x1.00", "16x16x16", "3"]

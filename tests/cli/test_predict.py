@@ -26,6 +26,8 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "Thorax",
         "--cluster",
         "scheduler.json",
+        "--resample-channels-to",
+        "CT",
         "--device",
         "cuda",
     ]
@@ -39,6 +41,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert (given["output_format"], given["series"]) == ("dicom-seg", "Thorax")
     assert given["entropy"]
     assert given["cluster"] == "scheduler.json"
+    assert given["resample_channels_to"] == "CT"
     assert "3d fold0 + fold1: 2 masks, 8.0 s per case -> o\n" in shown.stdout
 
 

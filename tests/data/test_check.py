@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from nnlite.data.check import COLOUR_CHANNELS, check_dataset
-from nnlite.data.dataset import find_dataset
+from nnlite.data.dataset import find_dataset, with_reference
 from nnlite.data.image import Geometry, write_image
 from nnlite.data.labels import Labels
 from nnlite.errors import DatasetError
@@ -148,7 +148,10 @@ def test_listed_files_that_are_missing_are_faults_of_their_case(tmp_path):
     add_case(tmp_path, "a")
     rows = [{"id": name, "CT": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in "ab"]
     (tmp_path / "cases.json").write_text(json.dumps(rows))
-    assert faults_of(tmp_path) == [("b", "does not exist; see whether its name and its folder are right")] * 2
+    assert faults_of(tmp_path) == [
+        ("b", f'column "CT": {tmp_path}/images/b.nii.gz does not exist'),
+        ("b", f'column "label": {tmp_path}/labels/b.nii.gz does not exist'),
+    ]
 
 
 def test_the_channel_count_of_most_cases_decides(tmp_path):
@@ -329,3 +332,34 @@ def test_membrane_needs_a_table_and_gets_it_from_another_folder(real_data, tmp_p
     report = check_dataset(find_dataset(real_data / "membrane", tmp_path / "nnlite.json"), workers=2)
     report.raise_if_faulty()
     assert report.dataset.labels == Labels(names=("background", "membrane"), values=(0, 255))
+
+
+def test_a_label_map_that_holds_what_is_said_not_to_be_annotated_is_a_fault(tmp_path):
+    for name, values in (("a", (1, 2)), ("b", (0, 1)), ("c", (0, 1))):
+        add_case(tmp_path, name, label=label_array(*values))
+    said = {"labels": {"liver": 1, "spleen": 2}, "annotated": {"a": ["spleen"], "b": ["liver"], "c": ["lung"]}}
+    (tmp_path / "nnlite.json").write_text(json.dumps(said))
+    assert faults_of(tmp_path) == [
+        ("a", "its label map holds liver, but its list of annotated labels names only spleen"),
+        ("c", "annotated names lung, which is no label; there are liver, spleen"),
+    ]
+
+
+def test_channels_on_other_grids_are_resampled_where_a_reference_is_named_and_told(tmp_path):
+    coarse = Geometry(shape=(4, 3, 3), spacing_mm=(2.0, 2.0, 2.0))
+    for name in "ab":
+        add_case(tmp_path, name)
+        (tmp_path / f"images/{name}.nii.gz").rename(tmp_path / f"images/{name}_0000.nii.gz")
+        write_image(tmp_path / f"images/{name}_0001.nii.gz", np.ones((1, 4, 3, 3), np.float32), coarse)
+    [(_, what), _] = faults_of(tmp_path)
+    assert what.startswith("channel shape (4, 3, 3) but first channel shape (4, 5, 6)")
+    (tmp_path / "nnlite.json").write_text('{"channels": ["CT", "PET"], "reference_channel": "CT"}')
+    report = check_dataset(find_dataset(tmp_path), workers=1)
+    assert report.faults == ()
+    assert report.notes == ("PET is resampled onto the grid of CT (linear) in 2 cases",)
+    assert report.warnings == report.notes
+    (tmp_path / "nnlite.json").write_text('{"channels": ["CT", "PET"], "reference_channel": "PET"}')
+    found = faults_of(tmp_path)  # the label has the grid of the CT
+    assert found[0][1].startswith("label shape (4, 5, 6) but image shape (4, 3, 3)")
+    with pytest.raises(DatasetError, match="the reference channel MR is no channel; there are CT, PET"):
+        with_reference(find_dataset(tmp_path), "MR")

@@ -86,6 +86,7 @@ def test_groups_come_from_nnlite_json_where_the_list_has_none_or_others(plain, t
     (plain / "nnlite.json").write_text('{"groups": {"a": "anna", "b": "anna"}}')
     assert find_dataset(plain).groups == {"a": "anna", "b": "anna"}
     table = "id,CT,label,Group\na,a.nii,a.nii,bob\nb,b.nii,b.nii,bob\nc,c.nii,c.nii,\n"
+    touch(plain, "a.nii", "b.nii", "c.nii")
     (plain / "cases.csv").write_text(table)
     assert find_dataset(plain).groups == {"a": "anna", "b": "anna"}
     (plain / "nnlite.json").write_text('{"groups": {"a": "anna"}}')
@@ -158,7 +159,8 @@ def test_a_missing_folder_is_one_clear_message(tmp_path):
     with pytest.raises(DatasetError) as caught:
         find_dataset(tmp_path / "nowhere")
     assert str(caught.value) == (
-        f"{tmp_path / 'nowhere'} does not exist; give the folder of a dataset, or a .csv or .json list of its cases"
+        f"{tmp_path / 'nowhere'} does not exist; give the folder of a dataset, or a table (.csv, .json, .parquet) of "
+        "its cases"
     )
 
 
@@ -284,3 +286,49 @@ def test_folders_of_dicom_slices_can_be_the_images_of_a_dataset(tmp_path: Path):
         ("b", "b", "b.nii.gz"),
     ]
     assert found.faults == ()
+
+
+def test_labels_of_a_table_are_named_in_a_file_beside_it(tmp_path: Path):
+    touch(tmp_path, "a.nii")
+    (tmp_path / "mine.csv").write_text("CT,label\na.nii,a.nii\n")
+    assert find_dataset(tmp_path / "mine.csv").labels is None
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1}}')
+    assert find_dataset(tmp_path / "mine.csv").labels == Labels.from_table({"liver": 1})
+    (tmp_path / "labels.json").write_text('{"spleen": 1}')
+    assert find_dataset(tmp_path / "mine.csv").labels == Labels.from_table({"spleen": 1})
+    (tmp_path / "labels.json").write_text('{"labels": {"tumour": [1, 2], "core": 1}, "regions_class_order": [2, 1]}')
+    assert find_dataset(tmp_path / "mine.csv").labels == Labels.from_table({"tumour": [1, 2], "core": 1}, [2, 1])
+    (tmp_path / "labels.json").write_text('{"spleen": "big"}')
+    [fault] = find_dataset(tmp_path / "mine.csv").faults
+    assert fault.remedy == f"correct {tmp_path / 'labels.json'}"
+
+
+def test_folds_beside_the_cases_come_with_the_dataset_without_those_that_are_excluded(plain: Path):
+    folds = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a", "b"]}]
+    (plain / "splits_final.json").write_text(json.dumps(folds))
+    (plain / "nnlite.json").write_text('{"exclude": ["b"]}')
+    splits = find_dataset(plain).splits
+    assert splits is not None
+    assert (splits.rule, splits.reason) == ("dataset", "as in splits_final.json")
+    assert [(fold.train, fold.validation) for fold in splits.folds] == [(("a",), ("c",)), (("c",), ("a",))]
+
+
+def test_what_a_table_says_of_cases_can_be_said_in_nnlite_json_too(plain: Path):
+    said = {"sites": {"a": "Rome"}, "annotated": {"b": ["liver"]}, "reference_channel": "channel 1"}
+    (plain / "nnlite.json").write_text(json.dumps(said))
+    dataset = find_dataset(plain)
+    assert [(case.site, case.annotated) for case in dataset.cases] == [("Rome", None), (None, ("liver",)), (None, None)]
+    assert dataset.reference == 1
+    (plain / "nnlite.json").write_text('{"sites": {"z": "Rome"}, "annotated": {"y": []}}')
+    assert [fault.what for fault in find_dataset(plain).faults] == [
+        "\"sites\" names 'z', which is no case",
+        "\"annotated\" names 'y', which is no case",
+    ]
+    (plain / "nnlite.json").write_text('{"channels": ["CT"], "reference_channel": "PET"}')
+    with pytest.raises(DatasetError, match="the reference channel PET is no channel; there are CT"):
+        find_dataset(plain)
+    touch(plain, "images/a_0000.nii.gz", "images/a_0001.nii.gz")
+    (plain / "images/a.nii.gz").unlink()
+    (plain / "nnlite.json").write_text('{"reference_channel": "channel 2", "exclude": ["b", "c"]}')
+    with pytest.raises(DatasetError, match="the reference channel channel 2 is no channel of a, which has fewer files"):
+        find_dataset(plain)

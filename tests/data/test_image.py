@@ -10,16 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnlite.data.image import (
-    NO_DEPTH_MM,
-    Geometry,
-    image_suffix,
-    read_channels,
-    read_image,
-    read_label,
-    write_image,
-    write_mask,
-)
+from nnlite.data.image import NO_DEPTH_MM, Geometry, image_suffix, read_image, read_label, write_image, write_mask
 from nnlite.errors import ImageError, WorkspaceError
 
 ORIENTATIONS = [(axes, flips) for axes in permutations(range(3)) for flips in product((False, True), repeat=3)]
@@ -162,14 +153,6 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
     write_image(tmp_path / "a.nii.gz", VOXELS[None], Geometry(shape=SHAPE, spacing_mm=(1, 1, 1)))
     with pytest.raises(ValueError, match="does not fit"):
         write_mask(tmp_path / "m.nii.gz", np.zeros((3, 4, 6), int), like=read_image(tmp_path / "a.nii.gz"))
-
-
-def test_channels_of_a_case_are_joined_only_on_one_grid(tmp_path):
-    for name, spacing in [("a", 1.0), ("b", 1.0), ("c", 2.0)]:
-        write_image(tmp_path / f"{name}.nii.gz", VOXELS[None], Geometry(shape=SHAPE, spacing_mm=(spacing, 1, 1)))
-    assert read_channels([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]).array.shape == (2, *SHAPE)
-    with pytest.raises(ImageError, match=r"c\.nii\.gz spacing \(2, 1, 1\) mm but a\.nii\.gz spacing \(1, 1, 1\) mm"):
-        read_channels([tmp_path / "a.nii.gz", tmp_path / "c.nii.gz"])
 
 
 def test_whole_floats_are_labels_and_fractions_are_not(tmp_path):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from nnlite.data.layouts import case_list, decathlon, group_channels, image_files, pairs, read_json, stem
+from nnlite.data.layouts import decathlon, group_channels, image_files, listed, pairs, read_json, stem
 from nnlite.errors import DatasetError
 
 
@@ -103,57 +102,39 @@ def test_without_metadata_the_other_cases_tell_which_channels_there_should_be(tm
     assert told(pairs(tmp_path / "imagesTr", tmp_path / "labelsTr", {}, "raw")) == [("b", "channel 0 is missing")]
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_a_table_has_one_row_per_case_and_one_column_per_channel(tmp_path, delimiter):
-    rows = [
-        ["ID", "T1", "FLAIR", "label", "site", "group"],
-        ["p1", "x/t1.nii", "x/fl.nii", "x/seg.nii", "Rome", "anna"],
+def test_files_of_another_ending_than_nnunet_s_are_left_out(tmp_path):
+    touch(tmp_path / "imagesTr", "a_0000.nrrd", "a_0000.png")
+    touch(tmp_path / "labelsTr", "a.nrrd", "a.png")
+    folders = tmp_path / "imagesTr", tmp_path / "labelsTr"
+    assert [len(pairs(*folders, said, "raw").faults) for said in ({}, {"file_ending": ".nrrd"})] == [2, 0]
+    [case] = pairs(*folders, {"file_ending": ".nrrd"}, "raw").cases
+    assert (case.images, case.label) == ((folders[0] / "a_0000.nrrd",), folders[1] / "a.nrrd")
+    assert len(pairs(*folders, {"file_ending": ".nii.gz"}, "raw").faults) == 2
+
+
+def test_files_may_be_listed_case_by_case_as_nnunet_lets_them(tmp_path):
+    entries = {
+        "a": {"images": ["x/a_ct.nii.gz", "/far/a_pet.nii.gz"], "label": "y/a.nii.gz"},
+        "b": {"images": ["x/b_ct.nii.gz", "x/b_pet.nii.gz"]},
+        "c": {"label": "y/c.nii.gz"},
+    }
+    found = listed(tmp_path, {"dataset": entries, "channel_names": {"0": "CT", "1": "PET"}})
+    assert [(case.id, case.images, case.label) for case in found.cases] == [
+        ("a", (tmp_path / "x/a_ct.nii.gz", Path("/far/a_pet.nii.gz")), tmp_path / "y/a.nii.gz"),
+        ("b", (tmp_path / "x/b_ct.nii.gz", tmp_path / "x/b_pet.nii.gz"), None),
     ]
-    (tmp_path / "cases.csv").write_text("\ufeff" + "\n".join(delimiter.join(row) for row in rows) + "\n\n")
-    found = case_list(tmp_path / "cases.csv")
-    [case] = found.cases
-    assert (case.id, found.channels) == ("p1", ("T1", "FLAIR"))
-    assert case.images == (tmp_path / "x/t1.nii", tmp_path / "x/fl.nii")
-    assert (case.label, case.group) == (tmp_path / "x/seg.nii", "anna")
-
-
-def test_a_table_without_ids_takes_the_name_of_the_first_file(tmp_path):
-    rows = [{"image": "i/p7.nii.gz", "label": str(tmp_path / "elsewhere/p7.nii.gz")}]
-    (tmp_path / "list.json").write_text(json.dumps(rows))
-    found = case_list(tmp_path / "list.json")
-    assert found.cases[0].id == "p7"
-    assert found.cases[0].label == tmp_path / "elsewhere/p7.nii.gz"
-    assert found.channels == ()  # "image" says where it is, not what it shows
-
-
-def test_faults_of_a_table_name_the_line(tmp_path):
-    (tmp_path / "cases.csv").write_text(
-        "id,CT,label\na,a.nii,\nb,,b.nii\n../c,c.nii,c.nii\nd,d.nii,d.nii\nd,e.nii,e.nii\n"
-    )
-    found = case_list(tmp_path / "cases.csv")
     assert told(found) == [
-        ("a", 'no path in column "label"'),
-        ("b", 'no path in column "CT"'),
-        ("../c", "the id '../c' cannot be part of a file name"),
-        ("d", "the id occurs 2 times"),
+        ("b", 'no label under "dataset"'),
+        ("c", 'its entry under "dataset" in dataset.json names no images'),
     ]
-    assert [fault.file for fault in found.faults[:2]] == ["cases.csv, line 2", "cases.csv, line 3"]
-    assert [case.id for case in found.cases] == ["a", "d"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("cases.csv", "id,CT\na,a.nii\n", 'needs a column "label".*found the columns id, CT'),
-        ("cases.json", '{"a": 1}', "write a list of cases"),
-        ("cases.json", "[", r"cases\.json is not valid JSON: .*line 1"),
-        ("cases.csv", b"\xff\xfe\x00", "cannot be read as a CSV table"),
-    ],
-)
-def test_a_table_that_is_none_is_refused(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DatasetError, match=message):
-        case_list(tmp_path / name)
+def test_dataset_json_may_say_which_structures_a_case_has_annotated(tmp_path):
+    entry = {"image": "a.nii", "label": "l/a.nii"}
+    found = decathlon(tmp_path, {"training": [entry, entry | {"image": "b.nii"}], "annotated": {"a": ["liver"]}})
+    assert [case.annotated for case in found.cases] == [("liver",), None]
+    with pytest.raises(DatasetError, match='"annotated" should be an object like'):
+        decathlon(tmp_path, {"training": [entry], "annotated": {"a": "liver"}})
 
 
 def test_channel_names_that_make_no_sense_are_refused(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from nnlite.data.image import NO_DEPTH_MM, grid_differences, in_units_of, read_image, read_label
+from nnlite.data.channels import grid_differences, in_units_of
+from nnlite.data.image import NO_DEPTH_MM, read_image, read_label
 from nnlite.errors import ImageError
 
 GREY = np.random.default_rng(0).integers(0, 255, (60, 70), dtype=np.uint8)

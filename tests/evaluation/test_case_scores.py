@@ -203,3 +203,11 @@ def test_what_the_truth_ignores_counts_nowhere() -> None:
             strict=True,
         ):
             assert asdict(ours) == pytest.approx(asdict(alone), nan_ok=True)
+
+
+def test_structures_that_nobody_drew_have_no_row() -> None:
+    [tumour] = score_case("a", TRUTH, PREDICTION, ORGANS, GRID, annotated=(False, True))
+    assert asdict(tumour) == pytest.approx(asdict(score_case("a", TRUTH, PREDICTION, ORGANS, GRID)[1]), nan_ok=True)
+    regions = Labels.from_table({"organ": [1, 2], "tumour": 2})
+    [organ] = score_case("a", TRUTH, PREDICTION, regions, GRID, annotated=(True, False))
+    assert (organ.label, organ.dice) == ("organ", pytest.approx(2 * 3 / (5 + 4)))

@@ -165,6 +165,7 @@ def test_each_label_s_holes_are_judged_for_themselves():
         truth_voxels=np.array([9, 8]),
         hole_voxels=np.array([0, 1, 1]),
         hole_hits=np.array([[0, 0], [1, 0], [0, 0]]),
+        annotated=np.array([True, True]),
     )
     organ, lesion = try_filling([good], LABELS, NAMES)
     assert (organ.accepted, lesion.accepted) == (True, False)
@@ -188,3 +189,24 @@ def test_a_rise_nobody_would_report_is_no_reason_for_a_rule():
     assert judge(rule, before, before + np.array([0.3, -0.1])).reason == "the Dice of a label falls"
     assert judge(rule, before, before - 0.1).reason == "the mean Dice does not rise"
     assert judge(rule, before, before + 0.1).accepted
+
+
+def test_cases_that_have_not_annotated_a_label_say_nothing_of_its_rules():
+    # in the first case the speck is wrong; the second has two lesions that nobody drew, so it cannot speak against
+    mask, truth = rows("0220002", "0220000")
+    other, nothing = rows("0022002", "1000000")
+    cases = [
+        components_of(truth, mask, LABELS, voxel_ml=1, unit="ml"),
+        components_of(nothing, other, LABELS, voxel_ml=1, unit="ml", annotated=(True, False)),
+    ]
+    found = try_component_rules(cases, LABELS, ("lesion",), "ml")
+    assert accepted(found) == ["all foreground: only the largest component"]
+    assert (found[0].mean_dice_before, found[0].mean_dice_after) == (pytest.approx(2 * 2 / (3 + 2)), 1)
+
+
+def test_holes_in_cases_that_have_not_annotated_a_label_say_nothing():
+    mask = np.pad(np.zeros((1, 1, 1), np.uint8), 1, constant_values=1)
+    full = np.ones_like(mask)
+    holes = [holes_of(full, mask, LABELS), holes_of(np.zeros_like(mask), mask, LABELS, annotated=(False, True))]
+    [trial] = try_filling(holes, LABELS, ("organ",))
+    assert (trial.accepted, trial.mean_dice_before, trial.mean_dice_after) == (True, pytest.approx(52 / 53), 1)

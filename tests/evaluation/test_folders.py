@@ -191,3 +191,15 @@ def test_a_real_mask_agrees_with_itself(real_data: Path) -> None:
     scores = evaluate_folders(mask, mask)
     assert scores.labels == ("Anterior", "Posterior")
     assert scores.mean_dice == 1
+
+
+def test_what_a_case_has_not_annotated_is_not_scored(tmp_path: Path) -> None:
+    for case in "ab":
+        write(tmp_path / "truth" / f"{case}.nii.gz", TRUTH if case == "a" else [[[0, 0, 0, 0], [0, 0, 2, 2]]])
+        write(tmp_path / "prediction" / f"{case}.nii.gz", PREDICTION)
+    said = {"labels": {"background": 0, "liver": 1, "tumour": 2}, "annotated": {"b": ["tumour"]}}
+    (tmp_path / "nnlite.json").write_text(json.dumps(said))
+    scores = evaluate_folders(tmp_path / "truth", tmp_path / "prediction")
+    assert [(row.case, row.label) for row in scores.rows] == [("a", "liver"), ("a", "tumour"), ("b", "tumour")]
+    assert scores.labels == ("liver", "tumour")
+    assert scores.mean_dice == pytest.approx(2 / 3)  # of three rows; the liver of b would have been 0

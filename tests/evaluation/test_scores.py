@@ -90,3 +90,9 @@ def test_labels_without_a_meaningful_mean_are_pointed_out() -> None:
     assert absent.startswith("absent: in no truth and in no prediction")
     assert missed.startswith("missed: in the truth of 1 case but in no prediction")
     assert made_up.startswith("made up: in no truth but in the prediction of 1 case")
+
+
+def test_labels_are_in_the_order_of_the_table_whichever_case_has_annotated_them() -> None:
+    rows = tuple(row(case, label, 0.5) for case, label in ("ac", "ba", "bc"))
+    assert Scores(rows=rows, structures=("a", "b", "c")).labels == ("a", "c")
+    assert Scores(rows=rows).labels == ("c", "a")

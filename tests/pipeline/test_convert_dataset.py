@@ -56,6 +56,23 @@ def test_the_dataset_is_faultless_and_holds_the_voxels(patients: Path, tmp_path:
     assert spared[1:3, 2:4, 2:5].all()
 
 
+def test_dicom_files_become_a_dataset_of_any_layout_at_once(patients: Path, tmp_path: Path):
+    result = pipeline.convert(patients, tmp_path / "raw", to="nnunet")
+    assert result.cases == ("Ann", "Bob_1", "Bob_2")
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == [
+        "dataset.json",
+        "imagesTr",
+        "labelsTr",
+        "nnlite.json",
+        "splits_final.json",
+    ]
+    label = read_label(tmp_path / "raw/labelsTr/Bob_2.nii.gz")
+    assert label.array.sum() == 2 * 2 * 3
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    with pytest.raises(UsageError, match="--link is for datasets"):
+        pipeline.convert(patients, tmp_path / "linked", link=True)
+
+
 def test_the_labels_fit_the_folders_of_slices_themselves(patients: Path, tmp_path: Path):
     pipeline.convert(patients, tmp_path / "out")
     for name, scan in (("Ann", "scan 0"), ("Bob_1", "scan 1")):
@@ -85,9 +102,9 @@ def test_nothing_is_written_over_and_only_folders_are_converted(patients: Path, 
     (tmp_path / "full" / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match=r"full is there already; give a new folder with -o"):
         pipeline.convert(patients, tmp_path / "full")
-    with pytest.raises(UsageError, match=r"gone does not exist; give a folder of DICOM files"):
+    with pytest.raises(UsageError, match=r"gone does not exist; give a dataset, or a folder of DICOM files"):
         pipeline.convert(tmp_path / "gone", tmp_path / "out")
-    with pytest.raises(UsageError, match=r"mine\.txt is a file; give a folder"):
+    with pytest.raises(DatasetError, match=r"mine\.txt is a file; give the folder of a dataset"):
         pipeline.convert(tmp_path / "full" / "mine.txt", tmp_path / "out")
 
 

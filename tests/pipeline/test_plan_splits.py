@@ -17,6 +17,7 @@ from nnlite.data.labels import Labels
 from nnlite.data.layouts import Case
 from nnlite.data.records import read_record, write_record
 from nnlite.data.split import Splits, make_splits
+from nnlite.data.splits_file import read_splits
 from nnlite.errors import DatasetError, WorkspaceError
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.workspace import Workspace
@@ -163,3 +164,36 @@ def test_folds_of_an_earlier_nnlite_are_read(workspace: Workspace):
     workspace.splits.write_text(json.dumps({key: content[key] for key in ("format_version", "seed", "folds")}))
     assert read_record(workspace.splits, Splits) == replace(plain, reason="")
     assert plan(workspace, dataset()) == (plain, "")
+
+
+def test_folds_that_come_with_the_dataset_are_taken_and_follow_it(workspace: Workspace, own: Path):
+    brought = replace(read_splits(own), rule="dataset", reason='as in the column "fold" of cases.csv (1, 2)')
+    folds, notes = plan(workspace, replace(dataset(), splits=brought))
+    assert folds == brought
+    assert notes == 'folds: 2, as in the column "fold" of cases.csv (1, 2)'
+    other = replace(brought, folds=brought.folds[::-1])
+    assert plan(workspace, replace(dataset(), splits=other))[0] == other  # the table was edited, and nothing trained
+    assert plan(workspace, dataset())[0].rule == "shuffled"
+
+
+def test_folds_of_the_dataset_that_do_not_fit_it_are_refused(workspace: Workspace, own: Path):
+    brought = replace(read_splits(own), rule="dataset", reason="as in splits_final.json")
+    with pytest.raises(DatasetError, match=r"correct them \(as in splits_final.json\):"):
+        plan(workspace, replace(dataset((*CASES, "case_99")), splits=brought))
+
+
+def test_folds_that_were_named_before_come_before_those_of_the_dataset(workspace: Workspace, own: Path):
+    named, _ = plan(workspace, dataset(), own)
+    brought = replace(named, rule="dataset", folds=named.folds[::-1])
+    assert plan(workspace, replace(dataset(), splits=brought))[0] == named
+
+
+def test_sites_are_spread_over_the_folds_like_rare_labels(workspace: Workspace):
+    found = dataset()
+    plain = plan(workspace, found)[0]
+    far = plain.folds[0].validation[:2] + plain.folds[1].validation[:1]  # three cases of one site, in two folds
+    cases = tuple(replace(case, site="far" if case.id in far else "near") for case in found.cases)
+    folds, notes = plan(workspace, replace(found, cases=cases))
+    assert sum(not set(far).isdisjoint(fold.validation) for fold in folds.folds) == 3
+    assert notes.startswith("folds dealt anew")
+    assert "nnU-Net's folds would hold out no site far in some fold; what is rare is spread over the folds" in notes

@@ -43,7 +43,7 @@ def test_every_configuration_gets_every_case_and_each_case_is_read_once(
 ):
     read, reported = [], []
     reader = make_case.read_channels
-    monkeypatch.setattr(make_case, "read_channels", lambda paths: read.append(paths) or reader(paths))
+    monkeypatch.setattr(make_case, "read_channels", lambda paths, **how: read.append(paths) or reader(paths, **how))
     folders = pipeline.preprocess(
         balls, work=planned.root, progress=lambda what, done, total: reported.append((done, total))
     )
@@ -65,7 +65,7 @@ def test_a_case_that_was_edited_is_made_again_and_told(
     made = []
     write = CaseStore.write
     monkeypatch.setattr(
-        CaseStore, "write", lambda store, case, labels: made.append(case.case_id) or write(store, case, labels)
+        CaseStore, "write", lambda store, case, *labels: made.append(case.case_id) or write(store, case, *labels)
     )
     with caplog.at_level(logging.WARNING):
         pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
@@ -91,7 +91,7 @@ def test_a_case_that_was_edited_before_the_next_plan_is_made_again_all_the_same(
     made = []
     write = CaseStore.write
     monkeypatch.setattr(
-        CaseStore, "write", lambda store, case, labels: made.append(case.case_id) or write(store, case, labels)
+        CaseStore, "write", lambda store, case, *labels: made.append(case.case_id) or write(store, case, *labels)
     )
     pipeline.preprocess(data, ["3d"], work=tmp_path / "work")
     assert made == ["ball_4"]
@@ -113,7 +113,7 @@ def test_what_is_finished_is_not_made_again(balls: Path, planned: Workspace, mon
     made = []
     write = CaseStore.write
     monkeypatch.setattr(
-        CaseStore, "write", lambda store, case, labels: made.append(case.case_id) or write(store, case, labels)
+        CaseStore, "write", lambda store, case, *labels: made.append(case.case_id) or write(store, case, *labels)
     )
     pipeline.preprocess(balls, ["3d"], work=planned.root)
     assert made == ["ball_2"]

@@ -106,3 +106,14 @@ def test_rows_hold_no_number_where_there_is_none(tmp_path: Path):
     run = Workspace(root=tmp_path, dataset="none").run("3d", "fold0")
     write_measured(run, measured)
     assert read_measured(run) == measured
+
+
+def test_labels_that_a_case_has_not_annotated_have_no_row_and_are_no_miss():
+    measured: Measured = {f"case_{number}": features(0.5 + number / 50) for number in range(24)}
+    measured["unknown"] = features(None)  # nothing was predicted, and nobody knows whether that is right
+    dice = {(case, "ball"): 0.2 + number / 40 for number, case in enumerate(measured) if case != "unknown"}
+    ids = tuple(measured)
+    folds = {"fold0": Split(train=ids[12:], validation=ids[:12]), "fold1": Split(train=ids[:12], validation=ids[12:])}
+    calibrations, rows = judge(measured, dice, folds)
+    assert (calibrations["ball"].not_predicted, calibrations["ball"].missed) == (0, 0)
+    assert "unknown" not in {row.case for row in rows}

@@ -175,3 +175,17 @@ def test_overlaps_of_regions_count_each_region_for_itself() -> None:
 def test_pseudo_dice_leaves_out_what_is_nowhere() -> None:
     counts = torch.tensor([[3, 0, 0], [4, 0, 5], [8, 0, 0]])
     assert pseudo_dice(counts) == (2 * 3 / 12, None, 0.0)
+
+
+def test_overlaps_leave_out_what_was_not_drawn_sample_by_sample() -> None:
+    predicted, target = torch.tensor([[0, 1, 2, 2], [1, 2, 2, 0]]), torch.tensor([[0, 1, 0, 0], [1, 2, 0, 0]])
+    drawn = torch.tensor([[True, True, False], [True, True, True]])  # nobody looked for label 2 in the first sample
+    hits, said, wanted = overlap_counts(sure_of(predicted, 3), target, drawn=drawn).tolist()
+    assert (hits, said, wanted) == ([2, 1], [2, 2], [2, 1])
+
+
+def test_overlaps_of_regions_leave_out_what_was_not_drawn() -> None:
+    whole, core = [3.0, 3.0, 3.0, -3.0], [-3.0, 3.0, 3.0, 3.0]
+    labels, target = Labels.from_table({"whole": [1, 2], "core": 2}), torch.tensor([[0, 1, 1, 1]])
+    logits, drawn = torch.tensor([[whole, core]]), torch.tensor([[True, False]])
+    assert overlap_counts(logits, target, Answer.to(labels, CPU), drawn).tolist() == [[2, 0], [3, 0], [3, 0]]

@@ -152,3 +152,96 @@ def test_regions_that_are_all_found_cost_nothing() -> None:
     answer, target = Answer.to(REGIONS, torch.device("cpu")), torch.randint(0, 3, (2, 5, 5))
     logits = 200 * answer.wanted(target, 2).float() - 100
     assert segmentation_loss(logits, target, answer, batch_dice=True).item() == pytest.approx(0, abs=1e-5)
+
+
+# structures that were not drawn
+
+
+def of_probabilities(*rows: tuple[float, ...]) -> torch.Tensor:
+    """Logits (1, labels, voxels) whose softmax is these rows, a row per label."""
+    return torch.tensor(rows).log()[None]
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_background_may_be_whatever_was_not_drawn(batch_dice: bool) -> None:
+    # liver (1) is drawn, spleen (2) is not. Voxel 0 is liver, voxel 1 is not.
+    logits = of_probabilities((0.2, 0.3), (0.5, 0.1), (0.3, 0.6))
+    target, drawn = torch.tensor([[1, 0]]), torch.tensor([[True, True, False]])
+    # cross-entropy: -ln 0.5 for the liver, -ln(0.3 + 0.6) for what is either background or spleen
+    entropy = -(math.log(0.5) + math.log(0.9)) / 2
+    # Dice of the liver alone: 2 x 0.5 / (0.5 + 0.1 + 1)
+    dice = 1 - 1.0 / 1.6
+    loss = segmentation_loss(logits, target, drawn=drawn, batch_dice=batch_dice)
+    assert loss.item() == pytest.approx(entropy + dice, abs=1e-4)
+
+
+def test_a_spleen_that_was_not_drawn_is_not_punished_where_it_is_found() -> None:
+    target, drawn = torch.tensor([[0, 0, 1]]), torch.tensor([[True, True, False]])
+    found = certain(torch.tensor([[0, 2, 1]]), 3)
+    assert segmentation_loss(found, target, batch_dice=False).item() > 30  # 100 for one of three voxels
+    assert segmentation_loss(found, target, drawn=drawn, batch_dice=False).item() == pytest.approx(0, abs=1e-4)
+    found.requires_grad_()
+    segmentation_loss(found, target, drawn=drawn, batch_dice=False).backward()
+    assert found.grad is not None
+    assert found.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+@pytest.mark.parametrize("ignore", [None, 3])
+def test_where_everything_is_drawn_the_loss_is_the_plain_one(batch_dice: bool, ignore: int | None) -> None:
+    logits, target = torch.randn(2, 3, 5, 6), torch.randint(0, 4 if ignore else 3, (2, 5, 6))
+    drawn = torch.ones(2, 3, dtype=torch.bool)
+    one, other = (
+        segmentation_loss(logits, target, Answer(ignore=ignore), some, batch_dice=batch_dice) for some in (None, drawn)
+    )
+    assert one.item() == pytest.approx(other.item(), abs=1e-6)
+
+
+def test_the_dice_of_a_batch_counts_each_label_in_the_samples_that_drew_it() -> None:
+    # sample 0 drew both labels, sample 1 only label 1, where a label 2 is seen
+    target = torch.tensor([[0, 1, 2, 2], [0, 1, 1, 0]])
+    seen = certain(torch.tensor([[0, 1, 2, 0], [2, 1, 0, 0]]), 3)
+    drawn = torch.tensor([[True, True, True], [True, True, False]])
+    # as one volume: label 1 has 2 of 2 found, 3 wanted: 4/5; label 2, of sample 0 alone, 1 of 1 found, 2 wanted: 2/3.
+    # cross-entropy: the second label 2 of sample 0 and the second label 1 of sample 1 are missed, 100 of 8 voxels each
+    wanted = 1 - (4 / 5 + 2 / 3) / 2 + 200 / 8
+    assert segmentation_loss(seen, target, drawn=drawn, batch_dice=True).item() == pytest.approx(wanted, abs=1e-3)
+    # each for itself: label 1 has 1 and 2/3, label 2 has 2/3 in sample 0: a mean over three
+    wanted = 1 - (1 + 2 / 3 + 2 / 3) / 3 + 200 / 8
+    assert segmentation_loss(seen, target, drawn=drawn, batch_dice=False).item() == pytest.approx(wanted, abs=1e-3)
+
+
+def test_ignored_voxels_count_nowhere_beside_what_was_not_drawn() -> None:
+    logits = of_probabilities((0.2, 0.3, 0.9), (0.5, 0.1, 0.05), (0.3, 0.6, 0.05))
+    target, drawn = torch.tensor([[1, 0, 3]]), torch.tensor([[True, True, False]])
+    loss = segmentation_loss(logits, target, Answer(ignore=3), drawn, batch_dice=False)
+    without = segmentation_loss(logits[..., :2], target[..., :2], drawn=drawn, batch_dice=False)
+    assert loss.item() == pytest.approx(without.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_regions_that_were_not_drawn_do_not_count(batch_dice: bool) -> None:
+    labels = Labels.from_table({"whole": [1, 2], "core": 2, "ignore": 3})
+    answer = Answer.to(labels, torch.device("cpu"))
+    target, drawn = torch.tensor([[0, 1, 1, 3]]), torch.tensor([[True, False]])
+    logits = torch.zeros(1, 2, 4)
+    logits[0, 1] = 50  # a core everywhere: nobody can say that it is wrong
+    # whole is undecided: ln 2, and of 3 voxels that count 2 are wanted: 1 - 2 x 1 / (1.5 + 2)
+    loss = segmentation_loss(logits, target, answer, drawn, batch_dice=batch_dice)
+    assert loss.item() == pytest.approx(math.log(2) + 1 - 2 / 3.5, abs=1e-4)
+    everything = torch.ones_like(drawn)
+    one, other = (segmentation_loss(logits, target, answer, d, batch_dice=batch_dice) for d in (everything, None))
+    assert one.item() == pytest.approx(other.item(), rel=1e-6)
+
+
+def test_every_level_of_the_decoder_leaves_out_what_was_not_drawn() -> None:
+    target, drawn = torch.tensor([[0, 0, 1, 1, 0, 0, 0, 0]]), torch.tensor([[True, True, False]])
+    levels = [certain(thin_out(torch.tensor([[0, 0, 1, 1, 2, 2, 2, 2]]), (size,)), 3) for size in (8, 4, 2)]
+    assert deep_supervision_loss(levels, target, drawn=drawn, batch_dice=True).item() == pytest.approx(0, abs=1e-4)
+    assert deep_supervision_loss(levels, target, batch_dice=True).item() > 40
+
+
+def test_a_sample_in_which_nothing_is_drawn_has_no_loss() -> None:
+    logits, target = torch.zeros(1, 3, 4), torch.zeros(1, 4, dtype=torch.long)
+    drawn = torch.tensor([[True, False, False]])
+    assert segmentation_loss(logits, target, drawn=drawn, batch_dice=True).item() == pytest.approx(0, abs=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -70,3 +72,13 @@ def test_what_a_gpu_has_no_memory_to_prepare_is_prepared_on_the_cpu(caplog: pyte
     assert "too little memory to prepare training batch 3" in caplog.text
     with pytest.raises(torch.OutOfMemoryError):
         on_device_or_cpu(lambda device: make(META), CPU, "training batch 3")
+
+
+def test_each_part_keeps_what_is_drawn_in_its_samples() -> None:
+    whole = replace(batch(3), drawn=torch.tensor([[True, False], [True, True], [False, True]]))
+    parts = split(whole, 2)
+    assert [part.drawn.tolist() for part in parts if part.drawn is not None] == [
+        [[True, False], [True, True]],
+        [[False, True]],
+    ]
+    assert [part.drawn for part in split(batch(3), 2)] == [None, None]

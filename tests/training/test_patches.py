@@ -8,18 +8,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from batchgenerators.transforms.color_transforms import BrightnessMultiplicativeTransform
 from batchgenerators.transforms.crop_and_pad_transforms import CenterCropTransform
 from batchgenerators.transforms.spatial_transforms import MirrorTransform
 
+from nnlite.data.labels import Labels
 from nnlite.errors import UsageError
 from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.store import CaseStore, StoredCase
+from nnlite.training.assemble import assemble
 from nnlite.training.patches import Patch, PatchLoader, draw_pose, draw_start, read_region, region_size
 
 
-def stored(folder: Path, label: np.ndarray, case_id: str = "case", *, cascade: bool = False) -> dict[str, StoredCase]:
+def stored(
+    folder: Path,
+    label: np.ndarray,
+    case_id: str = "case",
+    *,
+    cascade: bool = False,
+    labels: Labels | None = None,
+    annotated: tuple[bool, ...] | None = None,
+) -> dict[str, StoredCase]:
     """A case whose image channels are its label, and a number that no other voxel has."""
     z, y, x = label.shape
     restoration = Restoration(
@@ -39,7 +50,9 @@ def stored(folder: Path, label: np.ndarray, case_id: str = "case", *, cascade: b
     store.write(
         PreprocessedCase(
             case_id=case_id, image=image, label=label.astype(np.uint8), previous=previous, restoration=restoration
-        )
+        ),
+        labels,
+        annotated,
     )
     return {case_id: store.open(case_id)}
 
@@ -272,6 +285,34 @@ def test_labels_change_places_in_patches_that_are_flipped_left_to_right(posed: b
         np.testing.assert_array_equal(patch.previous, previous)
         assert patch.label.dtype == np.uint8
     assert {2 in patch.flips for patch in batch} == {False, True}
+
+
+def test_what_is_drawn_changes_places_in_patches_that_are_flipped_left_to_right(tmp_path: Path) -> None:
+    labels = Labels.from_table({"left lung": 1, "right lung": 2})
+    exchange = Exchange(axis=2, indices=(0, 2, 1), channels=((1, 2),))
+    cases = stored(tmp_path, blobs(9, 9, 9) % 2, labels=labels, annotated=(True, False))  # nobody drew the right one
+    for patch in next(loader(cases, (4, 4, 4), batch_size=60, mirror_axes=(0, 2), exchange=exchange)):
+        assert patch.drawn is not None
+        assert patch.drawn.tolist() == ([True, False, True] if 2 in patch.flips else [True, True, False])
+
+
+def test_only_what_is_drawn_is_a_place_to_centre_patches_on(tmp_path: Path) -> None:
+    labels = Labels.from_table({"whole": [1, 2], "core": 2})
+    [case] = stored(tmp_path, blobs(6, 6, 6), labels=labels, annotated=(False, True)).values()
+    assert case.locations is not None
+    assert case.locations.structures == (2,)
+
+
+def test_batches_tell_what_is_drawn_in_each_sample_where_it_is_not_all(tmp_path: Path) -> None:
+    labels = Labels.from_table({"ball": 1, "core": 2})
+    whole = stored(tmp_path, blobs(6, 6, 6), "a", labels=labels)
+    part = stored(tmp_path, blobs(6, 6, 6) % 2, "b", labels=labels, annotated=(True, False))
+    patches = next(loader(whole | part, (4, 4, 4), batch_size=20, in_memory=True))
+    batch = assemble(patches, (4, 4, 4), torch.device("cpu"))
+    assert batch.drawn is not None
+    rows = {"a": [True, True, True], "b": [True, True, False]}
+    assert batch.drawn.tolist() == [rows[case] for case in batch.cases]
+    assert assemble(next(loader(whole, (4, 4, 4))), (4, 4, 4), torch.device("cpu")).drawn is None
 
 
 def test_what_lies_inside_is_not_copied(tmp_path: Path) -> None:

@@ -327,10 +327,12 @@ def memory_for(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that has memory for the loss of so many samples at a time."""
     loss = learner.deep_supervision_loss
 
-    def limited(outputs: list[torch.Tensor], target: torch.Tensor, answer: Answer, **options: bool) -> torch.Tensor:
+    def limited(
+        outputs: list[torch.Tensor], target: torch.Tensor, *answer: Answer | None, **options: bool
+    ) -> torch.Tensor:
         if len(target) > samples:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return loss(outputs, target, answer, **options)
+        return loss(outputs, target, *answer, **options)
 
     monkeypatch.setattr(learner, "deep_supervision_loss", limited)
 

@@ -31,6 +31,8 @@ class CaseFacts:
     spacing_mm: tuple[float, float, float] | None
     fold: str
     group: str
+    site: str = ""
+    annotated: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,13 +100,13 @@ def case_table(dataset: DatasetFacts, main: ScoredCandidate | None) -> str:
     for row in main.scores.rows if main else ():
         if not math.isnan(row.dice):
             dice.setdefault(row.case, []).append(row.dice)
-    grouped = any(case.group for case in dataset.cases)
+    told = [name for name in ("group", "site", "annotated") if any(getattr(case, name) for case in dataset.cases)]
     sizes = ["y pixels", "x pixels"] if dataset.planar else ["z voxels", "y voxels", "x voxels"]
     steps = [] if dataset.planar else ["z mm", "y mm", "x mm"]  # pictures have none
     columns = [
         Column(title="case", numeric=False),
         Column(title="held out by", numeric=False, filter=True),
-        *([Column(title="group", numeric=False)] if grouped else []),
+        *(Column(title=name, numeric=False, filter=name == "site") for name in told),
         *(Column(title=title, about="after cropping zeros away", digits=0) for title in sizes),
         *(Column(title=title, about="distance of neighbouring voxels", digits=3) for title in steps),
         Column(title="mean Dice", about="over labels, where held out and scored"),
@@ -117,7 +117,7 @@ def case_table(dataset: DatasetFacts, main: ScoredCandidate | None) -> str:
         shape, spacing = case.shape or (None,) * 3, case.spacing_mm or (None,) * 3
         mean = rounded(sum(known) / len(known)) if known else None
         numbers = [*shape[-len(sizes) :], *spacing[: len(steps)], mean]
-        rows.append([case.case_id, case.fold, *([case.group] if grouped else []), *numbers])
+        rows.append([case.case_id, case.fold, *(getattr(case, name) for name in told), *numbers])
     return _packed(columns, rows)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnlite.data.image import read_channels, read_image
+from nnlite.data.channels import read_channels
+from nnlite.data.image import read_image
 from nnlite.errors import ImageError
 
 

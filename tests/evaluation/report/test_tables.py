@@ -42,3 +42,12 @@ def test_the_cases_have_the_mean_of_their_labels_and_pictures_have_no_depth():
     flat = content(case_table(replace(report.dataset, planar=True), None))
     assert [column["title"] for column in flat["columns"]][2:] == ["y pixels", "x pixels", "mean Dice"]
     assert flat["rows"][0][2:] == [18, 16, None]
+
+
+def test_groups_sites_and_annotated_labels_have_a_column_where_some_case_has_them():
+    report = small_report()
+    first, *others = report.dataset.cases
+    cases = (replace(first, site="Rome", annotated="liver"), *others)
+    table = content(case_table(replace(report.dataset, cases=cases), None))
+    assert [column["title"] for column in table["columns"]][:4] == ["case", "held out by", "site", "annotated"]
+    assert [row[2:4] for row in table["rows"]] == [["Rome", "liver"], *[["", ""]] * len(others)]
