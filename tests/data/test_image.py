@@ -67,7 +67,7 @@ def test_in_the_orientation_of_its_file_an_image_is_as_it_was_written(tmp_path):
     geometry = Geometry(shape=(2, 3, 4), spacing_mm=(3.0, 2.0, 1.0), origin_mm=(7.0, 8.0, 9.0), direction=direction)
     voxels = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
     write_image(tmp_path / "turned.nii.gz", voxels, geometry)
-    image = read_channels([tmp_path / "turned.nii.gz"], orientation="file")
+    image = read_image(tmp_path / "turned.nii.gz", orientation="file")
     assert np.array_equal(image.array, voxels)
     assert image.geometry.differences(geometry) == []
     write_mask(tmp_path / "mask.nii.gz", voxels[0], image)
