@@ -25,7 +25,7 @@ from nnlite.data.image import Geometry, read_image, read_label, write_image
 from nnlite.data.records import read_record, write_record
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.store import CaseStore
-from nnlite.training import train as training
+from nnlite.training import epochs
 
 SHORT = ("--device", "cpu", "--epochs", "2", "--iterations", "2")
 WRONG_INPUT = 2
@@ -427,14 +427,14 @@ def test_a_checkpoint_survives_a_disk_that_fills_up_later(balls: Path, work: Pat
     with full_disk(monkeypatch, ".pt", fitting=1):
         assert FULL in complaint(*command)
     assert len((run / "log.jsonl").read_text().splitlines()) == 2  # both epochs were run, the first one is safe
-    run_epoch, epochs = training._run_epoch, []
+    run_epoch, run = epochs._run_epoch, []
     monkeypatch.setattr(
-        training,
+        epochs,
         "_run_epoch",
-        lambda sitting: epochs.append(sitting.course.epoch) or run_epoch(sitting),
+        lambda sitting: run.append(sitting.course.epoch) or run_epoch(sitting),
     )
     nn(*command)
-    assert epochs == [1]
+    assert run == [1]
 
 
 @needs_full_device

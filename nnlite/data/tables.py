@@ -17,6 +17,7 @@ from nnlite.data.faults import Fault
 from nnlite.data.image import image_suffix
 from nnlite.data.layouts import ILLEGAL_IN_ID, Case, Found, drop_duplicates, read_json, stem
 from nnlite.data.split import SEED, Split, Splits
+from nnlite.data.unreadable import absent
 from nnlite.errors import DatasetError, UsageError
 
 TABLE_SUFFIXES = (".csv", ".json", ".parquet")
@@ -95,7 +96,8 @@ def _case(table: _Table, place: str, row: Row, faults: list[Fault]) -> Case | No
         faults.append(table.fault(place, name, what, remedy))
     lost = {column: path for column, path in paths.items() if not path.exists()}
     for column, path in lost.items():
-        what, remedy = f'column "{column}": {path} does not exist', "correct the path; it is relative to the table"
+        what, _, remedy = absent(path).partition("; ")
+        what, remedy = f'column "{column}": {path} {what}', f"{remedy}; it is relative to the table"
         faults.append(table.fault(place, name, what, remedy))
     if lost or missing not in ([], ["label"]):
         return None

@@ -20,7 +20,7 @@ def examined(path: Path, suffix: str) -> int:
     """The number of NaN that a whole file holds; ``ImageError`` if it is none."""
     try:
         if not path.is_file():
-            what = "is a folder, not a file; give the image itself" if path.is_dir() else _absent(path)
+            what = "is a folder, not a file; give the image itself" if path.is_dir() else absent(path)
             raise ImageError(f"{path}: {what}")
         integrity = examine(path, suffix)
     except OSError as error:
@@ -35,7 +35,7 @@ def no_image(suffix: str) -> str:
     return f"is no {suffix} image: damaged, or another kind of file under this name; get the file again"
 
 
-def _absent(path: Path) -> str:
+def absent(path: Path) -> str:
     """Why there is no such file."""
     if not path.is_symlink():
         return "does not exist; see whether its name and its folder are right"

@@ -16,7 +16,7 @@ from nnlite.planning.nnunet import EPOCHS, ITERATIONS
 from nnlite.planning.spacing import voxels
 from nnlite.planning.topology import Topology
 
-LARGEST_BATCH_VOXELS = 2**36  # a thousand times what the largest GPU can train: a plan that asks for more is damaged
+LARGEST_BATCH_VOXELS = 2**40  # four TB of image: a plan that asks for more is damaged
 
 ConfigurationName = Literal["2d", "3d", "3d-lowres", "3d-cascade"]
 NormalizationScheme = Literal["ct", "zscore", "none", "rescale_to_0_1", "rgb_to_0_1"]

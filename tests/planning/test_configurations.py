@@ -31,7 +31,7 @@ def configuration() -> Configuration:
         ({"patch_size": (32, 32, 36)}, "patch_size 32 x 32 x 36 must be divisible by 8 x 8 x 8"),
         ({"patch_size": (32, 32)}, "patch_size has 2 entries instead of 3"),
         ({"patch_size": (0, 32, 32)}, "patch_size must hold positive numbers"),
-        ({"patch_size": (2**20,) * 3}, r"in batches of 2 has 2305843009213693952 voxels; 68719476736 is the most"),
+        ({"patch_size": (2**20,) * 3}, r"in batches of 2 has 2305843009213693952 voxels; 1099511627776 is the most"),
         ({"spacing_mm": (1.0,)}, "spacing_mm has 1 entries"),
         ({"spacing_mm": (1.0, -1.0, 1.0)}, "spacing_mm must hold positive numbers"),
         ({"median_shape": (1.0, 1.0)}, "median_shape has 2 entries"),
