@@ -32,6 +32,9 @@ LOSSES: dict[str, dict[str, Any]] = {  # what makes a loss that is not a mean ov
     "ignored": {"batch_dice": True, "answer": Answer(ignore=2)},  # the core of the ball: not in every patch
     "regions": {"batch_dice": True, "answer": Answer(regions=REGIONS)},
     "ignored, samples": {"batch_dice": False, "answer": Answer(ignore=2)},
+    "partly drawn": {"batch_dice": True, "cases": "partly"},  # of some samples, which not every process has
+    "partly drawn, samples": {"batch_dice": False, "cases": "partly"},
+    "partly drawn regions": {"batch_dice": True, "answer": Answer(regions=REGIONS), "cases": "partly"},
     "half precision": {"batch_dice": True, "precision": "bf16"},
 }
 
@@ -41,10 +44,10 @@ def losses_of(case: str, ranks: Ranks, folder: Path) -> tuple[list[float], dict[
     made = plan()
     torch.manual_seed(0)
     options = dict(LOSSES[case])
+    cases = CaseStore(folder / options.pop("cases", "cases"))
     config = replace(CONFIG, precision=options.pop("precision", "fp32"))
     network = build_network(made, made.configuration("3d"))
     learner = Learner(network, config, device=CPU, ranks=ranks, **options)
-    cases = CaseStore(folder / "cases")
     opened = {case_id: cases.open(case_id) for case_id in cases.ids()}
     batches = BatchSource(made, made.configuration("3d"), opened, opened, seed=4, device=CPU, ranks=ranks)
     steps = batches.training_batches(0, STEPS.get(case, FEW_STEPS))

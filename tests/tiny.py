@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
+from nnlite.data.annotated import Annotated
 from nnlite.data.labels import Labels
 from nnlite.planning.configurations import Configuration, ConfigurationName
 from nnlite.planning.fingerprint import IntensityProperties
@@ -57,8 +60,10 @@ def plan(name: ConfigurationName = "3d") -> Plan:
     )
 
 
-def store_cases(folder: Path, *, cascade: bool = False) -> dict[str, StoredCase]:
-    """Three noisy volumes with a ball and its core."""
+def store_cases(
+    folder: Path, *, cascade: bool = False, annotated: Mapping[str, Annotated] = MappingProxyType({})
+) -> dict[str, StoredCase]:
+    """Three noisy volumes with a ball and its core; ``annotated`` tells which of the two is, where not both are."""
     store = CaseStore(folder)
     shape = (18, 20, 22)
     restoration = Restoration(
@@ -82,5 +87,10 @@ def store_cases(folder: Path, *, cascade: bool = False) -> dict[str, StoredCase]
             previous=label if cascade else None,
             restoration=replace(restoration, case_id=f"case_{number}"),
         )
-        store.write(case)
+        drawn = annotated.get(case.case_id)
+        if drawn is None:
+            store.write(case)
+        else:
+            kept = np.where(np.isin(label, [index for index, here in enumerate(drawn, 1) if here]), label, 0)
+            store.write(replace(case, label=kept.astype(np.uint8)), plan().labels, drawn)
     return {case_id: store.open(case_id) for case_id in store.ids()}

@@ -24,6 +24,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """A folder with three cases, and what two processes made of them."""
     folder = tmp_path_factory.mktemp("ranks")
     store_cases(folder / "cases")
+    store_cases(folder / "partly", annotated={"case_1": (True, False)})
     for name in ("together", "stopped", "hurried", "alone"):
         (folder / name).mkdir()
     results = together(both_ways, folder)
