@@ -9,7 +9,7 @@ from nnlite.data.channels import read_channels
 from nnlite.data.dataset import Case, Dataset
 from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, write_record
-from nnlite.pipeline.machine import cores
+from nnlite.pipeline.machine import workers_for_files
 from nnlite.planning.appearance import Appearance, Look, look, merge_looks
 from nnlite.workspace import Workspace
 
@@ -34,7 +34,7 @@ def require_appearance(dataset: Dataset, workspace: Workspace, *, progress: Prog
         return look(case.id, read_channels(case.images, reference=dataset.reference))
 
     looks = []
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(workers_for_files(case.images for case in cases)) as pool:
         for done, one in enumerate(pool.map(look_at, cases), start=1):
             looks.append(one)
             progress("look at the training images", done, len(cases))

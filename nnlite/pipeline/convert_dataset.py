@@ -27,7 +27,7 @@ from nnlite.errors import DatasetError, ImageError, UsageError
 from nnlite.interop.dataset_files import make_image, make_label
 from nnlite.interop.dataset_layouts import LayoutName, Source, lay_out
 from nnlite.interop.dicom_dataset import DicomCase, DicomDataset, find_cases, read_image, read_label
-from nnlite.pipeline.machine import cores
+from nnlite.pipeline.machine import workers_for_files
 
 SUFFIX = ".nii.gz"
 
@@ -89,7 +89,9 @@ def _dataset(source: Path) -> Dataset | None:
 
 def _rearranged(dataset: Dataset, output: Path, to: LayoutName, *, link: bool, progress: Progress) -> ConvertResult:
     """Check a dataset, then write it in another layout; it appears whole."""
-    report: CheckReport[None] = check_dataset(dataset, workers=cores(), progress=progress)
+    report: CheckReport[None] = check_dataset(
+        dataset, workers=workers_for_files(case.images for case in dataset.cases), progress=progress
+    )
     report.raise_if_faulty()
     checked = report.dataset
     first = checked.cases[0].label

@@ -12,7 +12,7 @@ from nnlite.errors import UsageError
 from nnlite.evaluation.case_scores import METRICS, TOLERANCE_MM
 from nnlite.evaluation.folders import evaluate_folders
 from nnlite.evaluation.scores import Scores
-from nnlite.pipeline.machine import cores
+from nnlite.pipeline.machine import workers_for_files
 
 
 def evaluate(
@@ -30,7 +30,7 @@ def evaluate(
     With ``output`` the scores are written there as ``scores.csv`` and ``scores.json``. Label names come from
     ``labels``, else from a dataset.json or nnlite.json beside the truth. Masks on different grids are refused.
     ``tolerance_mm`` is that of the surface Dice. Of ``metrics``, "distances" and "lesions" may be left out: overlap and
-    volumes alone take less than half the time. As many cases as there are cores are scored at a time.
+    volumes alone take less than half the time. Each core scores a case, as far as they fit into memory.
     """
     if unknown := set(metrics) - set(METRICS):
         raise UsageError(f"there are no metrics {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
@@ -38,13 +38,14 @@ def evaluate(
         raise UsageError(f"a tolerance of {tolerance_mm:g} mm makes no sense; give a positive number of millimetres")
     if output is not None and output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the scores")
+    masks = truth.iterdir() if truth.is_dir() else [truth]
     scores = evaluate_folders(
         truth,
         prediction,
         labels=labels,
         tolerance_mm=tolerance_mm,
         metrics=metrics,
-        workers=cores(),
+        workers=workers_for_files([path] * 2 for path in masks),
         progress=progress,
     )
     if output is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nnlite.data.memory import free_memory_bytes
+from nnlite.data.unpacked import unpacked_bytes
 from nnlite.errors import UsageError
 
 NVIDIA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")  # on Linux and on Windows
 MEMORY_SHARE = 0.5  # of the free memory that parallel work may plan to use
+COPIES_OF_FILE = 6  # of its voxels while it is unpacked, turned, measured in float32 and compared
 
 
 def cores() -> int:
@@ -26,6 +29,12 @@ def workers_within_memory(bytes_per_worker: int, *, waiting: int = 0) -> int:
     At most one per core, and ``waiting`` more where that many are always waiting for the disk.
     """
     return max(1, min(cores() + waiting, int(free_memory_bytes() * MEMORY_SHARE / max(bytes_per_worker, 1))))
+
+
+def workers_for_files(together: Iterable[Sequence[Path]]) -> int:
+    """How many workers may read files at a time, each of them those of one entry, so that all fit into free memory."""
+    largest = max((sum(map(unpacked_bytes, paths)) for paths in together), default=0)
+    return workers_within_memory(COPIES_OF_FILE * largest)
 
 
 def has_gpu() -> bool:

@@ -19,7 +19,7 @@ from nnlite.data.records import write_record
 from nnlite.errors import PlanError
 from nnlite.pipeline.appearance import write_appearance
 from nnlite.pipeline.dataset_source import refuse_another_source, source_of
-from nnlite.pipeline.machine import cores, has_gpu
+from nnlite.pipeline.machine import has_gpu, workers_for_files
 from nnlite.pipeline.plan_request import PlanRequest, Residual, plan_request, read_plan_file
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.planning.appearance import Look, look
@@ -72,8 +72,15 @@ def check(
 
 def check_found(found: Dataset, workspace: Workspace, *, progress: Progress = silent) -> CheckReport[Glance]:
     """Check a dataset that was found before; an ``nnlite.json`` that is missing would lie in its workspace."""
-    report = check_dataset(found, _glance, workers=cores(), description_home=workspace.folder, progress=progress)
+    report = check_dataset(
+        found, _glance, workers=_readers(found), description_home=workspace.folder, progress=progress
+    )
     return replace(report, warnings=(*report.warnings, *mirrored_cases(report.findings)))
+
+
+def _readers(dataset: Dataset) -> int:
+    """How many cases may be read at a time."""
+    return workers_for_files([*case.images, *([case.label] if case.label else [])] for case in dataset.cases)
 
 
 def plan(
@@ -121,7 +128,7 @@ def plan(
     report = check_dataset(
         found,
         partial(_visit, samples=samples_per_case(len(found.cases)), ignore=ignore),
-        workers=cores(),
+        workers=_readers(found),
         description_home=workspace.folder,
         progress=progress,
     )

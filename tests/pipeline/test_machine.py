@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -66,3 +67,16 @@ def test_workers_that_wait_for_the_disk_come_on_top_of_the_cores(monkeypatch: py
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=6 * 2**30))
     assert machine.workers_within_memory(2**20, waiting=2) == 4
     assert machine.workers_within_memory(2**30, waiting=2) == 3  # of the 3 GiB
+
+
+def test_files_are_read_by_as_many_workers_as_the_largest_of_them_allow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * 2**20))
+    for name, kib in (("a", 100), ("b", 200)):
+        (tmp_path / f"{name}.nii").write_bytes(bytes(kib * 2**10))
+    small, large = tmp_path / "a.nii", tmp_path / "b.nii"
+    assert machine.workers_for_files([[small]]) == 8  # 600 KiB each, of 5 MiB
+    assert machine.workers_for_files([[small], [small, large]]) == 2  # 1800 KiB each
+    assert machine.workers_for_files([]) == 8
