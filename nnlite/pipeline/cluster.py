@@ -23,6 +23,7 @@ from nnlite.errors import ProcessLostError, UsageError, WorkspaceError
 from nnlite.pipeline.machine import cores, device_name
 
 AUTO, NONE, LOCAL = "auto", "none", "local"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # dask sets both to 1, and torch takes the smaller
 CORES_PER_WORKER = 4  # of a local cluster without GPUs: beyond that a network on a CPU gains little
 SOON_S = 10  # within which workers join that are there at all; others wait in a batch queue
 
@@ -152,7 +153,7 @@ def _local_cluster() -> Any:
 
     gpus = [torch.cuda.get_device_properties(number).uuid for number in range(torch.cuda.device_count())]
     count = len(gpus) or max(1, cores() // CORES_PER_WORKER)
-    threads = {"OMP_NUM_THREADS": str(max(1, cores() // count))}
+    threads = dict.fromkeys(THREADS, str(max(1, cores() // count)))
     environments = [threads | {"CUDA_VISIBLE_DEVICES": f"GPU-{gpu}"} for gpu in gpus] or [threads] * count
     # no memory limit: dask would kill a worker at it, where nnlite retreats
     options = {"nthreads": 1, "memory_limit": 0}

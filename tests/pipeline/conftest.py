@@ -13,7 +13,8 @@ import torch
 def scheduler() -> Iterator[str]:
     """The address of a scheduler with two workers."""
     distributed = pytest.importorskip("distributed")
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # as here: with others, sums are rounded otherwise
+    # as many as here: with others, sums are rounded otherwise
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(torch.get_num_threads()))
     options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None, "env": threads}
     with distributed.LocalCluster(**options, silence_logs=50) as cluster:
         yield cluster.scheduler_address
