@@ -61,9 +61,10 @@ def select(
 ) -> SelectResult:
     """Choose among all configurations whose every fold is finished, and all ensembles of up to ``most`` of them.
 
-    Variants are configurations, too. ``only`` names those to choose among; none are all. Nothing that was predicted before is predicted again, and another process that selects is waited for.
-    ``WorkspaceError`` names what is missing where no configuration has all folds, ``DatasetError`` cases that have
-    changed since the plan, or that there is nothing to choose by: no foreground in any truth, or in any prediction.
+    Variants are configurations, too. ``only`` names those to choose among; none are all. Nothing that was predicted
+    before is predicted again, and another process that selects is waited for. ``WorkspaceError`` names what is missing
+    where no configuration has all folds, ``DatasetError`` cases that have changed since the plan, or that there is
+    nothing to choose by: no foreground in any truth, or in any prediction.
     """
     if most < 1:
         raise UsageError(f"ensembles of up to {most} configurations make no sense; name 1 or more")

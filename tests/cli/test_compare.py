@@ -46,7 +46,9 @@ def test_the_first_is_what_others_are_set_against(pipeline: FakePipeline, tmp_pa
     lines = shown.stdout.splitlines()
     assert " ".join(lines[0].split()) == "training liver mean 95 % interval difference 95 % interval p"
     assert " ".join(lines[2].split()) == "3d@focal 0.8877 0.8877 0.8500 .. 0.9500 -0.0123 -0.0223 .. -0.0023 0.03"
-    assert "3d        fold0  1.40 M      0.250   0.40 predicted  10 min" in shown.stdout
+    words = [" ".join(line.split()) for line in lines]
+    assert "3d fold0 1.40 M 0.250 0.40 predicted 10 min 00 s" in words
+    assert "3d@imported fold0 1.40 M - 0.40 -" in words
     assert lines[-1].startswith("2 held-out cases -> ")
     assert "3d: 3 cases left out" in shown.stderr
 
