@@ -21,10 +21,10 @@ from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.store import CaseStore, StoredCase
+from nnlite.training.answer import Answer
 from nnlite.training.batches import BatchSource
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, overlap_counts, pseudo_dice
-from nnlite.training.loss import Answer
 
 CPU = torch.device("cpu")
 OVERFIT = TrainConfig(epochs=4, iterations=40, optimizer="adamw", learning_rate=1e-2, weight_decay=0.0)
@@ -42,9 +42,11 @@ def overfit(folder: Path, plan: Plan, config: TrainConfig = OVERFIT) -> tuple[fl
     torch.manual_seed(config.seed)
     answer = Answer.to(plan.labels, CPU)
     learner = Learner(build_network(plan, configuration), config, batch_dice=True, device=CPU, answer=answer)
-    batches = BatchSource(plan, configuration, cases, cases, seed=config.seed, device=CPU, threads=1)
+    maps = learner.loss.needs
+    batches = BatchSource(plan, configuration, cases, cases, seed=config.seed, device=CPU, threads=1, maps=maps)
     learner.network.train()
     for epoch in range(config.epochs):
+        learner.share_done = epoch / config.epochs
         rate = config.learning_rate * (1 - epoch / config.epochs)
         with closing(batches.validation_batches(epoch, config.iterations)) as source:
             for batch in source:

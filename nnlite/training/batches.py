@@ -7,7 +7,7 @@ augments its share of it alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,6 +27,7 @@ from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
 from nnlite.training.ranks import ALONE, Ranks
+from nnlite.training.target_maps import MapMaker
 
 # every kind of random numbers is a stream of its own, so that the place of a patch tells nothing of its augmentation
 TRAINING_PATCHES, VALIDATION_PATCHES, AUGMENTATION, DISTURBANCE = range(4)
@@ -38,7 +39,7 @@ class BatchSource:
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch.
+    ``ranks`` are the processes that share each batch. Batches come with the ``maps`` of their labels that a loss wants.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class BatchSource:
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
         ranks: Ranks = ALONE,
+        maps: Collection[str] = (),
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
         self.share = ranks.share(self.batch_size)
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
+        self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
         size, batch = self.patch_size, self.batch_size
         self.training = PatchLoader(
@@ -83,7 +86,7 @@ class BatchSource:
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            return replace(batch, images=images, previous=None, maps=self.make_maps(batch.labels))
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -92,10 +95,10 @@ class BatchSource:
 
         def make(number: int, device: torch.device) -> Batch:
             batch = self._drawn(self.validation, self._rng(VALIDATION_PATCHES, epoch, number), device)
-            if batch.previous is None:
-                return batch
-            images = stack_previous(batch.images, batch.previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            if batch.previous is not None:
+                images = stack_previous(batch.images, batch.previous, self.labels)
+                batch = replace(batch, images=images, previous=None)
+            return replace(batch, maps=self.make_maps(batch.labels))
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
