@@ -200,6 +200,18 @@ def level_weights(levels: int) -> list[float]:
     return [weight / total for weight in weights]
 
 
+def output_weights(sizes: Sequence[Sequence[int]]) -> list[float]:
+    """Weight of each output by its size, full resolution first: outputs of one level share what the level weighs.
+
+    >>> output_weights([(8, 8), (8, 8), (4, 4), (2, 2)])
+    [0.3333333333333333, 0.3333333333333333, 0.3333333333333333, 0.0]
+    """
+    shapes = [tuple(size) for size in sizes]
+    levels = list(dict.fromkeys(shapes))
+    weights = level_weights(len(levels))
+    return [weights[levels.index(shape)] / shapes.count(shape) for shape in shapes]
+
+
 def deep_supervision_loss(
     outputs: Sequence[Tensor],
     target: Tensor,
@@ -209,9 +221,9 @@ def deep_supervision_loss(
     batch_dice: bool,
     part: Part = WHOLE,
 ) -> Tensor:
-    """Weighted loss over all decoder levels (full resolution first); the target is thinned out to each level's size."""
+    """Weighted loss over all outputs (full resolution first); the target is thinned out to the size of each."""
     total = outputs[0].new_zeros((), dtype=torch.float32)
-    for logits, weight in zip(outputs, level_weights(len(outputs)), strict=True):
+    for logits, weight in zip(outputs, output_weights([logits.shape[2:] for logits in outputs]), strict=True):
         if weight > 0:
             small = thin_out(target, logits.shape[2:])
             total = total + weight * segmentation_loss(logits, small, answer, drawn, batch_dice=batch_dice, part=part)

@@ -12,6 +12,7 @@ from nnlite.training.loss import (
     Answer,
     deep_supervision_loss,
     level_weights,
+    output_weights,
     segmentation_loss,
     soft_dice_loss,
     thin_out,
@@ -87,6 +88,12 @@ def test_levels_are_halved_and_the_lowest_is_left_out() -> None:
 @pytest.mark.parametrize("levels", range(1, 7))
 def test_weights_of_levels_sum_to_one(levels: int) -> None:
     assert sum(level_weights(levels)) == pytest.approx(1)
+
+
+def test_outputs_of_one_size_share_what_their_level_weighs() -> None:
+    assert output_weights([(8, 8)] * 4) == [1 / 4] * 4
+    assert output_weights([(8, 8), (4, 4), (4, 4), (2, 2)]) == pytest.approx([2 / 3, 1 / 6, 1 / 6, 0])
+    assert output_weights([(8, 8), (4, 4), (2, 2)]) == level_weights(3)
 
 
 def test_deep_supervision_weighs_each_level_by_hand() -> None:
