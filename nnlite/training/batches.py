@@ -23,6 +23,7 @@ from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch, assemble
 from nnlite.training.augment import augment
 from nnlite.training.augment_cascade import disturb_previous
+from nnlite.training.curriculum import pool_size
 from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
@@ -40,6 +41,7 @@ class BatchSource:
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
     ``ranks`` are the processes that share each batch. Batches come with the ``maps`` of their labels that a loss wants.
+    Where the training cases are named ``easiest_first``, the first ones are drawn from these alone.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class BatchSource:
         threads: int = THREADS,
         ranks: Ranks = ALONE,
         maps: Collection[str] = (),
+        easiest_first: Sequence[str] = (),
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
         self.share = ranks.share(self.batch_size)
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
+        self.easiest_first = tuple(easiest_first)
         self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
         size, batch = self.patch_size, self.batch_size
@@ -77,11 +81,14 @@ class BatchSource:
             validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
         )
 
-    def training_batches(self, epoch: int, count: int, *, first: int = 0) -> Generator[Batch, None, None]:
-        """The augmented batches ``first`` to ``count`` - 1 of an epoch."""
+    def training_batches(
+        self, epoch: int, count: int, *, first: int = 0, share_done: float = 1.0
+    ) -> Generator[Batch, None, None]:
+        """The augmented batches ``first`` to ``count`` - 1 of an epoch that begins when this share of all is done."""
+        pool = self.easiest_first[: pool_size(len(self.easiest_first), share_done)] if self.easiest_first else None
 
         def make(number: int, device: torch.device) -> Batch:
-            batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device)
+            batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device, pool)
             images = augment(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
@@ -103,9 +110,11 @@ class BatchSource:
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
 
-    def _drawn(self, loader: PatchLoader, rng: np.random.Generator, device: torch.device) -> Batch:
+    def _drawn(
+        self, loader: PatchLoader, rng: np.random.Generator, device: torch.device, pool: Sequence[str] | None = None
+    ) -> Batch:
         """A batch is drawn, and this process's share of it read and put together."""
-        places = loader.draw_places(rng)
+        places = loader.draw_places(rng, pool)
         patches = [loader.read(place) for place in places[self.share.first : self.share.stop]]
         batch = assemble(patches, self.patch_size, device)
         channels = loader.listed_channels(places)

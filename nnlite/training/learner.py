@@ -7,7 +7,7 @@ number is left out. Processes that train together each have a learner: all of th
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from nnlite.training.answer import LABELS, Answer, Drawn, Part
 from nnlite.training.assemble import Batch
+from nnlite.training.average import Average
 from nnlite.training.compiled import compiled_if_faster
 from nnlite.training.config import AUTOCAST, Precision, TrainConfig, full_range_precision
+from nnlite.training.initial_weights import encoder_weights
 from nnlite.training.loss import Loss, deep_supervision_loss
 from nnlite.training.parts import Parts
 from nnlite.training.ranks import ALONE, Ranks
@@ -45,8 +47,27 @@ class Learner:
         self.optimizer = build_optimizer(network, config)
         self.precision = config.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.average = None if config.ema is None else Average(network, config.ema)
+        self.frozen: tuple[str, ...] = ()
         self.ranks, self.skipped = ranks, SkippedSteps()
         self.parts = Parts(device, divisible=ranks.count == 1)
+
+    @property
+    def shown(self) -> nn.Module:
+        """The network that is validated and kept: with the averaged weights, where they are averaged."""
+        return self.network if self.average is None else self.average.network
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights in the place of those that were drawn; those of the encoder may be held for the first epochs."""
+        self.network.load_state_dict(dict(weights), strict=False)
+        if self.config.freeze_encoder:
+            named = dict(self.network.named_parameters())
+            self.frozen = tuple(name for name in encoder_weights(named) if name in weights)
+
+    def hold_encoder(self, epoch: int) -> None:
+        """Keep the frozen weights as they are in the first epochs, and let them learn from then on."""
+        for name in self.frozen:
+            self.network.get_parameter(name).requires_grad_(epoch >= self.config.freeze_encoder)
 
     def step(self, batch: Batch, learning_rate: float, *, number: int = 0) -> Tensor:
         """One step of the optimiser, the epoch's ``number``; returns the loss of the batch before it.
@@ -65,6 +86,8 @@ class Learner:
         else:
             left_out |= ~norm.isfinite()
             step_unless(left_out, self.optimizer)
+        if self.average is not None:
+            self.average.follow(self.network)
         self.skipped.note(number, batch.cases, left_out)
         return loss.masked_fill(left_out, 0.0)
 
@@ -139,7 +162,7 @@ class Learner:
         losses, counts = [], []
         for part in parts:
             with self._precision():
-                logits = self.network(part.images)
+                logits = self.shown(part.images)
             losses.append(self._loss([logits], part) * (len(part.images) / samples))
             counts.append(overlap_counts(logits, part.labels, self.answer, part.drawn))
         return torch.stack(losses).sum(), torch.stack(counts).sum(dim=0)
@@ -153,6 +176,8 @@ class Learner:
             "precision": self.precision,
             "parts": self.parts.number,
             "skipped": self.skipped.state(),
+            "average": None if self.average is None else self.average.state(),
+            "frozen": list(self.frozen),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -163,6 +188,9 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         self.parts.number = state["parts"] if self.parts.divisible else 1
         self.skipped.restore(state["skipped"], self.device)
+        if self.average is not None:
+            self.average.restore(state["average"])
+        self.frozen = tuple(state["frozen"])
 
     def _precision(self) -> torch.autocast:
         dtype = AUTOCAST[self.precision]
