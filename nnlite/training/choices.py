@@ -23,7 +23,7 @@ class TrainChoices(TypedDict, total=False):
 
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "sgd": {"learning_rate": TrainConfig.learning_rate, "weight_decay": TrainConfig.weight_decay},
+    "sgd": {name: getattr(TrainConfig(), name) for name in ("learning_rate", "weight_decay")},
     "adamw": {"learning_rate": CPU_LEARNING_RATE, "weight_decay": CPU_WEIGHT_DECAY},
 }
 """What goes with an optimiser that is not the device's own."""

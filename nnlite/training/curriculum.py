@@ -32,9 +32,8 @@ def easiest_first(cases: Mapping[str, StoredCase], members: Sequence[Sequence[in
         case = cases[case_id].mapped()
         sizes.append(0 if case.label is None else smallest_structure(case.label, members))
         noises.append(noise(case.image))
-    ranks = np.argsort(np.argsort(-np.array(sizes), kind="stable"), kind="stable")
-    ranks += np.argsort(np.argsort(noises, kind="stable"), kind="stable")
-    return tuple(ids[place] for place in np.argsort(ranks, kind="stable"))
+    hardness = _ranks(-np.array(sizes)) + _ranks(np.array(noises))
+    return tuple(ids[place] for place in np.argsort(hardness, kind="stable"))
 
 
 def pool_size(cases: int, share_done: float) -> int:
@@ -52,6 +51,11 @@ def smallest_structure(label: np.ndarray, members: Sequence[Sequence[int]]) -> i
     counts = np.bincount(label.ravel(), minlength=1 + max(map(max, members)))
     sizes = [int(counts[list(indices)].sum()) for indices in members]
     return min((size for size in sizes if size), default=0)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """How many values are lower than each."""
+    return np.searchsorted(np.sort(values), values)
 
 
 def noise(image: np.ndarray) -> float:

@@ -145,6 +145,7 @@ def _validate_epoch(sitting: Sitting) -> tuple[float | None, tuple[float | None,
     """
     learner, batches, epoch = sitting.learner, sitting.batches, sitting.course.epoch
     learner.shown.eval()
+    learner.share_done = sitting.schedule.share_done(epoch)
     total, done = torch.zeros((), device=learner.device), 0
     counts = torch.zeros(3, len(sitting.structures), dtype=torch.int64, device=learner.device)
     with closing(batches.validation_batches(epoch, learner.config.validation_iterations)) as source:

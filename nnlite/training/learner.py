@@ -66,8 +66,12 @@ class Learner:
 
     def hold_encoder(self, epoch: int) -> None:
         """Keep the frozen weights as they are in the first epochs, and let them learn from then on."""
+        learns = epoch >= self.config.freeze_encoder
         for name in self.frozen:
-            self.network.get_parameter(name).requires_grad_(epoch >= self.config.freeze_encoder)
+            weight = self.network.get_parameter(name)
+            weight.requires_grad_(learns)
+            if learns and self.config.optimizer == "sgd":  # fused, it wants the momentum of all weights or of none
+                self.optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
 
     def step(self, batch: Batch, learning_rate: float, *, number: int = 0) -> Tensor:
         """One step of the optimiser, the epoch's ``number``; returns the loss of the batch before it.

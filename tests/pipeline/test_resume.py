@@ -47,3 +47,33 @@ def test_under_a_time_budget_the_number_of_epochs_does_not_matter():
 def test_another_seed_is_always_refused(resume: bool):
     with pytest.raises(UsageError, match=r"begun with seed 3, not 0, .*or delete work.*fold1 to begin anew"):
         require_as_begun(RUN, BEGUN, replace(BEGUN, seed=0), resume=resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"loss": "focal+dice"}, r"begun with --loss dice\+ce, not focal\+dice, .* leave --loss out"),
+        ({"optimizer": "adamw"}, "begun with --optimizer sgd, not adamw"),
+        ({"learning_rate": 0.5}, "begun with --learning-rate 0.01, not 0.5"),
+        ({"schedule": "cosine"}, "begun with --schedule polynomial, not cosine"),
+        ({"warm_up": 3.0}, "begun with --warm-up 0.0, not 3.0"),
+        ({"ema": 0.9}, "begun with --ema off, not 0.9"),
+        ({"curriculum": True}, "begun with --curriculum off, not on"),
+        ({"freeze_encoder": 4}, "begun with --freeze-encoder 0, not 4"),
+    ],
+)
+def test_another_choice_is_always_refused_with_both_values(change: dict, words: str, resume: bool):
+    with pytest.raises(UsageError, match=words):
+        require_as_begun(RUN, BEGUN, replace(BEGUN, **change), resume=resume)
+
+
+def test_a_loss_in_other_words_is_the_same():
+    require_as_begun(RUN, BEGUN, replace(BEGUN, loss="ce + dice"), resume=False)
+
+
+def test_another_patience_is_another_length():
+    patient = replace(BEGUN, patience=20)
+    with pytest.raises(UsageError, match=r"not 100 epochs of 50 iterations and a patience of 20, .*--resume"):
+        require_as_begun(RUN, BEGUN, patient, resume=False)
+    require_as_begun(RUN, BEGUN, patient, resume=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import plan, store_cases
 
-from nnlite.preprocessing.preprocess import PreprocessedCase
+from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.training.batches import BatchSource
 from nnlite.training.curriculum import easiest_first, noise, pool_size, smallest_structure
@@ -18,11 +18,11 @@ from nnlite.training.curriculum import easiest_first, noise, pool_size, smallest
 
 def stored(folder: Path, *kinds: tuple[int, float]) -> dict[str, StoredCase]:
     """Cases named a, b, c, .. with a block of so many voxels and noise of this standard deviation."""
-    store, restoration = CaseStore(folder), restoration_of(folder)
+    store = CaseStore(folder)
     for number, (voxels, sigma) in enumerate(kinds):
         label = np.zeros((8, 16, 16), dtype=np.uint8)
         label.reshape(-1)[:voxels] = 1
-        image = 2 * label + np.random.default_rng(number).normal(0, sigma, label.shape)
+        image = np.random.default_rng(0).normal(0, sigma, label.shape)
         case_id = "abcdefgh"[number]
         store.write(
             PreprocessedCase(
@@ -30,16 +30,14 @@ def stored(folder: Path, *kinds: tuple[int, float]) -> dict[str, StoredCase]:
                 image=image[None].astype(np.float32),
                 label=label,
                 previous=None,
-                restoration=restoration,
+                restoration=any_restoration(),
             )
         )
     return {case_id: store.open(case_id) for case_id in store.ids()}
 
 
-def restoration_of(folder: Path):
-    """Any: nothing is restored here."""
-    from nnlite.preprocessing.preprocess import Restoration
-
+def any_restoration() -> Restoration:
+    """Nothing is restored here."""
     shape = (8, 16, 16)
     return Restoration(
         case_id="any",
@@ -55,8 +53,9 @@ def restoration_of(folder: Path):
 
 @pytest.mark.parametrize("sigma", [0.05, 0.3])
 def test_the_noise_is_found_beside_structures_and_an_empty_background(sigma: float) -> None:
-    rng, image = np.random.default_rng(0), np.zeros((1, 6, 64, 64))
-    image[0, :, 16:48, 16:48] = 5 + rng.normal(0, sigma, (6, 32, 32))
+    rng, image = np.random.default_rng(0), np.zeros((1, 6, 64, 128))
+    image[0, :, 16:48, 14:114] = 5 + rng.normal(0, sigma, (6, 32, 100))
+    image[0, :, 24:40, 34:94] += 3
     assert noise(image) == pytest.approx(sigma, rel=0.15)
     assert noise(np.zeros((2, 3, 4, 5))) == 0
 
@@ -70,17 +69,13 @@ def test_the_smallest_structure_counts_of_those_that_are_there() -> None:
 
 
 def test_of_equal_noise_the_large_structure_is_easier_and_of_equal_size_the_quiet_image(tmp_path: Path) -> None:
-    assert easiest_first(stored(tmp_path / "s", (5, 0.0), (500, 0.0), (50, 0.0), (0, 0.0)), [(1,)]) == (
-        "b",
-        "c",
-        "a",
-        "d",
-    )
+    by_size = easiest_first(stored(tmp_path / "s", (5, 0.1), (500, 0.1), (50, 0.1), (0, 0.1)), [(1,)])
+    assert by_size == ("b", "c", "a", "d")
     assert easiest_first(stored(tmp_path / "n", (9, 0.5), (9, 0.1), (9, 0.9)), [(1,)]) == ("b", "a", "c")
 
 
 def test_both_decide_together(tmp_path: Path) -> None:
-    # by size b a c d, by noise a b d c: sums of ranks a 1, b 1, c 5, d 5; equal ones stay in the order of their names
+    # by size b a c d, by noise a b d c: so many are easier than a 1 + 0, b 0 + 1, c 2 + 3, d 3 + 2
     cases = stored(tmp_path, (100, 0.1), (200, 0.2), (50, 0.8), (25, 0.4))
     assert easiest_first(cases, [(1,)]) == ("a", "b", "c", "d")
 
