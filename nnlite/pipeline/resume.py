@@ -44,17 +44,23 @@ def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *,
             f"{here} with seed {begun.seed}, not {wanted.seed}, and a seed cannot change on the way: "
             f"leave --seed out to go on with it, {anew}"
         )
-    for field, option in FIXED.items():
-        if (value := getattr(wanted, field)) != (was := getattr(begun, field)) and not _same(field, value, was):
-            raise UsageError(
-                f"{here} with {option} {_shown(was)}, not {_shown(value)}, and that cannot change on the way: leave "
-                f"{option} out to go on with it, {anew}"
-            )
+    require_choices(run, begun, wanted)
     if (before := _length(begun)) != (now := _length(wanted)) and not resume:
         raise UsageError(
             f"{here} for {before}, not {now}, and is not finished: repeat the command without a length to go on as it "
             f"was begun, add --resume to go on with the new length, {anew}"
         )
+
+
+def require_choices(run: RunFolder, begun: TrainConfig, wanted: TrainConfig) -> None:
+    """Raise ``UsageError`` if a training, finished or not, is asked for another choice than it was begun with."""
+    for field, option in FIXED.items():
+        was, now = getattr(begun, field), getattr(wanted, field)
+        if was != now and not (field == "loss" and Loss.named(was) == Loss.named(now)):
+            raise UsageError(
+                f"{run.configuration} {run.fold} was begun with {option} {_shown(was)}, not {_shown(now)}, and that "
+                f"cannot change on the way: leave {option} out to go on with it, or delete {run.folder} to begin anew"
+            )
 
 
 def require_sense(job: RunConfig, split: Split) -> None:
@@ -113,11 +119,6 @@ def reopen(run: RunFolder) -> None:
         traces.unlink(missing_ok=True)
     shutil.rmtree(run.validation, ignore_errors=True)
     run.checkpoint_final.unlink(missing_ok=True)
-
-
-def _same(field: str, value: object, was: object) -> bool:
-    """Whether two losses are the same sum in other words."""
-    return field == "loss" and Loss.named(str(value)) == Loss.named(str(was))
 
 
 def _shown(value: object) -> str:

@@ -27,7 +27,7 @@ from nnlite.pipeline.init_from import initialised, weights_to_begin_with
 from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
-from nnlite.pipeline.resume import ended_early, is_longer, reopen, require_as_begun, require_sense
+from nnlite.pipeline.resume import ended_early, is_longer, reopen, require_as_begun, require_choices, require_sense
 from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
 from nnlite.pipeline.train_together import announce, own_device
@@ -209,11 +209,15 @@ def _defaults(plan: Plan, configuration: Configuration, device: torch.device) ->
 
 
 def _made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> bool:
-    """Whether a finished training is to go on; one that would, were it not for ``resume``, is told of."""
+    """Whether a finished training is to go on; one that would, were it not for ``resume``, is told of.
+
+    ``UsageError`` where it was another training than the one that is asked for.
+    """
     if not run.config.exists():
         return False
     begun = read_record(run.config, RunConfig).train
     wanted = as_asked(begun)
+    require_choices(run, begun, wanted)
     longer = wanted != begun and is_longer(run, wanted)
     if wanted != begun and not longer and ended_early(run, wanted):
         logger.warning(

@@ -6,10 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny import plan
 
+from nnlite.data.split import Split
 from nnlite.errors import UsageError
-from nnlite.pipeline.resume import require_as_begun
+from nnlite.networks.build import weight_shapes
+from nnlite.pipeline.resume import require_as_begun, require_sense
+from nnlite.pipeline.train_folds import RunConfig
 from nnlite.training.config import TrainConfig
+from nnlite.training.initial_weights import InitialWeights
 from nnlite.workspace import RunFolder
 
 RUN = RunFolder(folder=Path("work/brain/runs/3d/fold1"))
@@ -77,3 +82,26 @@ def test_another_patience_is_another_length():
     with pytest.raises(UsageError, match=r"not 100 epochs of 50 iterations and a patience of 20, .*--resume"):
         require_as_begun(RUN, BEGUN, patient, resume=False)
     require_as_begun(RUN, BEGUN, patient, resume=True)
+
+
+def test_an_encoder_that_is_all_freshly_drawn_cannot_be_frozen():
+    made = plan()
+    names = tuple(weight_shapes(made, made.configuration("3d")))
+    counts = {"tensors": 1, "all_tensors": 2, "parameters": 1, "all_parameters": 2}
+    source = {"source": "m.nnlite", "dataset": "liver", "configuration": "3d", "fold": "fold0", "digest": "0"}
+    encoder = tuple(name for name in names if name.startswith("encoder."))
+    job = RunConfig(
+        plan=made,
+        configuration="3d",
+        fold="fold1",
+        train=replace(BEGUN, freeze_encoder=2),
+        device="cpu",
+        versions={},
+        initial=InitialWeights(**source, **counts, fresh=encoder),
+    )
+    with pytest.raises(UsageError, match=r"no weight of the encoder of 3d fold1 comes from m\.nnlite, .*leave it out"):
+        require_sense(job, Split(train=("a",), validation=("b",)))
+    require_sense(
+        replace(job, initial=InitialWeights(**source, **counts, fresh=encoder[1:])),
+        Split(train=("a",), validation=("b",)),
+    )

@@ -88,6 +88,12 @@ def test_choices_are_kept_with_the_run_hold_on_the_way_and_cannot_change(balls: 
     assert (config.loss, config.optimizer, config.learning_rate, config.ema) == ("tversky+ce", "sgd", 0.01, 0.9)
 
 
+def test_a_finished_fold_is_no_answer_to_another_choice(balls: Path, workspace: Workspace):
+    with pytest.raises(UsageError, match=r"3d fold0 was begun with --loss dice\+ce, not focal\+dice"):
+        train(balls, workspace, "fold0", loss="focal+dice")
+    assert train(balls, workspace, "fold0", loss="ce+dice")[0].skipped
+
+
 @pytest.mark.parametrize(
     ("fold", "choice", "words"),
     [
