@@ -26,7 +26,7 @@ from nnlite.training.augment_cascade import disturb_previous
 from nnlite.training.curriculum import pool_size
 from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
-from nnlite.training.prefetch import prefetch
+from nnlite.training.prefetch import READY, prefetch
 from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.target_maps import MapMaker
 
@@ -82,12 +82,16 @@ class BatchSource:
         )
 
     def training_batches(
-        self, epoch: int, count: int, *, first: int = 0, share_done: float = 1.0
+        self, epoch: int, count: int, *, first: int = 0, share_done: Sequence[float] = (1.0,)
     ) -> Generator[Batch, None, None]:
-        """The augmented batches ``first`` to ``count`` - 1 of an epoch that begins when this share of all is done."""
-        pool = self.easiest_first[: pool_size(len(self.easiest_first), share_done)] if self.easiest_first else None
+        """The augmented batches ``first`` to ``count`` - 1 of an epoch.
+
+        ``share_done`` is the share of the training that is done before the first of them; whoever learns from them may
+        add what is done after each.
+        """
 
         def make(number: int, device: torch.device) -> Batch:
+            pool = self._pool(number - first, share_done)
             batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device, pool)
             images = augment(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
             if batch.previous is not None:
@@ -109,6 +113,17 @@ class BatchSource:
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
+
+    def _pool(self, index: int, share_done: Sequence[float]) -> Sequence[str] | None:
+        """The cases of a batch, the ``index``-th of those that are asked for; None for all.
+
+        It was asked for when those so far before it were learned from, be it on a fast thread or a slow one: only what
+        was known then decides, so that processes which share it draw it from the same cases.
+        """
+        if not self.easiest_first:
+            return None
+        known = min(max(0, index - self.threads - READY), len(share_done) - 1)
+        return self.easiest_first[: pool_size(len(self.easiest_first), share_done[known])]
 
     def _drawn(
         self, loader: PatchLoader, rng: np.random.Generator, device: torch.device, pool: Sequence[str] | None = None

@@ -104,7 +104,7 @@ def _train_epoch(sitting: Sitting) -> float:
     learner.hold_encoder(epoch)
     total = torch.tensor(course.loss_sum, dtype=torch.float32, device=learner.device)
     count = course.steps if limited and schedule.finished(epoch) and course.steps else schedule.config.iterations
-    done = schedule.share_done(epoch)
+    done = [schedule.share_done(epoch)]
     with closing(sitting.batches.training_batches(epoch, count, first=course.steps, share_done=done)) as source:
         asked = time.perf_counter()
         for batch in source:  # whatever happens, the threads of the source end
@@ -113,6 +113,7 @@ def _train_epoch(sitting: Sitting) -> float:
             total += learner.step(batch, sitting.learning_rate(), number=course.steps)
             course.steps += 1
             sitting.pace.look()
+            done.append(schedule.share_done(epoch))
             if learner.skipped.due:
                 course.skipped += learner.look_for_skipped(where)
             now = time.perf_counter()

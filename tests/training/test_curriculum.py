@@ -101,10 +101,34 @@ def test_batches_are_drawn_from_the_easiest_cases_first_and_are_a_function_of_th
             device=torch.device("cpu"),
             easiest_first=("case_2", "case_0", "case_1"),
         )
-        with closing(source.training_batches(0, 6, first=first, share_done=share_done)) as batches:
+        with closing(source.training_batches(0, 6, first=first, share_done=[share_done])) as batches:
             return [batch.cases for batch in batches]
 
     assert {case for batch in seen(0.0) for case in batch} == {"case_2"}  # a quarter of three cases, rounded up
     assert {case for batch in seen(0.2) for case in batch} == {"case_2", "case_0"}
     assert {case for batch in seen(0.5) for case in batch} == {"case_0", "case_1", "case_2"}
     assert seen(0.2, first=4) == seen(0.2)[4:]
+
+
+def test_the_pool_grows_within_an_epoch_by_what_is_known_when_a_batch_is_asked_for(tmp_path: Path) -> None:
+    cases = store_cases(tmp_path)
+    source = BatchSource(
+        plan(),
+        plan().configuration("3d"),
+        cases,
+        {},
+        seed=1,
+        device=torch.device("cpu"),
+        easiest_first=("case_2", "case_0", "case_1"),
+        threads=1,
+    )
+    done, seen = [0.0], []
+    with closing(source.training_batches(0, 40, share_done=done)) as batches:
+        for number, batch in enumerate(batches, start=1):
+            seen.append(set(batch.cases))
+            done.append(number / 40)
+    # the fifth batch is asked for as soon as the second arrives; half of the training is done after 20 steps
+    assert all(one == {"case_2"} for one in seen[:4])
+    assert set().union(*seen[:20]) == {"case_2", "case_0", "case_1"}
+    assert set().union(*seen[:12]) == {"case_2", "case_0"}
+    assert set().union(*seen[24:]) == set(cases)
