@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.networks.build import weight_shapes
+from nnlite.planning.variants import parted
 from nnlite.training.config import TrainConfig
 from nnlite.training.course import Course
 from nnlite.training.curves import read_log
@@ -20,7 +21,7 @@ from nnlite.training.schedule import Schedule
 from nnlite.workspace import RunFolder
 
 if TYPE_CHECKING:
-    from nnlite.pipeline.train_folds import RunConfig
+    from nnlite.pipeline.run_config import RunConfig
 
 FIXED = {
     "loss": "--loss",
@@ -59,7 +60,8 @@ def require_choices(run: RunFolder, begun: TrainConfig, wanted: TrainConfig) -> 
         if was != now and not (field == "loss" and Loss.named(was) == Loss.named(now)):
             raise UsageError(
                 f"{run.configuration} {run.fold} was begun with {option} {_shown(was)}, not {_shown(now)}, and that "
-                f"cannot change on the way: leave {option} out to go on with it, or delete {run.folder} to begin anew"
+                f"cannot change on the way: leave {option} out to go on with it, train {parted(run.configuration)[0]}"
+                f"@NAME beside it, or delete {run.folder} to begin anew"
             )
 
 

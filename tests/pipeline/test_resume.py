@@ -12,7 +12,7 @@ from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.networks.build import weight_shapes
 from nnlite.pipeline.resume import require_as_begun, require_sense
-from nnlite.pipeline.train_folds import RunConfig
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.training.config import TrainConfig
 from nnlite.training.initial_weights import InitialWeights
 from nnlite.workspace import RunFolder
