@@ -13,10 +13,10 @@ from nnlite import pipeline
 from nnlite.errors import StoppedError
 from nnlite.networks.build import build_network
 from nnlite.preprocessing.store import CaseStore
+from nnlite.training.answer import Answer
 from nnlite.training.batches import BatchSource
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner
-from nnlite.training.loss import Answer
 from nnlite.training.ranks import Ranks
 from nnlite.training.train import TrainFiles, train
 
@@ -37,6 +37,9 @@ LOSSES: dict[str, dict[str, Any]] = {  # what makes a loss that is not a mean ov
     "partly drawn, samples": {"batch_dice": False, "cases": "partly"},
     "partly drawn regions": {"batch_dice": True, "answer": Answer(regions=REGIONS), "cases": "partly"},
     "half precision": {"batch_dice": True, "precision": "bf16"},
+    "top": {"batch_dice": True, "loss": "topk+dice"},
+    "border": {"batch_dice": True, "loss": "border-weighted+generalised-dice", "answer": Answer(ignore=2)},
+    "boundary": {"batch_dice": False, "loss": "boundary+tversky", "cases": "partly"},
 }
 
 
@@ -46,11 +49,12 @@ def losses_of(case: str, ranks: Ranks, folder: Path) -> tuple[list[float], dict[
     torch.manual_seed(0)
     options = dict(LOSSES[case])
     cases = CaseStore(folder / options.pop("cases", "cases"))
-    config = replace(CONFIG, precision=options.pop("precision", "fp32"))
+    config = replace(CONFIG, precision=options.pop("precision", "fp32"), loss=options.pop("loss", CONFIG.loss))
     network = build_network(made, made.configuration("3d"))
     learner = Learner(network, config, device=CPU, ranks=ranks, **options)
     opened = {case_id: cases.open(case_id) for case_id in cases.ids()}
-    batches = BatchSource(made, made.configuration("3d"), opened, opened, seed=4, device=CPU, ranks=ranks)
+    maps, learner.share_done = learner.loss.needs, 0.5
+    batches = BatchSource(made, made.configuration("3d"), opened, opened, seed=4, device=CPU, ranks=ranks, maps=maps)
     steps = batches.training_batches(0, STEPS.get(case, FEW_STEPS))
     losses = [float(learner.step(batch, LEARNING_RATE, number=number)) for number, batch in enumerate(steps)]
     return losses, dict(network.state_dict())
@@ -94,6 +98,7 @@ def both_ways(ranks: Ranks, folder: Path) -> dict[str, Any]:
     except StoppedError as error:
         found["stopped"] = str(error)
     found["resumed"] = trained(ranks, folder / "stopped")
+    found["chosen"] = trained(ranks, folder / "chosen", ema=0.9, patience=5, curriculum=True, schedule="plateau")
     found["hurried"] = trained(ranks, folder / "hurried", time_budget_s=1.5)
     found["told"] = ranks.tell(b"from the first" if ranks.leads else b"", patiently=True)
     return found

@@ -29,6 +29,18 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def parse_warm_up(text: str) -> float:
+    """Epochs in "5", or in "10%" the share of the training, which is below 1.
+
+    >>> parse_warm_up("5"), parse_warm_up("10%")
+    (5.0, 0.1)
+    """
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
+    if match is None or (match[2] and not 0 < float(match[2]) < 100):
+        raise UsageError(f'"{text}" is no length of a warm-up; write epochs, as 5, or a part of the training, as 10%')
+    return float(match[1]) if match[1] else float(match[2]) / 100
+
+
 def one_of(names: Sequence[str], *, what: str, where: str) -> Callable[[str], str]:
     """A parser that gives back a name as it is if it is one of ``names``; else UsageError names them all.
 
@@ -74,6 +86,10 @@ def parse_configuration(name: str) -> str:
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
 parse_output_format = one_of(("nifti", "dicom-seg", "rtstruct"), what="format of masks", where="--output-format")
+parse_optimizer = one_of(("sgd", "adamw"), what="optimiser", where="--optimizer")
+parse_schedule = one_of(
+    ("polynomial", "cosine", "step", "plateau", "constant"), what="schedule of the learning rate", where="--schedule"
+)
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 
 

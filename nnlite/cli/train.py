@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nnlite.cli import screen, torchrun
+from nnlite.cli import screen, torchrun, training_options
 from nnlite.cli.arguments import (
     DEFAULT_WORK,
     Cluster,
@@ -64,6 +64,15 @@ def train(
         Path | None,
         typer.Option(metavar="MODEL", help="Begin with the weights of a model file, an imported model or a run."),
     ] = None,
+    loss: training_options.Loss = None,
+    optimizer: training_options.Optimizer = None,
+    learning_rate: training_options.LearningRate = None,
+    schedule: training_options.Schedule = None,
+    warm_up: training_options.WarmUp = None,
+    ema: training_options.Ema = None,
+    patience: training_options.Patience = None,
+    curriculum: training_options.Curriculum = False,
+    freeze_encoder: training_options.FreezeEncoder = None,
     cluster: Cluster = "auto",
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
@@ -93,6 +102,18 @@ def train(
         "init_from": init_from,
         "device": device,
     }
+    choices = {
+        "loss": loss,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "warm_up": warm_up,
+        "ema": ema,
+        "patience": patience,
+        "curriculum": curriculum or None,
+        "freeze_encoder": freeze_encoder,
+    }
+    options |= {name: value for name, value in choices.items() if value is not None}
     if torchrun.place() is not None:
         if cluster not in ("auto", "none"):
             raise UsageError("torchrun trains a fold on several processes, --cluster several folds; use one of them")

@@ -6,16 +6,38 @@ What contradicts that is refused with both values.
 from __future__ import annotations
 
 import shutil
+from typing import TYPE_CHECKING
 
+from nnlite.data.split import Split
 from nnlite.errors import UsageError
+from nnlite.networks.build import weight_shapes
+from nnlite.planning.variants import parted
 from nnlite.training.config import TrainConfig
+from nnlite.training.course import Course
 from nnlite.training.curves import read_log
+from nnlite.training.initial_weights import encoder_weights
+from nnlite.training.loss import Loss
 from nnlite.training.schedule import Schedule
 from nnlite.workspace import RunFolder
 
+if TYPE_CHECKING:
+    from nnlite.pipeline.run_config import RunConfig
+
+FIXED = {
+    "loss": "--loss",
+    "optimizer": "--optimizer",
+    "learning_rate": "--learning-rate",
+    "schedule": "--schedule",
+    "warm_up": "--warm-up",
+    "ema": "--ema",
+    "curriculum": "--curriculum",
+    "freeze_encoder": "--freeze-encoder",
+}
+"""Fields of a configuration that a training keeps, and the options that set them."""
+
 
 def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *, resume: bool) -> None:
-    """Raise ``UsageError`` if a begun training is asked for another seed, or (unless ``resume``) another length."""
+    """Raise ``UsageError`` if a begun training is asked for another seed, choice or (unless ``resume``) length."""
     here = f"{run.configuration} {run.fold} was begun"
     anew = f"or delete {run.folder} to begin anew"
     if wanted.seed != begun.seed:
@@ -23,6 +45,7 @@ def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *,
             f"{here} with seed {begun.seed}, not {wanted.seed}, and a seed cannot change on the way: "
             f"leave --seed out to go on with it, {anew}"
         )
+    require_choices(run, begun, wanted)
     if (before := _length(begun)) != (now := _length(wanted)) and not resume:
         raise UsageError(
             f"{here} for {before}, not {now}, and is not finished: repeat the command without a length to go on as it "
@@ -30,11 +53,57 @@ def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *,
         )
 
 
+def require_choices(run: RunFolder, begun: TrainConfig, wanted: TrainConfig) -> None:
+    """Raise ``UsageError`` if a training, finished or not, is asked for another choice than it was begun with."""
+    for field, option in FIXED.items():
+        was, now = getattr(begun, field), getattr(wanted, field)
+        if was != now and not (field == "loss" and Loss.named(was) == Loss.named(now)):
+            raise UsageError(
+                f"{run.configuration} {run.fold} was begun with {option} {_shown(was)}, not {_shown(now)}, and that "
+                f"cannot change on the way: leave {option} out to go on with it, train {parted(run.configuration)[0]}"
+                f"@NAME beside it, or delete {run.folder} to begin anew"
+            )
+
+
+def require_sense(job: RunConfig, split: Split) -> None:
+    """Raise ``UsageError`` where choices of a training do not go together, or with its data."""
+    config, here = job.train, f"{job.configuration} {job.fold}"
+    if not split.validation and (config.patience is not None or config.schedule == "plateau"):
+        option = "--schedule plateau" if config.schedule == "plateau" else "--patience"
+        raise UsageError(
+            f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: leave it out, or train "
+            "one of the numbered folds"
+        )
+    if not config.freeze_encoder:
+        return
+    if job.initial is None:
+        raise UsageError(
+            f"--freeze-encoder {config.freeze_encoder} keeps weights that were learned before, and those of {here} are "
+            "freshly drawn: add --init-from MODEL, or leave --freeze-encoder out"
+        )
+    weights = encoder_weights(weight_shapes(job.plan, job.plan.configuration(job.configuration)))
+    if set(weights) <= set(job.initial.fresh):
+        raise UsageError(
+            f"no weight of the encoder of {here} comes from {job.initial.source}, so --freeze-encoder would keep none: "
+            "leave it out"
+        )
+
+
 def is_longer(run: RunFolder, wanted: TrainConfig) -> bool:
     """Whether a finished training would go on if it had this length."""
     epochs = read_log(run.log)
-    elapsed_s = epochs[-1].elapsed_s if epochs else 0.0
-    return bool(epochs) and not Schedule(wanted, elapsed_s=elapsed_s).finished(len(epochs))
+    if not epochs or ended_early(run, wanted):
+        return False
+    return not Schedule(wanted, elapsed_s=epochs[-1].elapsed_s).finished(len(epochs))
+
+
+def ended_early(run: RunFolder, wanted: TrainConfig) -> bool:
+    """Whether the pseudo Dice of a training has not risen for as many epochs as its patience lasts."""
+    course = Course()
+    for epoch in read_log(run.log):
+        course.follow(epoch.mean_pseudo_dice)
+        course.next_epoch()
+    return course.out_of_patience(wanted.patience)
 
 
 def reopen(run: RunFolder) -> None:
@@ -54,8 +123,14 @@ def reopen(run: RunFolder) -> None:
     run.checkpoint_final.unlink(missing_ok=True)
 
 
+def _shown(value: object) -> str:
+    return "off" if value is None or value is False else "on" if value is True else f"{value}"
+
+
 def _length(config: TrainConfig) -> str:
     steps = f"of {config.iterations} iterations"
+    if config.patience is not None:
+        steps += f" and a patience of {config.patience}"
     if config.time_budget_s is not None:
         return f"{config.time_budget_s:g} s with epochs {steps}"
     return f"{config.epochs} epochs {steps}"

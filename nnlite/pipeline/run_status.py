@@ -11,6 +11,7 @@ from typing import Literal
 from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.evaluation.scores import Summary
+from nnlite.pipeline.chosen_options import choice_options
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed, other_cases
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.process_lock import LockHolder
@@ -139,10 +140,14 @@ def _next_command(
 
 
 def length_options(run: RunFolder, configuration: Configuration) -> list[str]:
-    """Length and seed of a begun training where they are not the plan's, and its trackers: its round has the same."""
+    """Length, seed and choices of a begun training where they are not the plan's, and its trackers.
+
+    The other folds of its round are to have the same.
+    """
     if not run.config.exists():  # another process is about to begin it
         return []
-    asked = json.loads(run.config.read_text(encoding="utf-8"))["train"]  # as a record it would load torch
+    job = json.loads(run.config.read_text(encoding="utf-8"))  # as a record it would load torch
+    asked = job["train"]
     options = []
     if asked["time_budget_s"] is not None:
         options += ["--time-budget", f"{asked['time_budget_s']}".removesuffix(".0") + "s"]
@@ -152,6 +157,7 @@ def length_options(run: RunFolder, configuration: Configuration) -> list[str]:
         options += ["--iterations", str(asked["iterations"])]
     if asked["seed"]:
         options += ["--seed", str(asked["seed"])]
+    options += choice_options(job)
     if run.tracking.exists():
         told = read_record(run.tracking, TrackingState).trackers
         options += [word for name in TRACKERS if name in told for word in ("--track", name)]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
@@ -26,7 +27,7 @@ from nnlite.pipeline.init_from import initialised, weights_to_begin_with
 from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare, store_name
-from nnlite.pipeline.resume import is_longer, reopen, require_as_begun
+from nnlite.pipeline.resume import ended_early, is_longer, reopen, require_as_begun, require_choices, require_sense
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
@@ -36,6 +37,7 @@ from nnlite.pipeline.variant_runs import require_difference, settings_of_variant
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
+from nnlite.training.choices import TrainChoices, with_choices
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.initial_weights import InitialWeights
@@ -113,13 +115,16 @@ def train(
     progress: Progress = silent,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
     stop: Callable[[], bool] = lambda: False,
+    **choices: Unpack[TrainChoices],
 ) -> tuple[TrainResult, ...]:
     """Train ``configuration`` on these folds ("folds": all of them), one after the other; score what each holds out.
 
     Cases are preprocessed first where that is missing. A finished fold is left as it is, unless ``resume`` and a length
-    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length or
-    seed is an error, but for a length with ``resume``, which takes the place of the old one. ``time_budget_s`` is the
-    time that each fold's training takes; predicting the held-out cases comes on top. ``seed`` is 0 by default.
+    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length,
+    seed or choice is an error, but for a length with ``resume``, which takes the place of the old one.
+    ``time_budget_s`` is the time that each fold's training takes; predicting the held-out cases comes on top. ``seed``
+    is 0 by default.
+    ``choices`` are loss, optimiser, schedule and others of the fields of ``TrainConfig``, see ``TrainChoices``.
     ``transforms`` are batchgenerators transforms of the caller's own, run on every training patch before nnlite's
     augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
     ``Tracker``s of the caller's own. ``init_from`` is a model whose weights a new training begins with, where name and
@@ -155,6 +160,7 @@ def train(
 
     def as_asked(config: TrainConfig) -> TrainConfig:
         config = with_length(config, epochs, iterations, time_budget_s)
+        config = with_choices(config, choices)
         config = replace(config, deterministic=True) if deterministic else config
         return config if seed is None else replace(config, seed=seed)
 
@@ -171,6 +177,7 @@ def train(
             begun = _begun(run, as_asked, resume=resume)
             job = begun or _new_job(plan, configuration, fold, as_asked(defaults), target)
             job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
+            require_sense(job, split_of[fold])
             if is_finished(run):
                 reopen(run)
             with cases_in_use(workspace, store_name(workspace, job.plan, job.plan.configuration(configuration))):
@@ -194,12 +201,25 @@ def _defaults(plan: Plan, configuration: Configuration, device: torch.device) ->
 
 
 def _made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> bool:
-    """Whether a finished training is to go on; one that would, were it not for ``resume``, is told of."""
+    """Whether a finished training is to go on; one that would, were it not for ``resume``, is told of.
+
+    ``UsageError`` where it was another training than the one that is asked for.
+    """
     if not run.config.exists():
         return False
     begun = read_record(run.config, RunConfig).train
     wanted = as_asked(begun)
+    require_choices(run, begun, wanted)
     longer = wanted != begun and is_longer(run, wanted)
+    if wanted != begun and not longer and ended_early(run, wanted):
+        logger.warning(
+            "%s %s ended after %d epochs, since its pseudo Dice had not risen for %s; for more, add --resume and a "
+            "larger --patience",
+            run.configuration,
+            run.fold,
+            len(read_log(run.log)),
+            wanted.patience,
+        )
     if longer and not resume:
         logger.warning(
             "%s %s is finished after %d epochs; to train it for longer, add --resume",

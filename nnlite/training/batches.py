@@ -7,7 +7,7 @@ augments its share of it alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,10 +23,12 @@ from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch, assemble
 from nnlite.training.augment import augment
 from nnlite.training.augment_cascade import disturb_previous
+from nnlite.training.curriculum import pool_size
 from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
-from nnlite.training.prefetch import prefetch
+from nnlite.training.prefetch import READY, prefetch
 from nnlite.training.ranks import ALONE, Ranks
+from nnlite.training.target_maps import MapMaker
 
 # every kind of random numbers is a stream of its own, so that the place of a patch tells nothing of its augmentation
 TRAINING_PATCHES, VALIDATION_PATCHES, AUGMENTATION, DISTURBANCE = range(4)
@@ -38,7 +40,8 @@ class BatchSource:
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch.
+    ``ranks`` are the processes that share each batch. Batches come with the ``maps`` of their labels that a loss wants.
+    Where the training cases are named ``easiest_first``, the first ones are drawn from these alone.
     """
 
     def __init__(
@@ -53,11 +56,15 @@ class BatchSource:
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
         ranks: Ranks = ALONE,
+        maps: Collection[str] = (),
+        easiest_first: Sequence[str] = (),
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
         self.share = ranks.share(self.batch_size)
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
+        self.easiest_first = tuple(easiest_first)
+        self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
         size, batch = self.patch_size, self.batch_size
         self.training = PatchLoader(
@@ -74,16 +81,23 @@ class BatchSource:
             validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
         )
 
-    def training_batches(self, epoch: int, count: int, *, first: int = 0) -> Generator[Batch, None, None]:
-        """The augmented batches ``first`` to ``count`` - 1 of an epoch."""
+    def training_batches(
+        self, epoch: int, count: int, *, first: int = 0, share_done: Sequence[float] = (1.0,)
+    ) -> Generator[Batch, None, None]:
+        """The augmented batches ``first`` to ``count`` - 1 of an epoch.
+
+        ``share_done`` is the share of the training that is done before the first of them; whoever learns from them may
+        add what is done after each.
+        """
 
         def make(number: int, device: torch.device) -> Batch:
-            batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device)
+            pool = self._pool(number - first, share_done)
+            batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device, pool)
             images = augment(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            return replace(batch, images=images, previous=None, maps=self.make_maps(batch.labels))
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -92,17 +106,30 @@ class BatchSource:
 
         def make(number: int, device: torch.device) -> Batch:
             batch = self._drawn(self.validation, self._rng(VALIDATION_PATCHES, epoch, number), device)
-            if batch.previous is None:
-                return batch
-            images = stack_previous(batch.images, batch.previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            if batch.previous is not None:
+                images = stack_previous(batch.images, batch.previous, self.labels)
+                batch = replace(batch, images=images, previous=None)
+            return replace(batch, maps=self.make_maps(batch.labels))
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
 
-    def _drawn(self, loader: PatchLoader, rng: np.random.Generator, device: torch.device) -> Batch:
+    def _pool(self, index: int, share_done: Sequence[float]) -> Sequence[str] | None:
+        """The cases of a batch, the ``index``-th of those that are asked for; None for all.
+
+        It was asked for when those so far before it were learned from, be it on a fast thread or a slow one: only what
+        was known then decides, so that processes which share it draw it from the same cases.
+        """
+        if not self.easiest_first:
+            return None
+        known = min(max(0, index - self.threads - READY), len(share_done) - 1)
+        return self.easiest_first[: pool_size(len(self.easiest_first), share_done[known])]
+
+    def _drawn(
+        self, loader: PatchLoader, rng: np.random.Generator, device: torch.device, pool: Sequence[str] | None = None
+    ) -> Batch:
         """A batch is drawn, and this process's share of it read and put together."""
-        places = loader.draw_places(rng)
+        places = loader.draw_places(rng, pool)
         patches = [loader.read(place) for place in places[self.share.first : self.share.stop]]
         batch = assemble(patches, self.patch_size, device)
         channels = loader.listed_channels(places)

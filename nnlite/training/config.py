@@ -14,8 +14,10 @@ import torch
 from nnlite.data.records import record
 from nnlite.errors import UsageError
 from nnlite.planning import cpu
+from nnlite.training.loss import Loss
 
 Precision = Literal["fp32", "bf16", "fp16"]
+ScheduleName = Literal["polynomial", "cosine", "step", "plateau", "constant"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 CPU_LEARNING_RATE = 3e-3
@@ -34,16 +36,23 @@ class TrainConfig:
     iterations: int = 250  # per epoch
     validation_iterations: int = 50  # per epoch, on patches of the validation cases
     time_budget_s: float | None = None
+    loss: str = "dice+ce"  # a sum of the terms of ``loss.py``
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.01
     weight_decay: float = 3e-5
     momentum: float = 0.99  # Nesterov; SGD only
+    schedule: ScheduleName = "polynomial"  # how the learning rate falls
     decay_exponent: float = 0.9  # of the polynomial learning rate
+    warm_up: float = 0.0  # the rate rises over so many epochs; below 1: over this share of the training
     gradient_norm: float = 12.0  # gradients are clipped to this norm
     precision: Precision = "fp32"
     seed: int = 0
     deterministic: bool = False  # on a GPU: only operations that give the same bits every time
     compile: Literal["off", "auto"] = "off"  # auto: torch.compile, where a test at the start shows that it pays
+    ema: float | None = None  # decay of a moving average of the weights, which takes their place; None: no average
+    patience: int | None = None  # epochs without a better moving pseudo Dice after which a training ends
+    curriculum: bool = False  # easy cases first
+    freeze_encoder: int = 0  # epochs in which weights that the encoder was given stay as they are
 
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations", "validation_iterations"):
@@ -53,6 +62,19 @@ class TrainConfig:
             raise UsageError(f"the seed must be 0 or more, not {self.seed}")
         if self.time_budget_s is not None and self.time_budget_s <= 0:
             raise UsageError(f"the time budget must be positive, not {self.time_budget_s:g} s")
+        if not 0 < self.learning_rate < float("inf"):
+            raise UsageError(f"the learning rate must be positive, not {self.learning_rate:g}")
+        if not 0 <= self.warm_up < float("inf"):
+            raise UsageError(f"the warm-up must be 0 or more (below 1 a share of the training), not {self.warm_up:g}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UsageError(
+                f"the decay of an average of weights must lie between 0 and 1 (0.999, say), not {self.ema:g}"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"the patience must be at least 1 epoch, not {self.patience}")
+        if self.freeze_encoder < 0:
+            raise UsageError(f"the encoder can be frozen for 0 or more epochs, not {self.freeze_encoder}")
+        Loss.named(self.loss)  # refuses one that there is not
 
 
 def default_config(

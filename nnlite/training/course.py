@@ -19,13 +19,18 @@ MOVING_AVERAGE = 0.9  # weight of the past in the moving average of the pseudo D
 class Course:
     """Finished epochs, and how much of the next one is done: its steps, their summed loss, its seconds.
 
-    ``steps`` counts all steps of the epoch so far, ``skipped`` those of them whose loss was no number.
+    ``steps`` counts all steps of the epoch so far, ``skipped`` those of them whose loss was no number. ``best_epoch``
+    had the best moving pseudo Dice; ``drops`` is how often the learning rate fell since that no longer rose, last at
+    the end of ``dropped_epoch``.
     """
 
     epoch: int = 0
     elapsed_s: float = 0.0
     moving_dice: float | None = None
     best_dice: float | None = None
+    best_epoch: int = 0
+    drops: int = 0
+    dropped_epoch: int = 0
     steps: int = 0
     skipped: int = 0
     loss_sum: float = 0.0
@@ -40,8 +45,17 @@ class Course:
         self.moving_dice = dice if past is None else MOVING_AVERAGE * past + (1 - MOVING_AVERAGE) * dice
         if self.best_dice is not None and self.moving_dice <= self.best_dice:
             return False
-        self.best_dice = self.moving_dice
+        self.best_dice, self.best_epoch = self.moving_dice, self.epoch
         return True
+
+    def drop_if_stale(self, epochs: int) -> None:
+        """Note at the end of an epoch that the learning rate is to fall, if nothing was better for so many epochs."""
+        if self.epoch - max(self.best_epoch, self.dropped_epoch) >= epochs:
+            self.drops, self.dropped_epoch = self.drops + 1, self.epoch
+
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Whether so many epochs, the last of them finished, were not better than the best."""
+        return patience is not None and self.epoch - 1 - self.best_epoch >= patience
 
     def next_epoch(self) -> None:
         """Close the epoch."""

@@ -68,7 +68,7 @@ def plot_course(path: Path, epochs: Sequence[EpochRecord], *, labels: Sequence[s
     numbers = [epoch.epoch + 1 for epoch in epochs]
     loss.plot(numbers, [epoch.train_loss for epoch in epochs], label="training")
     loss.plot(numbers, [_number(epoch.validation_loss) for epoch in epochs], label="validation")
-    loss.set_ylabel("loss (cross-entropy + 1 - Dice)")
+    loss.set_ylabel("loss")
     for index, label in enumerate(labels):
         dice.plot(numbers, [_number(epoch.pseudo_dice[index]) for epoch in epochs], alpha=0.6, label=label)
     dice.plot(numbers, [_number(epoch.moving_pseudo_dice) for epoch in epochs], color="black", label="moving mean")

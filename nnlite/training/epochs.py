@@ -19,7 +19,7 @@ from nnlite.training.course import Course, Saver
 from nnlite.training.curves import EpochRecord
 from nnlite.training.learner import Learner, pseudo_dice
 from nnlite.training.pace import Pace
-from nnlite.training.schedule import Schedule
+from nnlite.training.schedule import PLATEAU_EPOCHS, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,16 @@ class Sitting:
     title: str
     structures: tuple[str, ...]
 
+    @property
+    def finished(self) -> bool:
+        """Whether no further epoch belongs to the training."""
+        course, patience = self.course, self.schedule.config.patience
+        return self.schedule.finished(course.epoch) or course.out_of_patience(patience)
+
+    def learning_rate(self) -> float:
+        """The learning rate of this moment."""
+        return self.schedule.learning_rate(self.course.epoch, drops=self.course.drops)
+
     def stop_if_asked(self) -> None:
         """Raise ``StoppedError``, with everything saved, if the training was asked to stop."""
         if self.saver.asked_to_stop():
@@ -46,17 +56,16 @@ class Sitting:
 
 def run_epochs(sitting: Sitting) -> Iterator[tuple[EpochRecord, bool]]:
     """Run epoch after epoch to the end of the schedule; what an epoch gave is to be written down by who asks for it."""
-    course, schedule = sitting.course, sitting.schedule
-    while course.steps or not schedule.finished(course.epoch):  # an epoch that was cut short is closed
+    while sitting.course.steps or not sitting.finished:  # an epoch that was cut short is closed
         yield _run_epoch(sitting)
-        if not schedule.finished(course.epoch):
+        if not sitting.finished:
             sitting.stop_if_asked()
 
 
 def _run_epoch(sitting: Sitting) -> tuple[EpochRecord, bool]:
     """Train and validate for one epoch; moves the course on. Also tells whether the epoch is the best so far."""
     schedule, course = sitting.schedule, sitting.course
-    rate = schedule.learning_rate(course.epoch)
+    rate = sitting.learning_rate()
     train_loss = _train_epoch(sitting)
     started = time.perf_counter()
     validation_loss, dice = _validate_epoch(sitting)
@@ -64,6 +73,8 @@ def _run_epoch(sitting: Sitting) -> tuple[EpochRecord, bool]:
     mean_dice = sum(known) / len(known) if known else None
     trained_s, waited_s, skipped = course.trained_s, course.waited_s, course.skipped
     improved = course.follow(mean_dice)
+    if schedule.config.schedule == "plateau":
+        course.drop_if_stale(PLATEAU_EPOCHS)
     course.next_epoch()
     course.elapsed_s = schedule.elapsed_s
     record = EpochRecord(
@@ -90,15 +101,19 @@ def _train_epoch(sitting: Sitting) -> float:
     epoch, where = course.epoch, f"{sitting.title} epoch {course.epoch}"
     limited = schedule.config.time_budget_s is not None
     learner.network.train()
+    learner.hold_encoder(epoch)
     total = torch.tensor(course.loss_sum, dtype=torch.float32, device=learner.device)
     count = course.steps if limited and schedule.finished(epoch) and course.steps else schedule.config.iterations
-    with closing(sitting.batches.training_batches(epoch, count, first=course.steps)) as source:
+    done = [schedule.share_done(epoch)]
+    with closing(sitting.batches.training_batches(epoch, count, first=course.steps, share_done=done)) as source:
         asked = time.perf_counter()
         for batch in source:  # whatever happens, the threads of the source end
             got = time.perf_counter()
-            total += learner.step(batch, schedule.learning_rate(epoch), number=course.steps)
+            learner.share_done = schedule.share_done(epoch)
+            total += learner.step(batch, sitting.learning_rate(), number=course.steps)
             course.steps += 1
             sitting.pace.look()
+            done.append(schedule.share_done(epoch))
             if learner.skipped.due:
                 course.skipped += learner.look_for_skipped(where)
             now = time.perf_counter()
@@ -130,7 +145,8 @@ def _validate_epoch(sitting: Sitting) -> tuple[float | None, tuple[float | None,
     A training that is asked to stop meanwhile looks at all of them again when it goes on.
     """
     learner, batches, epoch = sitting.learner, sitting.batches, sitting.course.epoch
-    learner.network.eval()
+    learner.shown.eval()
+    learner.share_done = sitting.schedule.share_done(epoch)
     total, done = torch.zeros((), device=learner.device), 0
     counts = torch.zeros(3, len(sitting.structures), dtype=torch.int64, device=learner.device)
     with closing(batches.validation_batches(epoch, learner.config.validation_iterations)) as source:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
 from nnlite.data.digest import DIGEST_LETTERS
 from nnlite.data.records import record
 from nnlite.training.checkpoint import Checkpoint
+
+ENCODER = ("stem", "encoder")  # what the networks call the parts of it
 
 
 @record
@@ -54,6 +56,15 @@ def matching(weights: Mapping[str, Tensor], needed: Mapping[str, tuple[int, ...]
     ['a']
     """
     return {name: tensor for name, tensor in weights.items() if needed.get(name) == tuple(tensor.shape)}
+
+
+def encoder_weights(names: Iterable[str]) -> list[str]:
+    """Those of a network's weights that belong to its encoder.
+
+    >>> encoder_weights(["stem.weight", "encoder.0.weight", "decoder.0.weight", "heads.0.bias"])
+    ['stem.weight', 'encoder.0.weight']
+    """
+    return [name for name in names if name.partition(".")[0] in ENCODER]
 
 
 def describe(checkpoint: Checkpoint, source: str, needed: Mapping[str, tuple[int, ...]]) -> InitialWeights:

@@ -7,16 +7,19 @@ number is left out. Processes that train together each have a learner: all of th
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nnlite.training.answer import LABELS, Answer, Drawn, Part
 from nnlite.training.assemble import Batch
+from nnlite.training.average import Average
 from nnlite.training.compiled import compiled_if_faster
 from nnlite.training.config import AUTOCAST, Precision, TrainConfig, full_range_precision
-from nnlite.training.loss import LABELS, Answer, Drawn, Part, deep_supervision_loss
+from nnlite.training.initial_weights import encoder_weights
+from nnlite.training.loss import Loss, deep_supervision_loss
 from nnlite.training.parts import Parts
 from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.skipped_steps import FALL_BACK_AFTER, SkippedSteps
@@ -39,12 +42,36 @@ class Learner:
     ):
         self.network, self.config, self.device = network, config, device
         self.forward = network  # or its compiled form, which shares its weights
-        self.batch_dice, self.answer = batch_dice, answer
+        self.batch_dice, self.answer, self.loss = batch_dice, answer, Loss.named(config.loss)
+        self.share_done = 0.0  # of the training: some losses change with it
         self.optimizer = build_optimizer(network, config)
         self.precision = config.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.average = None if config.ema is None else Average(network, config.ema)
+        self.frozen: tuple[str, ...] = ()
         self.ranks, self.skipped = ranks, SkippedSteps()
         self.parts = Parts(device, divisible=ranks.count == 1)
+
+    @property
+    def shown(self) -> nn.Module:
+        """The network that is validated and kept: with the averaged weights, where they are averaged."""
+        return self.network if self.average is None else self.average.network
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights in the place of those that were drawn; those of the encoder may be held for the first epochs."""
+        self.network.load_state_dict(dict(weights), strict=False)
+        if self.config.freeze_encoder:
+            named = dict(self.network.named_parameters())
+            self.frozen = tuple(name for name in encoder_weights(named) if name in weights)
+
+    def hold_encoder(self, epoch: int) -> None:
+        """Keep the frozen weights as they are in the first epochs, and let them learn from then on."""
+        learns = epoch >= self.config.freeze_encoder
+        for name in self.frozen:
+            weight = self.network.get_parameter(name)
+            weight.requires_grad_(learns)
+            if learns and self.config.optimizer == "sgd":  # fused, it wants the momentum of all weights or of none
+                self.optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
 
     def step(self, batch: Batch, learning_rate: float, *, number: int = 0) -> Tensor:
         """One step of the optimiser, the epoch's ``number``; returns the loss of the batch before it.
@@ -63,6 +90,8 @@ class Learner:
         else:
             left_out |= ~norm.isfinite()
             step_unless(left_out, self.optimizer)
+        if self.average is not None:
+            self.average.follow(self.network)
         self.skipped.note(number, batch.cases, left_out)
         return loss.masked_fill(left_out, 0.0)
 
@@ -83,7 +112,15 @@ class Learner:
         """The loss of a batch, the samples of other processes included."""
         part = Part(fraction=batch.fraction, total=self.ranks.total)
         return deep_supervision_loss(
-            outputs, batch.labels, self.answer, batch.drawn, batch_dice=self.batch_dice, part=part
+            outputs,
+            batch.labels,
+            self.answer,
+            batch.drawn,
+            batch_dice=self.batch_dice,
+            part=part,
+            loss=self.loss,
+            maps=batch.maps,
+            share_done=self.share_done,
         )
 
     def look_for_skipped(self, where: str) -> int:
@@ -107,7 +144,7 @@ class Learner:
         def try_out(module: nn.Module) -> float:
             with self._precision():
                 outputs = module(batch.images)
-            loss = deep_supervision_loss(outputs, batch.labels, self.answer, batch.drawn, batch_dice=self.batch_dice)
+            loss = self._loss(outputs, batch)
             loss.backward()
             return float(loss.detach())  # waits for the device
 
@@ -129,7 +166,7 @@ class Learner:
         losses, counts = [], []
         for part in parts:
             with self._precision():
-                logits = self.network(part.images)
+                logits = self.shown(part.images)
             losses.append(self._loss([logits], part) * (len(part.images) / samples))
             counts.append(overlap_counts(logits, part.labels, self.answer, part.drawn))
         return torch.stack(losses).sum(), torch.stack(counts).sum(dim=0)
@@ -143,6 +180,8 @@ class Learner:
             "precision": self.precision,
             "parts": self.parts.number,
             "skipped": self.skipped.state(),
+            "average": None if self.average is None else self.average.state(),
+            "frozen": list(self.frozen),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -153,6 +192,9 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         self.parts.number = state["parts"] if self.parts.divisible else 1
         self.skipped.restore(state["skipped"], self.device)
+        if self.average is not None:
+            self.average.restore(state["average"])
+        self.frozen = tuple(state["frozen"])
 
     def _precision(self) -> torch.autocast:
         dtype = AUTOCAST[self.precision]

@@ -220,12 +220,16 @@ class PatchLoader(SlimDataLoaderBase):
         """Draw one batch: random places first, places forced to hold foreground last."""
         return [self.read(place) for place in self.draw_places(rng)]
 
-    def draw_places(self, rng: np.random.Generator) -> list[Place]:
-        """Draw one batch without reading its voxels: of a batch that is shared each process reads its part."""
-        return [self._draw(rng, forced=index >= self.forced_from) for index in range(self.batch_size)]
+    def draw_places(self, rng: np.random.Generator, pool: Sequence[str] | None = None) -> list[Place]:
+        """Draw one batch without reading its voxels: of a batch that is shared each process reads its part.
 
-    def _draw(self, rng: np.random.Generator, *, forced: bool) -> Place:
-        case_id = self.case_ids[rng.integers(len(self.case_ids))]
+        ``pool`` are the cases that it is drawn from, by default all.
+        """
+        pool = self.case_ids if pool is None else pool
+        return [self._draw(pool, rng, forced=index >= self.forced_from) for index in range(self.batch_size)]
+
+    def _draw(self, pool: Sequence[str], rng: np.random.Generator, *, forced: bool) -> Place:
+        case_id = pool[int(rng.integers(len(pool)))]
         with named_in_errors(f"case {case_id}"):
             return self._draw_from(case_id, rng, forced=forced)
 

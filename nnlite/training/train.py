@@ -22,15 +22,16 @@ from nnlite.errors import CheckpointError
 from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import StoredCase
+from nnlite.training.answer import Answer
 from nnlite.training.batches import THREADS, BatchSource
 from nnlite.training.checkpoint import Checkpoint, ModelCard, save_model
 from nnlite.training.config import TrainConfig
 from nnlite.training.course import SAVE_EVERY_S, Course, Saver
+from nnlite.training.curriculum import easiest_first
 from nnlite.training.curves import EpochRecord, append_to_log, plot_course, read_log, truncate_log
 from nnlite.training.deterministic import deterministic_operations
 from nnlite.training.epochs import Sitting, run_epochs
 from nnlite.training.learner import Learner
-from nnlite.training.loss import Answer
 from nnlite.training.pace import Pace
 from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.schedule import Schedule
@@ -87,7 +88,7 @@ def train(
     torch.manual_seed(config.seed)
     learner = _new_learner(plan, configuration, config, device, ranks)
     if not resume:
-        learner.network.load_state_dict(dict(initial), strict=False)
+        learner.begin_with(initial)
     course = _restored(files, learner) if resume and files else Course()
     if ranks.count > 1:
         course = _as_the_first(learner, course, ranks)
@@ -103,6 +104,8 @@ def train(
         transforms=transforms,
         threads=threads,
         ranks=ranks,
+        maps=learner.loss.needs,
+        easiest_first=easiest_first(training_cases, plan.labels.members) if config.curriculum else (),
     )
     pace = Pace(ranks, stop)
     schedule = Schedule(config, elapsed_s=course.elapsed_s, clock=pace.time_s)
@@ -113,7 +116,7 @@ def train(
     def checkpoint() -> Checkpoint:
         name, axes = configuration.name, configuration.mirrored_axes
         card = ModelCard(plan=plan, configuration=name, fold=fold, epoch=course.epoch, mirror_axes=axes)
-        return Checkpoint(card=card, weights=learner.network.state_dict())
+        return Checkpoint(card=card, weights=learner.shown.state_dict())
 
     def save() -> None:
         course.elapsed_s = schedule.elapsed_s
@@ -132,7 +135,7 @@ def train(
             if improved:
                 save_model(files.best, checkpoint())
             saver.save()
-            if schedule.elapsed_s - plotted_s > PLOT_EVERY_S or schedule.finished(course.epoch):
+            if schedule.elapsed_s - plotted_s > PLOT_EVERY_S or sitting.finished:
                 plot_course(files.plot, read_log(files.log), labels=sitting.structures, title=sitting.title)
                 plotted_s = schedule.elapsed_s
             on_epoch(record)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from fake_pipeline import FakePipeline, nn, trained
 
 from nnlite.training.initial_weights import InitialWeights
@@ -116,3 +117,42 @@ def test_a_cluster_gets_all_folds_at_once(pipeline: FakePipeline):
     assert arguments == (Path("brain"), "3d", ("fold0", "fold1"))
     assert (given["cluster"], given["epochs"], given["device"]) == ("tcp://node:8786", 7, "cpu")
     assert [line.partition(":")[0] for line in shown.stdout.splitlines()] == ["3d fold0", "3d fold1"]
+
+
+def test_choices_are_passed_on_and_nothing_of_what_was_not_chosen(pipeline: FakePipeline):
+    pipeline.answers["train"] = (trained(),)
+    chosen = {
+        "loss": "focal+dice",
+        "optimizer": "sgd",
+        "learning_rate": 0.02,
+        "schedule": "cosine",
+        "warm_up": 0.1,
+        "ema": 0.99,
+        "patience": 30,
+        "curriculum": True,
+        "freeze_encoder": 5,
+    }
+    words = "--loss focal+dice --optimizer sgd --learning-rate 0.02 --schedule cosine --warm-up 10% --ema 0.99"
+    nn("train", "brain", "3d", "fold0", *words.split(), "--patience", "30", "--curriculum", "--freeze-encoder", "5")
+    nn("train", "brain", "3d", "fold0")
+    first, second = (call[2] for call in pipeline.calls)
+    assert {name: first[name] for name in chosen} == chosen
+    assert not set(chosen) & set(second)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--schedule", "sine"), "polynomial, cosine, step, plateau, constant"),
+        (("--optimizer", "adam"), "sgd, adamw"),
+        (("--warm-up", "0.1"), "as 5, or a part of the training, as 10%"),
+        (("--warm-up", "100%"), "as 5, or a part of the training, as 10%"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused_with_those_there_are(
+    words: tuple[str, ...], told: str, pipeline: FakePipeline
+):
+    shown = nn("train", "brain", "3d", "fold0", *words)
+    assert shown.exit_code != 0
+    assert told in " ".join(shown.output.split())
+    assert not pipeline.calls

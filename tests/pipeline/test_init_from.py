@@ -134,3 +134,21 @@ def test_what_is_no_model_and_what_does_not_fit_are_refused(
     with pytest.raises(UsageError, match=r"none of the \d+ kernels of balls 2d has the name and shape of one in"):
         pipeline.train(balls, "2d", ("fold0",), work=planned.root, init_from=flat, **SHORT)
     assert not planned.run("2d", "fold0").config.exists()
+
+
+def test_a_frozen_encoder_stays_as_it_came_for_other_labels_too(balls: Path, planned: Workspace, trained_work: Path):
+    plan = read_record(planned.plan, Plan)
+    write_record(planned.plan, replace(plan, labels=Labels(names=("background", "ball"), values=(0, 1), ignore=7)))
+    source = trained_work / "balls" / "runs" / "3d" / "fold0" / "checkpoint_final.safetensors"
+    [told] = train(balls, planned, init_from=source, freeze_encoder=1)
+    assert told.fresh
+    assert all(name.startswith("heads.") for name in told.fresh)
+    given, learned = (load_model(path).weights for path in (source, planned.run("3d", "fold0").checkpoint_final))
+    kernels = [name for name in given if name not in told.fresh and given[name].ndim > 1]
+    stayed = [name for name in kernels if torch.equal(given[name], learned[name])]
+    assert stayed == [name for name in kernels if name.startswith("encoder.")] != []
+
+
+def test_weights_that_are_freshly_drawn_cannot_be_frozen(balls: Path, planned: Workspace):
+    with pytest.raises(UsageError, match="--freeze-encoder 2 keeps weights that were learned before"):
+        train(balls, planned, freeze_encoder=2)

@@ -6,10 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny import plan
 
+from nnlite.data.split import Split
 from nnlite.errors import UsageError
-from nnlite.pipeline.resume import require_as_begun
+from nnlite.networks.build import weight_shapes
+from nnlite.pipeline.resume import require_as_begun, require_sense
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.training.config import TrainConfig
+from nnlite.training.initial_weights import InitialWeights
 from nnlite.workspace import RunFolder
 
 RUN = RunFolder(folder=Path("work/brain/runs/3d/fold1"))
@@ -47,3 +52,56 @@ def test_under_a_time_budget_the_number_of_epochs_does_not_matter():
 def test_another_seed_is_always_refused(resume: bool):
     with pytest.raises(UsageError, match=r"begun with seed 3, not 0, .*or delete work.*fold1 to begin anew"):
         require_as_begun(RUN, BEGUN, replace(BEGUN, seed=0), resume=resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"loss": "focal+dice"}, r"begun with --loss dice\+ce, not focal\+dice, .* leave --loss out"),
+        ({"optimizer": "adamw"}, "begun with --optimizer sgd, not adamw"),
+        ({"learning_rate": 0.5}, "begun with --learning-rate 0.01, not 0.5"),
+        ({"schedule": "cosine"}, "begun with --schedule polynomial, not cosine"),
+        ({"warm_up": 3.0}, "begun with --warm-up 0.0, not 3.0"),
+        ({"ema": 0.9}, "begun with --ema off, not 0.9"),
+        ({"curriculum": True}, "begun with --curriculum off, not on"),
+        ({"freeze_encoder": 4}, "begun with --freeze-encoder 0, not 4"),
+    ],
+)
+def test_another_choice_is_always_refused_with_both_values(change: dict, words: str, resume: bool):
+    with pytest.raises(UsageError, match=words):
+        require_as_begun(RUN, BEGUN, replace(BEGUN, **change), resume=resume)
+
+
+def test_a_loss_in_other_words_is_the_same():
+    require_as_begun(RUN, BEGUN, replace(BEGUN, loss="ce + dice"), resume=False)
+
+
+def test_another_patience_is_another_length():
+    patient = replace(BEGUN, patience=20)
+    with pytest.raises(UsageError, match=r"not 100 epochs of 50 iterations and a patience of 20, .*--resume"):
+        require_as_begun(RUN, BEGUN, patient, resume=False)
+    require_as_begun(RUN, BEGUN, patient, resume=True)
+
+
+def test_an_encoder_that_is_all_freshly_drawn_cannot_be_frozen():
+    made = plan()
+    names = tuple(weight_shapes(made, made.configuration("3d")))
+    counts = {"tensors": 1, "all_tensors": 2, "parameters": 1, "all_parameters": 2}
+    source = {"source": "m.nnlite", "dataset": "liver", "configuration": "3d", "fold": "fold0", "digest": "0"}
+    encoder = tuple(name for name in names if name.startswith("encoder."))
+    job = RunConfig(
+        plan=made,
+        configuration="3d",
+        fold="fold1",
+        train=replace(BEGUN, freeze_encoder=2),
+        device="cpu",
+        versions={},
+        initial=InitialWeights(**source, **counts, fresh=encoder),
+    )
+    with pytest.raises(UsageError, match=r"no weight of the encoder of 3d fold1 comes from m\.nnlite, .*leave it out"):
+        require_sense(job, Split(train=("a",), validation=("b",)))
+    require_sense(
+        replace(job, initial=InitialWeights(**source, **counts, fresh=encoder[1:])),
+        Split(train=("a",), validation=("b",)),
+    )

@@ -122,6 +122,7 @@ def test_the_rest_of_a_round_is_given_the_length_and_seed_of_what_was_begun(ball
         (as_planned, ()),
         (replace(as_planned, time_budget_s=480.0, epochs=7), ("--time-budget", "480s")),
         (replace(as_planned, seed=3, iterations=7), ("--iterations", "7", "--seed", "3")),
+        (replace(as_planned, loss="focal+dice", ema=0.9), ("--loss", "focal+dice", "--ema", "0.9")),
     ):
         write_record(config, replace(begun, train=train))
         assert look(balls, workspace)[1].next_command == command(balls, workspace, "train", "3d", "folds", *options)

@@ -75,6 +75,55 @@ def test_what_was_asked_for_is_kept_with_the_run(balls: Path, workspace: Workspa
     assert set(config.versions) == {"python", "nnlite", "torch", "numpy"}
 
 
+def test_choices_are_kept_with_the_run_hold_on_the_way_and_cannot_change(balls: Path, workspace: Workspace):
+    with pytest.raises(PowerCutError):
+        train(balls, workspace, "fold3", on_epoch=cut_power, loss="tversky+ce", optimizer="sgd", ema=0.9)
+    before = workspace.run("3d", "fold3").config.read_text()
+    with pytest.raises(UsageError, match=r"3d fold3 was begun with --loss tversky\+ce, not dice, .* leave --loss out"):
+        train(balls, workspace, "fold3", loss="dice")
+    assert workspace.run("3d", "fold3").config.read_text() == before
+    [result] = train(balls, workspace, "fold3")
+    assert (result.epochs, result.resumed_epochs) == (2, 1)
+    config = read_record(workspace.run("3d", "fold3").config, RunConfig).train
+    assert (config.loss, config.optimizer, config.learning_rate, config.ema) == ("tversky+ce", "sgd", 0.01, 0.9)
+
+
+def test_a_finished_fold_is_no_answer_to_another_choice(balls: Path, workspace: Workspace):
+    with pytest.raises(UsageError, match=r"3d fold0 was begun with --loss dice\+ce, not focal\+dice"):
+        train(balls, workspace, "fold0", loss="focal+dice")
+    assert train(balls, workspace, "fold0", loss="ce+dice")[0].skipped
+
+
+@pytest.mark.parametrize(
+    ("fold", "choice", "words"),
+    [
+        ("all", {"patience": 3}, "--patience follows the pseudo Dice of held-out cases, and 3d all holds none out"),
+        ("all", {"schedule": "plateau"}, "--schedule plateau follows the pseudo Dice"),
+        ("fold3", {"loss": "dyce"}, 'there is no loss "dyce"; .*focal'),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused_before_anything_is_trained(
+    fold: str, choice: dict, words: str, balls: Path, workspace: Workspace
+):
+    with pytest.raises(UsageError, match=words):
+        train(balls, workspace, fold, **choice)
+    assert not workspace.run("3d", fold).config.exists()
+
+
+def test_a_training_whose_patience_ended_goes_on_with_more_of_it_only(
+    balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+):
+    still = {"epochs": 30, "iterations": 1, "learning_rate": 1e-12, "schedule": "constant"}
+    [first] = train(balls, workspace, "fold3", patience=1, **still)
+    assert first.epochs < 30
+    [again] = train(balls, workspace, "fold3", resume=True, epochs=40, iterations=1)
+    assert again.skipped
+    assert "since its pseudo Dice had not risen for 1; for more, add --resume and a larger --patience" in caplog.text
+    [longer] = train(balls, workspace, "fold3", resume=True, patience=2, epochs=30, iterations=1)
+    assert (longer.skipped, longer.resumed_epochs) == (False, first.epochs)
+    assert longer.epochs > first.epochs
+
+
 def test_an_unfinished_fold_goes_on_with_the_settings_it_was_begun_with(balls: Path, workspace: Workspace):
     with pytest.raises(PowerCutError):
         train(balls, workspace, "fold3", on_epoch=cut_power, seed=4)

@@ -19,6 +19,13 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ({"validation_iterations": 0}, "validation_iterations must be at least 1"),
         ({"time_budget_s": 0}, "time budget must be positive, not 0 s"),
         ({"seed": -1}, "seed must be 0 or more, not -1"),
+        ({"learning_rate": 0.0}, "learning rate must be positive, not 0"),
+        ({"learning_rate": float("nan")}, "learning rate must be positive, not nan"),
+        ({"warm_up": -1.0}, "warm-up must be 0 or more .*, not -1"),
+        ({"ema": 1.0}, r"between 0 and 1 \(0.999, say\), not 1"),
+        ({"patience": 0}, "patience must be at least 1 epoch, not 0"),
+        ({"freeze_encoder": -1}, "frozen for 0 or more epochs, not -1"),
+        ({"loss": "dyce"}, 'no loss "dyce"; .*dice, batch-dice'),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict, words: str) -> None:

@@ -35,3 +35,23 @@ def test_a_save_is_due_so_long_after_the_last_one() -> None:
             saver.save()
     assert saved == [5.0, 10.0, 15.0]
     assert saver.asked_to_stop()
+
+
+def test_patience_ends_so_many_epochs_after_the_best() -> None:
+    course, ended = Course(), []
+    for dice in (0.5, 0.6, 0.1, 0.1, None, 0.1):
+        course.follow(dice)
+        course.next_epoch()
+        ended.append(course.out_of_patience(3))
+    assert ended == [False, False, False, False, True, True]  # the second epoch was the best
+    assert not course.out_of_patience(None)
+
+
+def test_the_rate_falls_again_only_after_as_many_epochs_more() -> None:
+    course, drops = Course(), []
+    for dice in (0.5, 0.4, 0.3, 0.3, 0.3, 9.0, 0.3, 0.3, 0.3):
+        course.follow(dice)
+        course.drop_if_stale(2)
+        course.next_epoch()
+        drops.append(course.drops)
+    assert drops == [0, 0, 1, 1, 2, 2, 2, 3, 3]

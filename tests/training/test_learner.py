@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from nnlite.data.labels import Labels
+from nnlite.training.answer import Answer
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer, overlap_counts, pseudo_dice
-from nnlite.training.loss import Answer, segmentation_loss
+from nnlite.training.loss import segmentation_loss
 
 CPU = torch.device("cpu")
 

@@ -25,7 +25,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     folder = tmp_path_factory.mktemp("ranks")
     store_cases(folder / "cases")
     store_cases(folder / "partly", annotated={"case_1": (True, False)})
-    for name in ("together", "stopped", "hurried", "alone"):
+    for name in ("together", "stopped", "hurried", "alone", "chosen", "chosen alone"):
         (folder / name).mkdir()
     results = together(both_ways, folder)
     for result in results:
@@ -62,6 +62,14 @@ def test_a_training_of_two_processes_has_the_course_of_one(ran: tuple[Path, list
     assert [epoch.validation_loss for epoch in two] == pytest.approx([e.validation_loss for e in one], abs=1e-4)
     for a, b in zip(one, two, strict=True):
         assert b.pseudo_dice == pytest.approx(a.pseudo_dice, abs=5e-3)  # a voxel may tip over
+
+
+def test_averaged_weights_patience_and_curriculum_are_those_of_one_process(ran: tuple[Path, list[Any]]) -> None:
+    folder, (first, second) = ran
+    choices = {"ema": 0.9, "patience": 5, "curriculum": True, "schedule": "plateau"}
+    assert differ(first["chosen"], second["chosen"]) == 0
+    assert differ(first["chosen"], trained(ALONE, folder / "chosen alone", **choices)) < 1e-3
+    assert differ(first["chosen"], first["whole"]) > 0
 
 
 def test_where_one_is_asked_to_stop_both_stop_after_the_same_step_and_go_on_alike(ran: tuple[Path, list[Any]]) -> None:

@@ -15,14 +15,16 @@ from batchgenerators.transforms.color_transforms import BrightnessTransform
 from tiny import plan, store_cases
 
 from nnlite.errors import CheckpointError, MemoryShortError, NnliteError, StoppedError
+from nnlite.networks.build import build_network
 from nnlite.planning.configurations import ConfigurationName
 from nnlite.preprocessing.case_file import map_case_file, write_case_file
 from nnlite.preprocessing.store import CaseStore
-from nnlite.training import learner
+from nnlite.training import epochs, learner
+from nnlite.training.answer import Answer
+from nnlite.training.assemble import Batch
 from nnlite.training.checkpoint import load_model
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord, read_log
-from nnlite.training.loss import Answer
 from nnlite.training.state_file import load_state
 from nnlite.training.train import TrainFiles, train
 
@@ -387,3 +389,111 @@ def test_a_gpu_trains_in_mixed_precision_and_resumes(precision: str, tmp_path: P
     weights = run(tmp_path, config, device=torch.device("cuda"), resume=True)
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     assert [epoch.epoch for epoch in read_log(files(tmp_path).log)] == [0, 1, 2]
+
+
+# choices of a training
+
+CHOICES = {  # several in one where they have nothing to do with each other
+    "boundary, easy first": {"loss": "boundary+dice", "curriculum": True},
+    "border weights, plateau": {"loss": "border-weighted", "schedule": "plateau"},
+    "averaged, cosine": {"ema": 0.9, "schedule": "cosine", "warm_up": 2.0},
+    "patient": {"patience": 2, "learning_rate": 1e-9},
+    "frozen, averaged": {"freeze_encoder": 2, "ema": 0.5},
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_training_of_any_choice_is_resumed_to_the_bit_within_an_epoch_and_after_one(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epochs, "PLATEAU_EPOCHS", 1)
+    config = replace(CONFIG, epochs=3, **CHOICES[choice])
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        initial = build_network(plan(), plan().configuration("3d")).state_dict() if "frozen" in choice else {}
+    whole = run(tmp_path / "whole", config, initial=initial)
+    cut = tmp_path / "cut"
+    with pytest.raises(PowerCutError):
+        run(cut, config, initial=initial, on_epoch=power_cut_after(1))
+    with pytest.raises(StoppedError):
+        run(cut, config, resume=True, stop=stop_after(2))
+    assert equal(run(cut, config, resume=True), whole)
+    assert course_of(cut) == course_of(tmp_path / "whole")
+
+
+def test_the_averaged_weights_are_validated_kept_and_given_back(tmp_path: Path) -> None:
+    config = replace(CONFIG, ema=0.999)
+    averaged, last = run(tmp_path / "a", config), run(tmp_path / "b")
+    assert not equal(averaged, last)
+    assert equal(load_model(files(tmp_path / "a").final).weights, averaged)
+    state = load_state(files(tmp_path / "a").last, torch.device("cpu"))
+    assert equal(state["network"], last)  # what learns is the same as without an average
+    assert equal(state["average"]["network"], averaged)
+    first, second = (read_log(files(tmp_path / name).log)[-1] for name in "ab")
+    assert first.train_loss == second.train_loss
+    assert first.validation_loss != second.validation_loss
+
+
+def test_a_training_ends_when_its_patience_does(tmp_path: Path) -> None:
+    # a rate that changes no weight: the moving pseudo Dice rises or not by the patches alone, and then no more
+    config = replace(CONFIG, epochs=200, iterations=1, validation_iterations=1, patience=3, learning_rate=1e-12)
+    run(tmp_path, config)
+    moving = [epoch.moving_pseudo_dice for epoch in read_log(files(tmp_path).log)]
+    best = max(range(len(moving)), key=lambda epoch: moving[epoch] or 0)
+    assert len(moving) == best + 1 + 3 < 200
+    assert load_model(files(tmp_path).final).card.epoch == len(moving)
+    assert load_model(files(tmp_path).best).card.epoch == best + 1
+
+
+def test_on_a_plateau_the_rate_falls_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epochs, "PLATEAU_EPOCHS", 2)
+    run(tmp_path, replace(CONFIG, epochs=8, iterations=1, learning_rate=1e-12, schedule="plateau"))
+    log = read_log(files(tmp_path).log)
+    best, wanted, since = 0.0, [1e-12], 0
+    for epoch in log[:-1]:
+        since += 1
+        if (epoch.moving_pseudo_dice or 0) > best:
+            best, since = epoch.moving_pseudo_dice or 0, 0
+        wanted.append(wanted[-1] * 0.2 if since == 2 else wanted[-1])
+        since = 0 if since == 2 else since
+    assert [epoch.learning_rate for epoch in log] == pytest.approx(wanted)
+    assert wanted[-1] < 1e-12
+
+
+def test_a_frozen_encoder_stays_for_its_epochs_and_then_learns(tmp_path: Path) -> None:
+    made = plan()
+    given = build_network(made, made.configuration("3d")).state_dict()
+    fresh = "encoder.0.0."  # say, for images of other channels: what is drawn must learn
+    given = {name: tensor for name, tensor in given.items() if not name.startswith(fresh)}
+    config = replace(CONFIG, freeze_encoder=2, optimizer="sgd")
+    torch.manual_seed(config.seed)
+    begun = build_network(made, made.configuration("3d")).state_dict() | given
+
+    def moved(epochs: int) -> dict[str, bool]:
+        weights = run(tmp_path / str(epochs), replace(config, epochs=epochs), initial=given)
+        lowest = "heads.0.weight"  # of the level that deep supervision leaves out
+        kernels = (name for name, tensor in weights.items() if tensor.ndim > 1 and name != lowest)
+        return {name: not torch.equal(weights[name], begun[name]) for name in kernels}
+
+    held = [name for name in given if name.startswith("encoder.") and given[name].ndim > 1]
+    assert len(held) == 5
+    assert [name for name, it in moved(2).items() if not it] == held
+    assert all(moved(3).values())
+
+
+def test_a_curriculum_begins_with_the_easiest_case(tmp_path: Path) -> None:
+    def cases_of(**changes: object) -> set[str]:
+        seen: set[str] = set()
+        steps = learner.Learner.step
+
+        def step(self: learner.Learner, batch: Batch, *rest: object, **others: object) -> torch.Tensor:
+            seen.update(batch.cases)
+            return steps(self, batch, *rest, **others)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learner.Learner, "step", step)
+            run(tmp_path, replace(CONFIG, epochs=1, iterations=6, **changes))
+        return seen
+
+    assert cases_of() == {"case_0", "case_1"}
+    assert len(cases_of(curriculum=True)) == 1

@@ -1,0 +1,75 @@
+"""Easy cases first: an order of the training cases, and how many of them take part in the beginning.
+
+Bengio et al., ICML 2009. A case is the harder the smaller its smallest structure and the noisier its image. Batches
+are drawn from the easiest quarter at first, and from more and more until, at half of the training, from all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nnlite.preprocessing.store import StoredCase
+
+FIRST_SHARE = 0.25  # of the cases, with which a training begins
+ALL_FROM = 0.5  # of the training: from here on every case takes part
+SLICES = 16  # of an image that its noise is estimated from
+MAD_OF_NORMAL = 0.6745  # median of the absolute values of a normal distribution, in standard deviations
+SECOND_DIFFERENCE = math.sqrt(6)  # standard deviation of x - 2 y + z where x, y and z have 1
+
+
+def easiest_first(cases: Mapping[str, StoredCase], members: Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """The ids of the cases by how hard they are; ``members`` are the label indices of each structure.
+
+    Cases are ranked by the voxels of their smallest structure and by their noise, and ordered by the sum of both ranks.
+    A case without any structure is taken for the hardest.
+    """
+    ids = sorted(cases)
+    sizes, noises = [], []
+    for case_id in ids:
+        case = cases[case_id].mapped()
+        sizes.append(0 if case.label is None else smallest_structure(case.label, members))
+        noises.append(noise(case.image))
+    hardness = _ranks(-np.array(sizes)) + _ranks(np.array(noises))
+    return tuple(ids[place] for place in np.argsort(hardness, kind="stable"))
+
+
+def pool_size(cases: int, share_done: float) -> int:
+    """How many of the easiest cases batches are drawn from when this share of the training is done.
+
+    >>> [pool_size(40, done) for done in (0, 0.25, 0.5, 1)]
+    [10, 25, 40, 40]
+    """
+    grown = min(1.0, share_done / ALL_FROM)
+    return max(1, math.ceil(cases * (FIRST_SHARE + (1 - FIRST_SHARE) * grown)))
+
+
+def smallest_structure(label: np.ndarray, members: Sequence[Sequence[int]]) -> int:
+    """Voxels of the smallest structure that a label map of indices has; 0 where it has none."""
+    counts = np.bincount(label.ravel(), minlength=1 + max(map(max, members)))
+    sizes = [int(counts[list(indices)].sum()) for indices in members]
+    return min((size for size in sizes if size), default=0)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """How many values are lower than each."""
+    return np.searchsorted(np.sort(values), values)
+
+
+def noise(image: np.ndarray) -> float:
+    """Standard deviation of the noise of an image (channels, z, y, x), the mean over channels; 0 of constant ones.
+
+    From the median of the second differences along the last axis, which edges hardly change. Differences of exactly 0,
+    as in an empty background, do not count.
+    """
+    depth = image.shape[1]
+    slices = np.unique(np.linspace(0, depth - 1, min(depth, SLICES)).round().astype(int))
+    found = []
+    for channel in image:
+        rows = np.asarray(channel[slices], dtype=np.float32)
+        differences = np.abs(rows[..., :-2] - 2 * rows[..., 1:-1] + rows[..., 2:])
+        changing = differences[differences > 0]
+        found.append(float(np.median(changing)) if changing.size else 0.0)
+    return float(np.mean(found)) / (MAD_OF_NORMAL * SECOND_DIFFERENCE)

@@ -1,0 +1,42 @@
+"""The options of a begun training are those that give its configuration again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+import torch
+
+from nnlite.pipeline.chosen_options import DEFAULTS, LEARNING_RATE, choice_options
+from nnlite.pipeline.resume import FIXED
+from nnlite.training.choices import OPTIMIZERS, TrainChoices
+from nnlite.training.config import TrainConfig, default_config
+
+
+def of(config: TrainConfig, device: str = "cpu", **job: Any) -> list[str]:
+    return choice_options({"device": device, "train": asdict(config), **job})
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_default_training_needs_none(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert of(default_config(torch.device(device)), device) == []
+    assert {name: OPTIMIZERS[name]["learning_rate"] for name in OPTIMIZERS} == LEARNING_RATE
+
+
+def test_every_choice_has_a_word() -> None:
+    names = {*DEFAULTS, "optimizer", "learning_rate"}
+    assert names == {*TrainChoices.__annotations__} == {*FIXED, "patience"}
+    assert {name: getattr(TrainConfig(), name) for name in DEFAULTS} == DEFAULTS
+
+
+def test_what_was_chosen_is_told() -> None:
+    plain = default_config(torch.device("cpu"))
+    chosen = replace(plain, learning_rate=1e-3, warm_up=5.0, ema=0.999, patience=30, curriculum=True)
+    assert of(chosen) == [
+        *("--learning-rate", "0.001", "--warm-up", "5", "--ema", "0.999", "--patience", "30", "--curriculum")
+    ]
+    frozen = replace(plain, freeze_encoder=3)
+    assert of(frozen, initial={"source": "m.nnlite"}) == ["--freeze-encoder", "3", "--init-from", "m.nnlite"]
+    assert of(replace(plain, optimizer="sgd", learning_rate=0.01)) == ["--optimizer", "sgd"]

@@ -1,0 +1,134 @@
+"""Easy cases come first: large structures, little noise."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import plan, store_cases
+
+from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
+from nnlite.preprocessing.store import CaseStore, StoredCase
+from nnlite.training.batches import BatchSource
+from nnlite.training.curriculum import easiest_first, noise, pool_size, smallest_structure
+
+
+def stored(folder: Path, *kinds: tuple[int, float]) -> dict[str, StoredCase]:
+    """Cases named a, b, c, .. with a block of so many voxels and noise of this standard deviation."""
+    store = CaseStore(folder)
+    for number, (voxels, sigma) in enumerate(kinds):
+        label = np.zeros((8, 16, 16), dtype=np.uint8)
+        label.reshape(-1)[:voxels] = 1
+        image = np.random.default_rng(0).normal(0, sigma, label.shape)
+        case_id = "abcdefgh"[number]
+        store.write(
+            PreprocessedCase(
+                case_id=case_id,
+                image=image[None].astype(np.float32),
+                label=label,
+                previous=None,
+                restoration=any_restoration(),
+            )
+        )
+    return {case_id: store.open(case_id) for case_id in store.ids()}
+
+
+def any_restoration() -> Restoration:
+    """Nothing is restored here."""
+    shape = (8, 16, 16)
+    return Restoration(
+        case_id="any",
+        shape=shape,
+        box=((0, 8), (0, 16), (0, 16)),
+        transpose=(0, 1, 2),
+        cropped_shape=shape,
+        spacing_mm=(1.0, 1.0, 1.0),
+        resampled_shape=shape,
+        resampled_spacing_mm=(1.0, 1.0, 1.0),
+    )
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3])
+def test_the_noise_is_found_beside_structures_and_an_empty_background(sigma: float) -> None:
+    rng, image = np.random.default_rng(0), np.zeros((1, 6, 64, 128))
+    image[0, :, 16:48, 14:114] = 5 + rng.normal(0, sigma, (6, 32, 100))
+    image[0, :, 24:40, 34:94] += 3
+    assert noise(image) == pytest.approx(sigma, rel=0.15)
+    assert noise(np.zeros((2, 3, 4, 5))) == 0
+
+
+def test_the_smallest_structure_counts_of_those_that_are_there() -> None:
+    label = np.array([0, 1, 1, 1, 3, 3])
+    assert smallest_structure(label, [(1,), (2,), (3,)]) == 2
+    assert smallest_structure(label, [(1, 3), (3,)]) == 2
+    assert smallest_structure(label, [(1, 3), (2,)]) == 5
+    assert smallest_structure(np.zeros(4, dtype=np.uint8), [(1,)]) == 0
+
+
+def test_of_equal_noise_the_large_structure_is_easier_and_of_equal_size_the_quiet_image(tmp_path: Path) -> None:
+    by_size = easiest_first(stored(tmp_path / "s", (5, 0.1), (500, 0.1), (50, 0.1), (0, 0.1)), [(1,)])
+    assert by_size == ("b", "c", "a", "d")
+    assert easiest_first(stored(tmp_path / "n", (9, 0.5), (9, 0.1), (9, 0.9)), [(1,)]) == ("b", "a", "c")
+
+
+def test_both_decide_together(tmp_path: Path) -> None:
+    # by size b a c d, by noise a b d c: so many are easier than a 1 + 0, b 0 + 1, c 2 + 3, d 3 + 2
+    cases = stored(tmp_path, (100, 0.1), (200, 0.2), (50, 0.8), (25, 0.4))
+    assert easiest_first(cases, [(1,)]) == ("a", "b", "c", "d")
+
+
+def test_the_pool_grows_to_all_cases_by_the_middle_of_the_training() -> None:
+    sizes = [pool_size(10, done) for done in np.linspace(0, 1, 11)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 3  # a quarter of ten, rounded up
+    assert all(size == 10 for size in sizes[5:])
+    assert pool_size(1, 0.0) == 1
+
+
+def test_batches_are_drawn_from_the_easiest_cases_first_and_are_a_function_of_their_number(tmp_path: Path) -> None:
+    cases = store_cases(tmp_path)
+
+    def seen(share_done: float, first: int = 0) -> list[tuple[str, ...]]:
+        source = BatchSource(
+            plan(),
+            plan().configuration("3d"),
+            cases,
+            {},
+            seed=1,
+            device=torch.device("cpu"),
+            easiest_first=("case_2", "case_0", "case_1"),
+        )
+        with closing(source.training_batches(0, 6, first=first, share_done=[share_done])) as batches:
+            return [batch.cases for batch in batches]
+
+    assert {case for batch in seen(0.0) for case in batch} == {"case_2"}  # a quarter of three cases, rounded up
+    assert {case for batch in seen(0.2) for case in batch} == {"case_2", "case_0"}
+    assert {case for batch in seen(0.5) for case in batch} == {"case_0", "case_1", "case_2"}
+    assert seen(0.2, first=4) == seen(0.2)[4:]
+
+
+def test_the_pool_grows_within_an_epoch_by_what_is_known_when_a_batch_is_asked_for(tmp_path: Path) -> None:
+    cases = store_cases(tmp_path)
+    source = BatchSource(
+        plan(),
+        plan().configuration("3d"),
+        cases,
+        {},
+        seed=1,
+        device=torch.device("cpu"),
+        easiest_first=("case_2", "case_0", "case_1"),
+        threads=1,
+    )
+    done, seen = [0.0], []
+    with closing(source.training_batches(0, 40, share_done=done)) as batches:
+        for number, batch in enumerate(batches, start=1):
+            seen.append(set(batch.cases))
+            done.append(number / 40)
+    # the fifth batch is asked for as soon as the second arrives; half of the training is done after 20 steps
+    assert all(one == {"case_2"} for one in seen[:4])
+    assert set().union(*seen[:20]) == {"case_2", "case_0", "case_1"}
+    assert set().union(*seen[:12]) == {"case_2", "case_0"}
+    assert set().union(*seen[24:]) == set(cases)
