@@ -7,12 +7,19 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from nnlite.networks.attention_unet import AttentionUNet
 from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
+from nnlite.networks.vnet import VNet
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
 
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet, "resenc": ResidualEncoderUNet}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "resenc": ResidualEncoderUNet,
+    "vnet": VNet,
+    "attention-unet": AttentionUNet,
+}
 """By ``Topology.architecture``."""
 
 
