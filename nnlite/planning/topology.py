@@ -19,6 +19,7 @@ Architecture = Literal["unet", "resenc", "vnet", "unet++", "attention-unet", "un
 
 SMALLEST_EDGE = 4  # voxels a pooled axis must keep: a smaller bottleneck has no context left to look at
 LONE_AXIS_EDGES = 3  # an axis pooled all alone must be this many smallest edges long
+KERNEL = 3  # voxels that a convolution looks at along an axis, unless another width is asked for
 ISOTROPY_RATIO = 2  # spacings closer than this count as equal: axes are pooled and convolved together
 MAX_FEATURES = {2: 512, 3: 320}  # by number of axes: more costs memory and gains nothing
 MOST_BLOCKS = 1000  # in all stages; a plan that asks for more is damaged, and would take minutes to be turned down
@@ -93,12 +94,15 @@ def plan_topology(
     patch_size: Sequence[int],
     *,
     architecture: Architecture = "unet",
+    kernel: int = KERNEL,
+    checkpointing: bool = False,
     base_features: int = 32,
     max_features: int | None = None,
 ) -> tuple[Topology, tuple[int, ...]]:
     """The U-Net for a patch, and the patch padded to the multiple that the U-Net's pooling asks for.
 
-    ``max_features`` of None means 512 in 2D and 320 in 3D. ValueError unless spacing and patch have both 2 or 3 axes.
+    ``max_features`` of None means 512 in 2D and 320 in 3D; ``kernel`` takes the place of 3 voxels. ValueError unless
+    spacing and patch have both 2 or 3 axes.
 
     >>> topology, patch = plan_topology((1.0, 1.0, 1.0), (36, 50, 35))
     >>> topology.stages, topology.divisor, patch
@@ -112,11 +116,12 @@ def plan_topology(
     described = ARCHITECTURES[architecture]
     topology = Topology(
         strides=strides,
-        kernels=kernels,
+        kernels=tuple(tuple(kernel if size == KERNEL else size for size in axes) for axes in kernels),
         features=tuple(min(widest, base_features * 2**stage) for stage in range(stages)),
         architecture=architecture,
         encoder_blocks=_repeating(described.encoder_blocks, stages),
         decoder_convolutions=_repeating(described.decoder_convolutions, stages - 1),
+        checkpointing=checkpointing,
     )
     padded = tuple(math.ceil(size / step) * step for size, step in zip(patch_size, topology.divisor, strict=True))
     return topology, padded
@@ -137,13 +142,15 @@ def _pool(
     while pooled := _axes_to_pool(spacing, size):
         # A kernel stays flat across slices until in-plane pooling has made the voxels nearly isotropic.
         finest = min(spacing)
-        kernel = [3 if k == 3 or s / finest < ISOTROPY_RATIO else 1 for k, s in zip(kernel, spacing, strict=True)]
+        kernel = [
+            KERNEL if k == KERNEL or s / finest < ISOTROPY_RATIO else 1 for k, s in zip(kernel, spacing, strict=True)
+        ]
         kernels.append(tuple(kernel))
         strides.append(tuple(2 if axis in pooled else 1 for axis in range(ndim)))
         for axis in pooled:
             spacing[axis] *= 2
             size[axis] = math.ceil(size[axis] / 2)
-    return tuple(strides), (*kernels, (3,) * ndim)
+    return tuple(strides), (*kernels, (KERNEL,) * ndim)
 
 
 def _axes_to_pool(spacing: Sequence[float], size: Sequence[int]) -> list[int]:
