@@ -88,6 +88,15 @@ class Topology:
         """Per axis, what a patch's size must be divisible by."""
         return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
 
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """Per axis, how many voxels on either side of a patch the network sees without an answer for them."""
+        return (0,) * self.ndim
+
+    def seen_size(self, patch_size: Sequence[int]) -> tuple[int, ...]:
+        """What the network is to see to answer for a patch."""
+        return tuple(size + 2 * more for size, more in zip(patch_size, self.margin, strict=True))
+
 
 def plan_topology(
     spacing_mm: Sequence[float],

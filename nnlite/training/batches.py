@@ -59,19 +59,21 @@ class BatchSource:
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
         in_memory = fit_in_memory(training_cases, validation_cases)
-        size, batch = self.patch_size, self.batch_size
+        size, batch, margin = self.patch_size, self.batch_size, configuration.topology.margin
+        self.seen_size = configuration.topology.seen_size(size)
         self.training = PatchLoader(
             training_cases,
             patch_size=size,
             batch_size=batch,
             posed=True,
+            margin=margin,
             mirror_axes=configuration.mirrored_axes,
             exchange=exchange(plan, configuration),
             transforms=transforms,
             in_memory=in_memory,
         )
         self.validation = PatchLoader(
-            validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
+            validation_cases, patch_size=size, batch_size=batch, posed=False, margin=margin, in_memory=in_memory
         )
 
     def training_batches(self, epoch: int, count: int, *, first: int = 0) -> Generator[Batch, None, None]:
@@ -83,7 +85,7 @@ class BatchSource:
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            return self._answered(replace(batch, images=images, previous=None))
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -92,10 +94,10 @@ class BatchSource:
 
         def make(number: int, device: torch.device) -> Batch:
             batch = self._drawn(self.validation, self._rng(VALIDATION_PATCHES, epoch, number), device)
-            if batch.previous is None:
-                return batch
-            images = stack_previous(batch.images, batch.previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            if batch.previous is not None:
+                images = stack_previous(batch.images, batch.previous, self.labels)
+                batch = replace(batch, images=images, previous=None)
+            return self._answered(batch)
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
@@ -104,11 +106,21 @@ class BatchSource:
         """A batch is drawn, and this process's share of it read and put together."""
         places = loader.draw_places(rng)
         patches = [loader.read(place) for place in places[self.share.first : self.share.stop]]
-        batch = assemble(patches, self.patch_size, device)
+        batch = assemble(patches, self.seen_size, device)
         channels = loader.listed_channels(places)
         if batch.drawn is None and channels:  # all processes compute their part of the loss in the same way
             batch = replace(batch, drawn=torch.ones(len(patches), channels, dtype=torch.bool, device=device))
         return replace(batch, cases=tuple(place.case_id for place in places), fraction=self.share.fraction)
+
+    def _answered(self, batch: Batch) -> Batch:
+        """The batch with labels where the network gives answers: a margin of what it sees is there to be seen only."""
+        if self.seen_size == self.patch_size:
+            return batch
+        inside = (
+            slice((seen - size) // 2, (seen + size) // 2)
+            for seen, size in zip(self.seen_size, self.patch_size, strict=True)
+        )
+        return replace(batch, labels=batch.labels[(slice(None), *inside)].contiguous())
 
     def _prefetched(
         self, make: Callable[[int, torch.device], Batch], first: int, count: int, what: str
