@@ -9,10 +9,17 @@ from torch import nn
 
 from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
+from nnlite.networks.unet_2015 import UNet2015
+from nnlite.networks.unet_plus_plus import UNetPlusPlus
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
 
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet, "resenc": ResidualEncoderUNet}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "resenc": ResidualEncoderUNet,
+    "unet++": UNetPlusPlus,
+    "unet-2015": UNet2015,
+}
 """By ``Topology.architecture``."""
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from nnlite.networks.blocks import CONVOLUTION, CONVOLUTIONS, TRANSPOSED_CONVOLUTION
+from nnlite.networks.blocks import CONVOLUTION, CONVOLUTIONS, TRANSPOSED_CONVOLUTION, run_stage
 from nnlite.planning.topology import Topology
 
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}  # by number of spatial axes
@@ -32,6 +32,7 @@ class UNet2015(nn.Module):
     def __init__(self, topology: Topology, *, channels: int, labels: int):
         super().__init__()
         ndim, features = topology.ndim, topology.features
+        self.checkpointing = topology.checkpointing
         self.encoder = nn.ModuleList(
             _convolutions(topology, stage, inputs, outputs, topology.encoder_blocks[stage])
             for stage, (inputs, outputs) in enumerate(pairwise((channels, *features)))
@@ -54,12 +55,13 @@ class UNet2015(nn.Module):
         for stage, convolve in enumerate(self.encoder):
             if stage > 0:
                 x = self.pool[stage - 1](x)
-            x = convolve(x)
+            x = run_stage(self.checkpointing, convolve, x)
             skips.append(x)
         x = self.dropout(x)
         for level, (upsample, convolve) in enumerate(zip(self.upsample, self.decoder, strict=True)):
             x = upsample(x)
-            x = convolve(torch.cat((centre(skips[-2 - level], x.shape[2:]), x), dim=1))
+            x = torch.cat((centre(skips[-2 - level], x.shape[2:]), x), dim=1)
+            x = run_stage(self.checkpointing, convolve, x)
         logits = self.head(x)
         return [logits] if self.training else logits
 

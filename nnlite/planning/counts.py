@@ -45,5 +45,5 @@ def parameter_count(topology: Topology, *, channels: int, labels: int) -> int:
     >>> parameter_count(topology, channels=1, labels=2)  # 8 x (9 + 1 + 2) + 8 x (8 x 9 + 1 + 2)
     696
     """
-    tape = tape_of(topology, topology.divisor, channels=channels, labels=labels)
+    tape = tape_of(topology, topology.fitting_size(topology.divisor), channels=channels, labels=labels)
     return sum(one.weights for one in tape.operations)

@@ -17,7 +17,7 @@ SHAPES = {
 
 def planned(shape: str) -> tuple[Topology, tuple[int, ...]]:
     spacing_mm, patch = SHAPES[shape]
-    return plan_topology(spacing_mm, patch, base_features=4, max_features=16)
+    return plan_topology(spacing_mm, patch, architecture="unet++", base_features=4, max_features=16)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -44,7 +44,7 @@ class TestEveryTopology:
 
 
 def test_the_two_dimensional_network_has_as_many_parameters_as_its_nodes_by_hand() -> None:
-    topology, _ = plan_topology((1.0, 1.0), (16, 16), base_features=4)  # 4, 8 and 16 features
+    topology, _ = plan_topology((1.0, 1.0), (16, 16), architecture="unet++", base_features=4)  # 4, 8 and 16 features
     assert topology.features == (4, 8, 16)
 
     def block(inputs: int, outputs: int) -> int:

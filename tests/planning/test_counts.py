@@ -18,7 +18,7 @@ def test_residual_elements_count_stem_projections_and_pooled_skips_but_no_deep_h
     assert output_elements(topology, patch, labels=3) == stem + encoder + decoder + head
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc"])
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "unet++", "unet-2015"])
 def test_parameters_are_those_of_the_network_that_is_built(architecture) -> None:
     from nnlite.networks.build import network_of
 
@@ -30,7 +30,7 @@ def test_parameters_are_those_of_the_network_that_is_built(architecture) -> None
     assert parameter_count(topology, channels=2, labels=3) == weights
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc"])
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "unet++", "unet-2015"])
 def test_multiply_adds_are_those_that_the_built_network_performs(architecture) -> None:
     import torch
     from torch import nn
@@ -51,5 +51,5 @@ def test_multiply_adds_are_those_that_the_built_network_performs(architecture) -
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             module.register_forward_hook(count)
-    network(torch.zeros(1, 2, *patch))
+    network(torch.zeros(1, 2, *topology.seen_size(patch)))
     assert multiply_adds(topology, patch, channels=2, labels=3) == sum(performed)

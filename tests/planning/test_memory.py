@@ -34,8 +34,16 @@ def allocated(work: Callable[[], object], folder: Path) -> int:
     return peak
 
 
-SIZES = [((64, 64), "unet"), ((16, 16, 16), "unet"), ((16, 16, 16), "resenc")]
-ARCHITECTURES = ["unet", "resenc"]
+SIZES = [
+    ((64, 64), "unet"),
+    ((16, 16, 16), "unet"),
+    ((16, 16, 16), "resenc"),
+    ((64, 64), "unet++"),
+    ((16, 16, 16), "unet++"),
+    ((52, 52), "unet-2015"),
+    ((12, 16, 12), "unet-2015"),
+]
+ARCHITECTURES = ["unet", "resenc", "unet++", "unet-2015"]
 
 
 @pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "sgd"), ("bf16", "adamw")])
@@ -58,7 +66,7 @@ def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
         network = network_of(topology, channels=2, labels=5)
         config = TrainConfig(optimizer=optimizer, precision=precision)
         learner = Learner(network, config, batch_dice=True, device=torch.device("cpu"))
-        batch = Batch(images=torch.randn(2, 2, *patch), labels=torch.randint(0, 5, (2, *patch)))
+        batch = Batch(images=torch.randn(2, 2, *topology.seen_size(patch)), labels=torch.randint(0, 5, (2, *patch)))
         for _ in range(2):
             learner.step(batch, 1e-3)
 
@@ -83,7 +91,10 @@ def test_windows_and_their_mirror_images_allocate_within_a_tenth_of_what_was_pre
     )
 
     def predict() -> None:
-        network, windows = network_of(topology, channels=2, labels=5).eval(), torch.randn(2, 2, *patch)
+        network, windows = (
+            network_of(topology, channels=2, labels=5).eval(),
+            torch.randn(2, 2, *topology.seen_size(patch)),
+        )
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             mirrored_mean(network, windows, axes=(0, 1), at_once=2)
 
