@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from nnlite.networks.attention_unet import AttentionUNet
 from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
 from nnlite.networks.unet_2015 import UNet2015
 from nnlite.networks.unet_plus_plus import UNetPlusPlus
+from nnlite.networks.vnet import VNet
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
 
@@ -19,6 +21,8 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "resenc": ResidualEncoderUNet,
     "unet++": UNetPlusPlus,
     "unet-2015": UNet2015,
+    "vnet": VNet,
+    "attention-unet": AttentionUNet,
 }
 """By ``Topology.architecture``."""
 

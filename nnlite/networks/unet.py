@@ -21,30 +21,26 @@ class UNet(nn.Module):
 
     In training ``forward`` returns the logits of all levels, full resolution first (deep supervision); in evaluation it
     returns those of full resolution alone. Sizes must be divisible by ``topology.divisor``. Relatives of the U-Net
-    override ``block`` and ``make_stem``.
+    override what it is made of.
     """
 
     block: Callable[..., nn.Module] = ConvolutionBlock
 
     def __init__(self, topology: Topology, *, channels: int, labels: int):
         super().__init__()
-        ndim = topology.ndim
-        features = topology.features
         self.checkpointing = topology.checkpointing
         self.stem, width = self.make_stem(topology, channels)
         self.encoder = nn.ModuleList(
             self.encoder_stage(topology, stage, inputs, outputs)
-            for stage, (inputs, outputs) in enumerate(pairwise((width, *features)))
+            for stage, (inputs, outputs) in enumerate(pairwise((width, *topology.features)))
         )
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
         self.heads = nn.ModuleList()
         for stage in range(topology.stages - 2, -1, -1):  # from the level above the bottleneck to full resolution
-            below, here = features[stage + 1], features[stage]
-            stride = topology.strides[stage + 1]
-            self.upsample.append(TRANSPOSED_CONVOLUTION[ndim](below, here, stride, stride))
+            self.upsample.append(self.upsampling(topology, stage))
             self.decoder.append(self.decoder_stage(topology, stage))
-            self.heads.append(CONVOLUTION[ndim](here, labels, 1))
+            self.heads.append(CONVOLUTION[topology.ndim](self.decoded_width(topology, stage), labels, 1))
         initialize(self)
 
     def make_stem(self, topology: Topology, channels: int) -> tuple[nn.Module, int]:
@@ -57,6 +53,16 @@ class UNet(nn.Module):
         first = self.block(inputs, outputs, kernel, topology.strides[stage])
         rest = (self.block(outputs, outputs, kernel, ones) for _ in range(topology.encoder_blocks[stage] - 1))
         return nn.Sequential(first, *rest)
+
+    def decoded_width(self, topology: Topology, stage: int) -> int:
+        """Features that a level of the decoder puts out; of the lowest stage, those of the bottleneck."""
+        return topology.features[stage]
+
+    def upsampling(self, topology: Topology, stage: int) -> nn.Module:
+        """From the level below to a resolution's own size and width."""
+        below, here = self.decoded_width(topology, stage + 1), topology.features[stage]
+        stride = topology.strides[stage + 1]
+        return TRANSPOSED_CONVOLUTION[topology.ndim](below, here, stride, stride)
 
     def decoder_stage(self, topology: Topology, stage: int) -> nn.Module:
         """The convolutions of one resolution on the way up, over the upsampled maps and the encoder's."""

@@ -170,8 +170,8 @@ class _Sizes:
         if operation.kind in ("add", "cat"):
             return 0
         made = sum(self.map(one) for one in operation.inputs if one.learns)
-        if operation.kind == "norm" and self.device == "cpu":
-            return 2 * made
+        if operation.kind == "prelu" or (operation.kind == "norm" and self.device == "cpu"):
+            return 2 * made  # what each voxel has to say of the slope is put down before it is added up
         if operation.kind != "convolution":
             return made
         whole = self.map(operation.output) if partial else 0  # copied out of what it is a view of

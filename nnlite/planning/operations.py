@@ -12,7 +12,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-Kind = Literal["convolution", "norm", "activation", "cat", "add", "pool", "max pool", "dropout", "crop"]
+Kind = Literal[
+    "convolution",
+    "norm",
+    "activation",
+    "prelu",
+    "cat",
+    "add",
+    "pool",
+    "max pool",
+    "dropout",
+    "crop",
+    "sigmoid",
+    "resample",
+    "multiply",
+]
 
 
 class Map:
@@ -102,6 +116,23 @@ class Tape:
         """Leaky ReLU, which overwrites its input."""
         output = Map(x.size, x.features)
         return self._note("activation", (x,), output, saves=(output,))
+
+    def prelu(self, x: Map) -> Map:
+        """Parametric ReLU, with a slope per feature."""
+        return self._note("prelu", (x,), Map(x.size, x.features), x.features, saves=(x,))
+
+    def sigmoid(self, x: Map) -> Map:
+        """Numbers between 0 and 1."""
+        output = Map(x.size, x.features)
+        return self._note("sigmoid", (x,), output, saves=(output,))
+
+    def resample(self, x: Map, size: tuple[int, ...]) -> Map:
+        """Linear interpolation to another size."""
+        return self._note("resample", (x,), Map(size, x.features))
+
+    def multiply(self, x: Map, weights: Map) -> Map:
+        """Every feature times one map of weights."""
+        return self._note("multiply", (x, weights), Map(x.size, x.features), saves=(x, weights))
 
     def block(self, x: Map, features: int, kernel: Sequence[int], stride: Sequence[int] | None = None) -> Map:
         """Convolution, normalisation, activation: ``networks.blocks.ConvolutionBlock``."""

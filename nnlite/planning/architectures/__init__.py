@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from nnlite.planning.architectures import resenc, unet, unet_2015, unet_plus_plus
+from nnlite.planning.architectures import attention_unet, resenc, unet, unet_2015, unet_plus_plus, vnet
 from nnlite.planning.operations import Tape
 
 if TYPE_CHECKING:
@@ -49,6 +49,18 @@ ARCHITECTURES: Mapping[str, Description] = {
         encoder_blocks=resenc.ENCODER_BLOCKS,
         decoder_convolutions=(resenc.DECODER_CONVOLUTIONS,),
         write=resenc.resenc,
+    ),
+    "vnet": Description(
+        name="V-Net",
+        encoder_blocks=vnet.ENCODER_CONVOLUTIONS,
+        decoder_convolutions=vnet.DECODER_CONVOLUTIONS,
+        write=vnet.vnet,
+    ),
+    "attention-unet": Description(
+        name="U-Net with attention gates",
+        encoder_blocks=unet.ENCODER_CONVOLUTIONS,
+        decoder_convolutions=(unet.DECODER_CONVOLUTIONS,),
+        write=attention_unet.attention_unet,
     ),
     "unet++": Description(
         name="U-Net++ with nested skips",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nnlite.planning.operations import Map, Tape
@@ -15,6 +16,11 @@ DECODER_CONVOLUTIONS = 2
 
 def unet(tape: Tape, topology: Topology) -> None:
     """Stages of convolutions down, and up again beside them."""
+    decode(tape, topology, encode(tape, topology))
+
+
+def encode(tape: Tape, topology: Topology) -> list[Map]:
+    """The plain encoder; what each of its stages puts out."""
     x, skips = tape.image, []
     for stage, features in enumerate(topology.features):
         kernel, stride = topology.kernels[stage], topology.strides[stage]
@@ -23,18 +29,24 @@ def unet(tape: Tape, topology: Topology) -> None:
             for _ in range(topology.encoder_blocks[stage] - 1):
                 x = tape.block(x, features, kernel)
         skips.append(x)
-    decode(tape, topology, skips)
+    return skips
 
 
-def decode(tape: Tape, topology: Topology, skips: list[Map]) -> None:
-    """The decoder: upsample, put the encoder's maps beside, convolve; a head at every level."""
+def decode(
+    tape: Tape, topology: Topology, skips: list[Map], *, gated: Callable[[int, Map, Map], Map] | None = None
+) -> None:
+    """The decoder: upsample, put the encoder's maps beside, convolve; a head at every level.
+
+    ``gated`` makes of a stage, its skip and the maps below what is put beside.
+    """
     x = skips[-1]
     for stage in range(topology.stages - 2, -1, -1):
         below, features = x, topology.features[stage]
         with tape.stage():
-            x = tape.cat(tape.transposed_convolution(below, features, topology.strides[stage + 1]), skips[stage])
+            skip = skips[stage] if gated is None else gated(stage, skips[stage], below)
+            x = tape.cat(tape.transposed_convolution(below, features, topology.strides[stage + 1]), skip)
             for _ in range(topology.decoder_convolutions[stage]):
                 x = tape.block(x, features, topology.kernels[stage])
-        tape.hold(below)
+        tape.hold(below, skip)
         tape.head(x)
     tape.hold(*skips)
