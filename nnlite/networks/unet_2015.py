@@ -86,11 +86,16 @@ def _convolutions(topology: Topology, stage: int, inputs: int, outputs: int, cou
 
 
 def _initialize(network: nn.Module) -> None:
-    """Gaussian of deviation sqrt(2 / N), where N inputs meet in an output (He et al., ICCV 2015); biases 0."""
+    """Gaussian of deviation sqrt(2 / N), where N inputs meet in an output (He et al., ICCV 2015); biases 0.
+
+    The 2 makes up for the half that a ReLU takes away: without one behind them, upsampling and head have a 1 instead.
+    """
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS):
             # Kernel and stride of a transposed convolution agree: in an output of it one voxel meets.
-            taps = 1 if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d) else math.prod(module.kernel_size)
-            nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * taps)))
+            upsamples = isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
+            taps = 1 if upsamples else math.prod(module.kernel_size)
+            gain = 1 if upsamples or taps == 1 else 2
+            nn.init.normal_(module.weight, std=math.sqrt(gain / (module.in_channels * taps)))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -59,9 +59,12 @@ class UNetPlusPlus(nn.Module):
             )
             self.encoder.append(nn.Sequential(*blocks))
             inputs = outputs
-        self.rows = nn.ModuleList(  # rows[i][j - 1] is X(i, j)
-            nn.ModuleList(Node(topology, stage, column) for column in range(1, topology.stages - stage))
-            for stage in range(self.deepest)
+        self.nodes = nn.ModuleDict(  # "i-j" is X(i, j)
+            {
+                f"{stage}-{column}": Node(topology, stage, column)
+                for stage in range(self.deepest)
+                for column in range(1, topology.stages - stage)
+            }
         )
         self.heads = nn.ModuleList(CONVOLUTION[topology.ndim](features[0], labels, 1) for _ in range(self.deepest))
         initialize(self)
@@ -75,7 +78,7 @@ class UNetPlusPlus(nn.Module):
             x = run_stage(self.checkpointing, self.encoder[depth], x)
             rows.append([x])
             for stage in reversed(range(depth)):
-                node = self.rows[stage][depth - stage - 1]
+                node = self.nodes[f"{stage}-{depth - stage}"]
                 rows[stage].append(run_stage(self.checkpointing, node, tuple(rows[stage]), rows[stage + 1][-1]))
                 if depth == deepest:
                     rows.pop()  # nothing else looks at the row below

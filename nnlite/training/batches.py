@@ -7,12 +7,13 @@ augments its share of it alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nnlite.data.faults import named_in_errors
 from nnlite.networks.inputs import stack_previous
@@ -27,6 +28,7 @@ from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
 from nnlite.training.ranks import ALONE, Ranks
+from nnlite.training.target_maps import MapMaker
 
 # every kind of random numbers is a stream of its own, so that the place of a patch tells nothing of its augmentation
 TRAINING_PATCHES, VALIDATION_PATCHES, AUGMENTATION, DISTURBANCE = range(4)
@@ -38,7 +40,7 @@ class BatchSource:
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch.
+    ``ranks`` are the processes that share each batch. Batches come with the ``maps`` of their labels that a loss wants.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class BatchSource:
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
         ranks: Ranks = ALONE,
+        maps: Collection[str] = (),
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
         self.share = ranks.share(self.batch_size)
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
+        self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
         size, batch, margin = self.patch_size, self.batch_size, configuration.topology.margin
         self.seen_size = configuration.topology.seen_size(size)
@@ -113,14 +117,17 @@ class BatchSource:
         return replace(batch, cases=tuple(place.case_id for place in places), fraction=self.share.fraction)
 
     def _answered(self, batch: Batch) -> Batch:
-        """The batch with labels where the network gives answers: a margin of what it sees is there to be seen only."""
+        """The batch with the maps that the loss wants; without labels and maps of a margin that is there to be seen."""
+        maps = self.make_maps(batch.labels)
         if self.seen_size == self.patch_size:
-            return batch
-        inside = (
-            slice((seen - size) // 2, (seen + size) // 2)
-            for seen, size in zip(self.seen_size, self.patch_size, strict=True)
-        )
-        return replace(batch, labels=batch.labels[(slice(None), *inside)].contiguous())
+            return replace(batch, maps=maps)
+        sizes = zip(self.seen_size, self.patch_size, strict=True)
+        inside = (..., *(slice((seen - size) // 2, (seen + size) // 2) for seen, size in sizes))
+
+        def centre(one: Tensor) -> Tensor:
+            return one[inside].contiguous()
+
+        return replace(batch, labels=centre(batch.labels), maps=maps.changed(centre))
 
     def _prefetched(
         self, make: Callable[[int, torch.device], Batch], first: int, count: int, what: str

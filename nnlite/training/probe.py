@@ -30,10 +30,10 @@ from nnlite.planning.cost import input_channels
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 from nnlite.planning.spacing import voxels
+from nnlite.training.answer import Answer
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer
-from nnlite.training.loss import Answer
 
 LONGEST_WARM_UP = 16  # steps until the optimiser moves: float16 halves its scale from 2^16 while gradients overflow
 DOES_NOT_FIT = 3  # exit status of a child that ran out of memory; 1 is Python's for everything else

@@ -88,12 +88,12 @@ def test_dropout_stands_at_the_end_of_the_contracting_path_in_training_alone() -
     assert torch.equal(network.train()(x)[0], network(x)[0])
 
 
-def test_weights_are_drawn_as_the_paper_draws_them() -> None:
+def test_weights_are_drawn_so_that_maps_keep_their_variance() -> None:
     topology, _ = plan_topology((1.0, 1.0), (388, 388), architecture="unet-2015", base_features=16)
     network = UNet2015(topology, channels=1, labels=2)
     deepest, up = network.encoder[-1][2], network.upsample[0]
     assert deepest.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 256)), rel=0.02)
-    assert up.weight.std().item() == pytest.approx(math.sqrt(2 / 256), rel=0.02)  # a voxel meets a voxel of 256 maps
+    assert up.weight.std().item() == pytest.approx(math.sqrt(1 / 256), rel=0.02)  # no ReLU follows, so 1 instead of 2
     assert not any(p.any() for name, p in network.named_parameters() if name.endswith("bias"))
 
 

@@ -64,7 +64,7 @@ def test_what_lies_beyond_the_depth_is_neither_needed_nor_computed() -> None:
     network, x = UNetPlusPlus(topology, channels=1, labels=2).eval(), torch.randn(1, 1, *patch)
     network.depth = 1
     shallow = network(x)
-    kept = ("encoder.0.", "encoder.1.", "rows.0.0.", "heads.0.")  # X(0, 0), X(1, 0), X(0, 1) and its head
+    kept = ("encoder.0.", "encoder.1.", "nodes.0-1.", "heads.0.")  # X(0, 0), X(1, 0), X(0, 1) and its head
     for name, weights in network.named_parameters():
         if not name.startswith(kept):
             weights.data.fill_(torch.nan)
