@@ -67,13 +67,13 @@ class UNet2015(nn.Module):
 
 
 def centre(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """The middle of maps (batch, features, *larger), of this size; as much is left out on either side.
+    """The middle of maps (..., *larger), of this size and as a view; as much is left out on either side.
 
     >>> centre(torch.arange(6).view(1, 1, 6), (2,))
     tensor([[[2, 3]]])
     """
-    for axis, (whole, part) in enumerate(zip(maps.shape[2:], size, strict=True), start=2):
-        maps = maps.narrow(axis, (whole - part) // 2, part)
+    for axis, part in enumerate(size, start=-len(size)):
+        maps = maps.narrow(axis, (maps.shape[axis] - part) // 2, part)
     return maps
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nnlite.data.faults import named_in_errors
 from nnlite.networks.inputs import stack_previous
+from nnlite.networks.unet_2015 import centre
 from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
@@ -121,13 +122,11 @@ class BatchSource:
         maps = self.make_maps(batch.labels)
         if self.seen_size == self.patch_size:
             return replace(batch, maps=maps)
-        sizes = zip(self.seen_size, self.patch_size, strict=True)
-        inside = (..., *(slice((seen - size) // 2, (seen + size) // 2) for seen, size in sizes))
 
-        def centre(one: Tensor) -> Tensor:
-            return one[inside].contiguous()
+        def inside(one: Tensor) -> Tensor:
+            return centre(one, self.patch_size).contiguous()
 
-        return replace(batch, labels=centre(batch.labels), maps=maps.changed(centre))
+        return replace(batch, labels=inside(batch.labels), maps=maps.changed(inside))
 
     def _prefetched(
         self, make: Callable[[int, torch.device], Batch], first: int, count: int, what: str
