@@ -12,6 +12,7 @@ import typer
 
 from nnlite.errors import UsageError
 
+ARCHITECTURES = ("unet", "resenc", "vnet", "unet++", "attention-unet", "unet-2015")
 CONFIGURATIONS = ("2d", "3d", "3d-lowres", "3d-cascade")
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
@@ -64,6 +65,7 @@ parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
 parse_output_format = one_of(("nifti", "dicom-seg", "rtstruct"), what="format of masks", where="--output-format")
+parse_architecture = one_of(ARCHITECTURES, what="architecture", where="--architecture")
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 
 

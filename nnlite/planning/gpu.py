@@ -14,6 +14,7 @@ from functools import partial
 
 from nnlite.errors import PlanError
 from nnlite.planning.memory import step_memory
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import EPOCHS, ITERATIONS, REFERENCE_BATCH
 from nnlite.planning.patch import (
     SMALLEST_BATCH,
@@ -26,7 +27,8 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Architecture, Topology, plan_topology
+from nnlite.planning.spacing import voxels
+from nnlite.planning.topology import KERNEL, Topology
 
 SMALLEST_MEMORY_GIB = 1.0  # weights, their gradients and momentum, and CUDA itself take nearly as much
 CONTEXT_GIB = 0.5  # what CUDA and its libraries take of a GPU before the first tensor
@@ -56,7 +58,7 @@ def fit_gpu(
     *,
     channels: int,
     labels: int,
-    architecture: Architecture,
+    network: NetworkChoice,
     memory_gib: float,
     corrections: Mapping[int, float],
 ) -> PatchFit:
@@ -72,16 +74,20 @@ def fit_gpu(
         return correction * step_gib(topology, patch, batch, channels=channels, labels=labels)
 
     first = first_patch(spacing_mm, median_shape)
-    topology, patch = plan_topology(spacing_mm, first, architecture=architecture)
+    topology, patch = network.topology(spacing_mm, first)
     steps = 0
     while True:
         too_long = padded_axes(patch, median_shape)
         if not too_long and needed(topology, patch, SMALLEST_BATCH) <= usable:
             break
         axis = too_long[0] if too_long else longest_axis(patch, median_shape)
-        topology, patch = plan_topology(
-            spacing_mm, shrink(patch, topology, axis, spacing_mm), architecture=architecture
-        )
+        try:
+            smaller, shorter = network.topology(spacing_mm, shrink(patch, topology, axis, spacing_mm))
+        except PlanError:
+            raise _too_large(topology, patch, memory_gib, needed(topology, patch, SMALLEST_BATCH), usable) from None
+        if not too_long and smaller.stages < 2 <= topology.stages:
+            raise _too_large(topology, patch, memory_gib, needed(topology, patch, SMALLEST_BATCH), usable)
+        topology, patch = smaller, shorter
         steps += 1
     require_pooling(topology, patch, spacing_mm)
     allowed = int(dataset_voxels * DATASET_SHARE / math.prod(patch))
@@ -107,6 +113,20 @@ def fit_gpu(
             "epochs": why_epochs,
             "iterations": f"{ITERATIONS} steps per epoch",
         },
+    )
+
+
+def _too_large(
+    topology: Topology, patch: Sequence[int], memory_gib: float, needed_gib: float, usable_gib: float
+) -> PlanError:
+    """The error for a network of which not even the smallest patch fits."""
+    smaller = [] if topology.checkpointing else ["let its stages be computed twice (--checkpointing)"]
+    smaller += [] if topology.architecture == "unet" else ["take a smaller network (--architecture unet)"]
+    smaller += [] if max(max(kernel) for kernel in topology.kernels) == KERNEL else [f"kernels of {KERNEL} voxels"]
+    return PlanError(
+        f"{topology.architecture} does not fit into {memory_gib:g} GiB: a step over {SMALLEST_BATCH} samples of "
+        f"{voxels(patch)} voxels needs {needed_gib:.2f} GiB, and {usable_gib:.2f} are for tensors; allow more memory "
+        f"(--gpu-memory){''.join(f', or {way}' for way in smaller)}"
     )
 
 

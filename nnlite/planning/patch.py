@@ -14,8 +14,9 @@ from functools import partial
 from typing import Protocol
 
 from nnlite.errors import PlanError
+from nnlite.planning.network import choice_of
 from nnlite.planning.spacing import millimetres, voxels
-from nnlite.planning.topology import ISOTROPY_RATIO, LONE_AXIS_EDGES, SMALLEST_EDGE, Topology, plan_topology
+from nnlite.planning.topology import ISOTROPY_RATIO, LONE_AXIS_EDGES, SMALLEST_EDGE, Topology
 
 FIRST_EDGE = {2: 2048, 3: 256}  # the first patch has as many voxels as a square or cube of this edge: more than fits
 SMALLEST_BATCH = 2  # a single sample gives too noisy a gradient
@@ -67,13 +68,14 @@ def shrink(patch_size: Sequence[int], topology: Topology, axis: int, spacing_mm:
     The step is taken at the size it leads to, where the network may pool less often: the patch loses as little as can
     be.
 
+    >>> from nnlite.planning.topology import plan_topology
     >>> topology, patch = plan_topology((1.0, 1.0), (64, 64))
     >>> topology.divisor, shrink(patch, topology, 1, (1.0, 1.0))  # 64 - 16 would pool once less, so only 8 come off
     ((16, 16), (64, 56))
     """
     size = list(patch_size)
     size[axis] = max(1, size[axis] - topology.divisor[axis])
-    plan = partial(plan_topology, spacing_mm, architecture=topology.architecture)
+    plan = partial(choice_of(topology).topology, spacing_mm)
     size[axis] = patch_size[axis] - plan(size)[0].divisor[axis]
     while size[axis] >= 1 and plan(size)[1][axis] >= patch_size[axis]:  # without padding, sizes have grids of their own
         size[axis] -= 1

@@ -20,6 +20,7 @@ Architecture = Literal["unet", "resenc", "vnet", "unet++", "attention-unet", "un
 
 SMALLEST_EDGE = 4  # voxels a pooled axis must keep: a smaller bottleneck has no context left to look at
 LONE_AXIS_EDGES = 3  # an axis pooled all alone must be this many smallest edges long
+KERNEL = 3  # voxels that a convolution looks at along an axis, unless another width is asked for
 ISOTROPY_RATIO = 2  # spacings closer than this count as equal: axes are pooled and convolved together
 MOST_BLOCKS = 1000  # in all stages; a plan that asks for more is damaged, and would take minutes to be turned down
 LARGEST_NUMBER = 2**16  # of a feature, a stride or a kernel: likewise
@@ -108,12 +109,15 @@ def plan_topology(
     patch_size: Sequence[int],
     *,
     architecture: Architecture = "unet",
+    kernel: int = KERNEL,
+    checkpointing: bool = False,
     base_features: int | None = None,
     max_features: int | None = None,
 ) -> tuple[Topology, tuple[int, ...]]:
     """The U-Net for a patch, and the patch padded to a size that the U-Net's pooling can divide.
 
-    Features of None are the architecture's own. ValueError unless spacing and patch have both 2 or 3 axes.
+    Features of None are the architecture's own; ``kernel`` takes the place of 3 voxels. ValueError unless spacing and
+    patch have both 2 or 3 axes.
 
     >>> topology, patch = plan_topology((1.0, 1.0, 1.0), (36, 50, 35))
     >>> topology.stages, topology.divisor, patch
@@ -129,16 +133,23 @@ def plan_topology(
     narrowest = described.base_features[ndim] if base_features is None else base_features
     topology = Topology(
         strides=strides,
-        kernels=kernels,
+        kernels=tuple(tuple(kernel if size == KERNEL else size for size in axes) for axes in kernels),
         features=tuple(min(widest, narrowest * 2**stage) for stage in range(stages)),
         architecture=architecture,
         encoder_blocks=_repeating(described.encoder_blocks, stages),
         decoder_convolutions=_repeating(described.decoder_convolutions, stages - 1),
+        checkpointing=checkpointing,
     )
     padded = topology.fitting_size(patch_size)
     if not described.padded and padded != tuple(patch_size):  # what is added may be enough to pool once more
         return plan_topology(
-            spacing_mm, padded, architecture=architecture, base_features=base_features, max_features=max_features
+            spacing_mm,
+            padded,
+            architecture=architecture,
+            kernel=kernel,
+            checkpointing=checkpointing,
+            base_features=base_features,
+            max_features=max_features,
         )
     return topology, padded
 
@@ -158,13 +169,15 @@ def _pool(
     while len(strides) != most_stages and (pooled := _axes_to_pool(spacing, size)):
         # A kernel stays flat across slices until in-plane pooling has made the voxels nearly isotropic.
         finest = min(spacing)
-        kernel = [3 if k == 3 or s / finest < ISOTROPY_RATIO else 1 for k, s in zip(kernel, spacing, strict=True)]
+        kernel = [
+            KERNEL if k == KERNEL or s / finest < ISOTROPY_RATIO else 1 for k, s in zip(kernel, spacing, strict=True)
+        ]
         kernels.append(tuple(kernel))
         strides.append(tuple(2 if axis in pooled else 1 for axis in range(ndim)))
         for axis in pooled:
             spacing[axis] *= 2
             size[axis] = math.ceil(size[axis] / 2)
-    return tuple(strides), (*kernels, (3,) * ndim)
+    return tuple(strides), (*kernels, (KERNEL,) * ndim)
 
 
 def _axes_to_pool(spacing: Sequence[float], size: Sequence[int]) -> list[int]:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from nnlite.planning.architectures import ARCHITECTURES
 from nnlite.planning.counts import parameter_count
 from nnlite.planning.memory import Device, StepMemory, step_memory, window_memory
 from nnlite.planning.topology import Topology, plan_topology
@@ -42,14 +44,18 @@ SIZES = [
     ((16, 16, 16), "unet++"),
     ((52, 52), "unet-2015"),
     ((12, 16, 12), "unet-2015"),
+    ((64, 64), "vnet"),
+    ((16, 16, 16), "vnet"),
+    ((64, 64), "attention-unet"),
+    ((16, 16, 16), "attention-unet"),
 ]
-ARCHITECTURES = ["unet", "resenc", "unet++", "unet-2015"]
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "sgd"), ("bf16", "adamw")])
 @pytest.mark.parametrize(("size", "architecture"), SIZES)
 def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
-    size, architecture, precision, optimizer, tmp_path: Path
+    size, architecture, precision, optimizer, checkpointing: bool, tmp_path: Path
 ) -> None:
     import torch
 
@@ -59,7 +65,12 @@ def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
     from nnlite.training.learner import Learner
 
     topology, patch = plan_topology(
-        (1.0,) * len(size), size, architecture=architecture, base_features=16, max_features=64
+        (1.0,) * len(size),
+        size,
+        architecture=architecture,
+        checkpointing=checkpointing,
+        base_features=16,
+        max_features=64,
     )
 
     def two_steps() -> None:  # the second has the optimiser's state and the gradients of the first
@@ -152,6 +163,14 @@ def test_more_of_anything_needs_more_memory(architecture, device: Device, precis
         assert more[0] > step
         assert more[1] > window
     assert step > window
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_stages_that_are_computed_twice_keep_less(architecture) -> None:
+    topology, patch = plan_topology((1.0,) * 3, (64, 64, 64), architecture=architecture)
+    once, twice = memory_of(topology, patch), memory_of(replace(topology, checkpointing=True), patch)
+    assert twice.peak < 0.9 * once.peak
+    assert twice.parameters == once.parameters
 
 
 def test_half_precision_halves_no_more_than_the_activations() -> None:

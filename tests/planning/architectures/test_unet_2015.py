@@ -11,6 +11,7 @@ import pytest
 from nnlite.planning.counts import parameter_count
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.gpu import fit_gpu
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.topology import Topology, plan_topology
 
 SHAPES = {
@@ -83,7 +84,7 @@ def test_a_planned_patch_is_planned_again_as_it_is(size: tuple[int, ...]) -> Non
 )
 def test_planners_come_to_an_end_with_a_patch_that_fits(spacing_mm: tuple[float, ...], median: tuple[int, ...]) -> None:
     voxels = 100 * math.prod(median)
-    options = {"channels": 1, "labels": 3, "architecture": "unet-2015"}
+    options = {"channels": 1, "labels": 3, "network": NetworkChoice(architecture="unet-2015")}
     on_cpu = fit_cpu(spacing_mm, median, voxels, **options)
     on_gpu = fit_gpu(spacing_mm, median, voxels, memory_gib=8, corrections={}, **options)
     for fitted in (on_cpu, on_gpu):

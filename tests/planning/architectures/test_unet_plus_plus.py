@@ -8,6 +8,7 @@ import pytest
 
 from nnlite.planning.counts import multiply_adds, parameter_count
 from nnlite.planning.gpu import fit_gpu
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.topology import plan_topology
 
 
@@ -16,7 +17,8 @@ def test_on_the_same_card_its_patch_is_smaller_than_that_of_a_u_net(memory_gib: 
     options = {"channels": 1, "labels": 3, "memory_gib": memory_gib, "corrections": {}}
     spacing_mm, median = (1.5, 0.8, 0.8), (200, 400, 400)
     plain, nested = (
-        fit_gpu(spacing_mm, median, 1e10, architecture=architecture, **options) for architecture in ("unet", "unet++")
+        fit_gpu(spacing_mm, median, 1e10, network=NetworkChoice(architecture=architecture), **options)
+        for architecture in ("unet", "unet++")
     )
     assert math.prod(nested.patch_size) < math.prod(plain.patch_size)
 
