@@ -13,10 +13,10 @@ from nnlite import pipeline
 from nnlite.errors import StoppedError
 from nnlite.networks.build import build_network
 from nnlite.preprocessing.store import CaseStore
+from nnlite.training.answer import Answer
 from nnlite.training.batches import BatchSource
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner
-from nnlite.training.loss import Answer
 from nnlite.training.ranks import Ranks
 from nnlite.training.train import TrainFiles, train
 

@@ -12,7 +12,7 @@ import typer
 
 from nnlite.errors import UsageError
 
-ARCHITECTURES = ("unet", "resenc", "vnet", "attention-unet")
+ARCHITECTURES = ("unet", "resenc", "vnet", "unet++", "attention-unet", "unet-2015")
 CONFIGURATIONS = ("2d", "3d", "3d-lowres", "3d-cascade")
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 

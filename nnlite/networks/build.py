@@ -10,6 +10,8 @@ from torch import nn
 from nnlite.networks.attention_unet import AttentionUNet
 from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
+from nnlite.networks.unet_2015 import UNet2015
+from nnlite.networks.unet_plus_plus import UNetPlusPlus
 from nnlite.networks.vnet import VNet
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
@@ -17,6 +19,8 @@ from nnlite.planning.topology import Topology
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": UNet,
     "resenc": ResidualEncoderUNet,
+    "unet++": UNetPlusPlus,
+    "unet-2015": UNet2015,
     "vnet": VNet,
     "attention-unet": AttentionUNet,
 }

@@ -45,5 +45,6 @@ def parameter_count(topology: Topology, *, channels: int, labels: int) -> int:
     >>> parameter_count(topology, channels=1, labels=2)  # 8 x (9 + 1 + 2) + 8 x (8 x 9 + 1 + 2)
     696
     """
-    tape, _ = tape_of(topology, topology.divisor, channels=channels, labels=labels)
+    smallest = topology.fitting_size(topology.divisor)
+    tape, _ = tape_of(topology, smallest, channels=channels, labels=labels)
     return sum(one.weights for one in tape.operations)

@@ -154,7 +154,14 @@ class _Sizes:
         return operation.weights * FLOAT
 
     def kept(self, operation: Operation) -> int:
-        """The copy of weights that autocast keeps from their first use to the backward; what pooling has widened."""
+        """The copy of weights that autocast keeps from their first use to the backward; what pooling has widened.
+
+        Also where the maxima of pooling were, and what dropout multiplies with.
+        """
+        if operation.kind == "max pool":
+            return self.of_elements(operation.output, INDEX)
+        if operation.kind == "dropout":
+            return self.map(operation.output)
         cast = self.weights(operation) // 2 if self.autocast and operation.kind == "convolution" else 0
         return cast + self._widened(operation)
 
@@ -164,7 +171,7 @@ class _Sizes:
         if operation.overwrites:
             return 0
         if operation.kind != "convolution":
-            return output
+            return output + (self.kept(operation) if operation.kind == "max pool" else 0)
         copied = self._copied(operation) + self._kernel(operation)
         if self.device == "cuda":
             return output + copied
@@ -205,12 +212,12 @@ class _Sizes:
 def _losses(sizes: _Sizes) -> Iterator[Loss]:
     """Cross-entropy and soft Dice in float32: both softmaxes and the one-hot target are kept.
 
-    All heads have a loss but the lowest, unless it is the only one.
+    All heads have a loss but those of the lowest resolution, unless there is no other.
     """
     heads = sizes.tape.heads
-    for head in heads[: max(1, len(heads) - 1)]:
+    for head in [head for head in heads if head.size != heads[-1].size] or heads:
         logits = sizes.of_elements(head, FLOAT)
-        target = sizes.times * head.voxels * INDEX if head.size != sizes.tape.image.size else 0
+        target = sizes.times * head.voxels * INDEX if head.size != heads[0].size else 0
         yield Loss(
             head=head,
             kept=3 * logits + target,

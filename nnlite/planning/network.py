@@ -39,7 +39,7 @@ class NetworkChoice:
         spacing_mm: Sequence[float],
         patch_size: Sequence[int],
         *,
-        base_features: int = 32,
+        base_features: int | None = None,
         max_features: int | None = None,
     ) -> tuple[Topology, tuple[int, ...]]:
         """``plan_topology`` for this choice."""

@@ -114,10 +114,13 @@ def _topology(
         max_features=CPU_WIDTHS.get(features) if device == "cpu" else None,
     )
     if padded != tuple(patch_size):
+        fault = f"is not divisible by {voxels(topology.divisor)}, what"
+        if any(topology.margin):
+            fault = "is none of the sizes that"
         raise PlanError(
-            f"{configuration.name}: patch_size {voxels(patch_size)} is not divisible by {voxels(topology.divisor)}, "
-            f"what the network of {topology.stages} stages at {millimetres(spacing_mm)} asks for; "
-            f"{voxels(padded)} is: --set {configuration.name}.patch_size={','.join(map(str, padded))}"
+            f"{configuration.name}: patch_size {voxels(patch_size)} {fault} the network of {topology.stages} stages "
+            f"at {millimetres(spacing_mm)} asks for; {voxels(padded)} is: "
+            f"--set {configuration.name}.patch_size={','.join(map(str, padded))}"
         )
     require_pooling(topology, patch_size, spacing_mm)
     return topology

@@ -14,6 +14,7 @@ from typing import Literal
 from nnlite.data.records import record
 from nnlite.errors import PlanError
 from nnlite.planning.architectures import ARCHITECTURES
+from nnlite.planning.architectures.unet_2015 import fitting, margin
 
 Architecture = Literal["unet", "resenc", "vnet", "unet++", "attention-unet", "unet-2015"]
 
@@ -21,7 +22,6 @@ SMALLEST_EDGE = 4  # voxels a pooled axis must keep: a smaller bottleneck has no
 LONE_AXIS_EDGES = 3  # an axis pooled all alone must be this many smallest edges long
 KERNEL = 3  # voxels that a convolution looks at along an axis, unless another width is asked for
 ISOTROPY_RATIO = 2  # spacings closer than this count as equal: axes are pooled and convolved together
-MAX_FEATURES = {2: 512, 3: 320}  # by number of axes: more costs memory and gains nothing
 MOST_BLOCKS = 1000  # in all stages; a plan that asks for more is damaged, and would take minutes to be turned down
 LARGEST_NUMBER = 2**16  # of a feature, a stride or a kernel: likewise
 
@@ -85,8 +85,23 @@ class Topology:
 
     @property
     def divisor(self) -> tuple[int, ...]:
-        """Per axis, what a patch's size must be divisible by."""
+        """Per axis, the product of the strides: what a patch's size must be divisible by, if nothing is cut off."""
         return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """Per axis, how many voxels on either side of a patch the network sees without an answer for them."""
+        return (0,) * self.ndim if ARCHITECTURES[self.architecture].padded else margin(self)
+
+    def seen_size(self, patch_size: Sequence[int]) -> tuple[int, ...]:
+        """What the network is to see to answer for a patch."""
+        return tuple(size + 2 * more for size, more in zip(patch_size, self.margin, strict=True))
+
+    def fitting_size(self, patch_size: Sequence[int]) -> tuple[int, ...]:
+        """The smallest size, at least that of a patch along each axis, that the network can answer for."""
+        if not ARCHITECTURES[self.architecture].padded:
+            return fitting(self, patch_size)
+        return tuple(math.ceil(size / step) * step for size, step in zip(patch_size, self.divisor, strict=True))
 
 
 def plan_topology(
@@ -96,34 +111,46 @@ def plan_topology(
     architecture: Architecture = "unet",
     kernel: int = KERNEL,
     checkpointing: bool = False,
-    base_features: int = 32,
+    base_features: int | None = None,
     max_features: int | None = None,
 ) -> tuple[Topology, tuple[int, ...]]:
-    """The U-Net for a patch, and the patch padded to the multiple that the U-Net's pooling asks for.
+    """The U-Net for a patch, and the patch padded to a size that the U-Net's pooling can divide.
 
-    ``max_features`` of None means 512 in 2D and 320 in 3D; ``kernel`` takes the place of 3 voxels. ValueError unless
-    spacing and patch have both 2 or 3 axes.
+    Features of None are the architecture's own; ``kernel`` takes the place of 3 voxels. ValueError unless spacing and
+    patch have both 2 or 3 axes.
 
     >>> topology, patch = plan_topology((1.0, 1.0, 1.0), (36, 50, 35))
     >>> topology.stages, topology.divisor, patch
     (4, (8, 8, 8), (40, 56, 40))
     """
-    if len(spacing_mm) != len(patch_size) or len(patch_size) not in MAX_FEATURES:
+    ndim = len(patch_size)
+    if len(spacing_mm) != ndim or ndim not in (2, 3):
         raise ValueError(f"spacing {tuple(spacing_mm)} and patch {tuple(patch_size)} need 2 or 3 axes, both the same")
-    strides, kernels = _pool(spacing_mm, patch_size)
-    stages = len(strides)
-    widest = MAX_FEATURES[len(patch_size)] if max_features is None else max_features
     described = ARCHITECTURES[architecture]
+    strides, kernels = _pool(spacing_mm, patch_size, described.most_stages.get(ndim))
+    stages = len(strides)
+    widest = described.max_features[ndim] if max_features is None else max_features
+    narrowest = described.base_features[ndim] if base_features is None else base_features
     topology = Topology(
         strides=strides,
         kernels=tuple(tuple(kernel if size == KERNEL else size for size in axes) for axes in kernels),
-        features=tuple(min(widest, base_features * 2**stage) for stage in range(stages)),
+        features=tuple(min(widest, narrowest * 2**stage) for stage in range(stages)),
         architecture=architecture,
         encoder_blocks=_repeating(described.encoder_blocks, stages),
         decoder_convolutions=_repeating(described.decoder_convolutions, stages - 1),
         checkpointing=checkpointing,
     )
-    padded = tuple(math.ceil(size / step) * step for size, step in zip(patch_size, topology.divisor, strict=True))
+    padded = topology.fitting_size(patch_size)
+    if not described.padded and padded != tuple(patch_size):  # what is added may be enough to pool once more
+        return plan_topology(
+            spacing_mm,
+            padded,
+            architecture=architecture,
+            kernel=kernel,
+            checkpointing=checkpointing,
+            base_features=base_features,
+            max_features=max_features,
+        )
     return topology, padded
 
 
@@ -133,13 +160,13 @@ def _repeating(numbers: Sequence[int], stages: int) -> tuple[int, ...]:
 
 
 def _pool(
-    spacing_mm: Sequence[float], patch_size: Sequence[int]
+    spacing_mm: Sequence[float], patch_size: Sequence[int], most_stages: int | None
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-    """Strides and kernels per stage: halve the finest axes until nothing is left to halve."""
+    """Strides and kernels per stage: halve the finest axes until nothing, or no stage, is left to halve."""
     ndim = len(spacing_mm)
     spacing, size, kernel = list(spacing_mm), list(patch_size), [1] * ndim
     strides, kernels = [(1,) * ndim], []
-    while pooled := _axes_to_pool(spacing, size):
+    while len(strides) != most_stages and (pooled := _axes_to_pool(spacing, size)):
         # A kernel stays flat across slices until in-plane pooling has made the voxels nearly isotropic.
         finest = min(spacing)
         kernel = [

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnlite.training.target_maps import NO_MAPS, TargetMaps
+
 if TYPE_CHECKING:
     from nnlite.training.patches import Patch
 
@@ -31,10 +33,12 @@ TOGETHER_VOXELS = (
 class Batch:
     """What the network is trained on: images (batch, channels, *size) float32, labels (batch, *size) int64 indices.
 
+    Where the network answers for the centre of what it sees only, labels are those of that centre.
     ``previous`` (batch, *size) int64 holds the low-resolution prediction that a cascade gets as input. ``cases`` are
     the ids of the cases that the samples are of. ``drawn`` (batch, channels) bool tells which of the network's channels
-    stand for something that is drawn in a sample, None where everything is in all of them. Where several processes
-    share a batch, ``cases`` are of all its samples, and the tensors are the ``fraction`` of it that is here.
+    stand for something that is drawn in a sample, None where everything is in all of them. ``maps`` of the labels are
+    those that the loss wants. Where several processes share a batch, ``cases`` are of all its samples, and the tensors
+    are the ``fraction`` of it that is here.
     """
 
     images: Tensor
@@ -42,6 +46,7 @@ class Batch:
     previous: Tensor | None = None
     cases: tuple[str, ...] = ()
     drawn: Tensor | None = None
+    maps: TargetMaps = NO_MAPS
     fraction: float = 1.0
 
 

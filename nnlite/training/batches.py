@@ -7,15 +7,17 @@ augments its share of it alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nnlite.data.faults import named_in_errors
 from nnlite.networks.inputs import stack_previous
+from nnlite.networks.unet_2015 import centre
 from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
@@ -27,6 +29,7 @@ from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
 from nnlite.training.ranks import ALONE, Ranks
+from nnlite.training.target_maps import MapMaker
 
 # every kind of random numbers is a stream of its own, so that the place of a patch tells nothing of its augmentation
 TRAINING_PATCHES, VALIDATION_PATCHES, AUGMENTATION, DISTURBANCE = range(4)
@@ -38,7 +41,7 @@ class BatchSource:
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch.
+    ``ranks`` are the processes that share each batch. Batches come with the ``maps`` of their labels that a loss wants.
     """
 
     def __init__(
@@ -53,25 +56,29 @@ class BatchSource:
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
         ranks: Ranks = ALONE,
+        maps: Collection[str] = (),
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
         self.share = ranks.share(self.batch_size)
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
+        self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
-        size, batch = self.patch_size, self.batch_size
+        size, batch, margin = self.patch_size, self.batch_size, configuration.topology.margin
+        self.seen_size = configuration.topology.seen_size(size)
         self.training = PatchLoader(
             training_cases,
             patch_size=size,
             batch_size=batch,
             posed=True,
+            margin=margin,
             mirror_axes=configuration.mirrored_axes,
             exchange=exchange(plan, configuration),
             transforms=transforms,
             in_memory=in_memory,
         )
         self.validation = PatchLoader(
-            validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
+            validation_cases, patch_size=size, batch_size=batch, posed=False, margin=margin, in_memory=in_memory
         )
 
     def training_batches(self, epoch: int, count: int, *, first: int = 0) -> Generator[Batch, None, None]:
@@ -83,7 +90,7 @@ class BatchSource:
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            return self._answered(replace(batch, images=images, previous=None))
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -92,10 +99,10 @@ class BatchSource:
 
         def make(number: int, device: torch.device) -> Batch:
             batch = self._drawn(self.validation, self._rng(VALIDATION_PATCHES, epoch, number), device)
-            if batch.previous is None:
-                return batch
-            images = stack_previous(batch.images, batch.previous, self.labels)
-            return replace(batch, images=images, previous=None)
+            if batch.previous is not None:
+                images = stack_previous(batch.images, batch.previous, self.labels)
+                batch = replace(batch, images=images, previous=None)
+            return self._answered(batch)
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
@@ -104,11 +111,22 @@ class BatchSource:
         """A batch is drawn, and this process's share of it read and put together."""
         places = loader.draw_places(rng)
         patches = [loader.read(place) for place in places[self.share.first : self.share.stop]]
-        batch = assemble(patches, self.patch_size, device)
+        batch = assemble(patches, self.seen_size, device)
         channels = loader.listed_channels(places)
         if batch.drawn is None and channels:  # all processes compute their part of the loss in the same way
             batch = replace(batch, drawn=torch.ones(len(patches), channels, dtype=torch.bool, device=device))
         return replace(batch, cases=tuple(place.case_id for place in places), fraction=self.share.fraction)
+
+    def _answered(self, batch: Batch) -> Batch:
+        """The batch with the maps that the loss wants; without labels and maps of a margin that is there to be seen."""
+        maps = self.make_maps(batch.labels)
+        if self.seen_size == self.patch_size:
+            return replace(batch, maps=maps)
+
+        def inside(one: Tensor) -> Tensor:
+            return centre(one, self.patch_size).contiguous()
+
+        return replace(batch, labels=inside(batch.labels), maps=maps.changed(inside))
 
     def _prefetched(
         self, make: Callable[[int, torch.device], Batch], first: int, count: int, what: str

@@ -14,6 +14,7 @@ import torch
 from nnlite.data.records import record
 from nnlite.errors import UsageError
 from nnlite.planning import cpu
+from nnlite.training.loss import Loss
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,6 +40,7 @@ class TrainConfig:
     weight_decay: float = 3e-5
     momentum: float = 0.99  # Nesterov; SGD only
     decay_exponent: float = 0.9  # of the polynomial learning rate
+    loss: str = "dice+ce"  # a sum of the terms of ``loss.py``
     gradient_norm: float = 12.0  # gradients are clipped to this norm
     precision: Precision = "fp32"
     seed: int = 0
@@ -53,6 +55,7 @@ class TrainConfig:
             raise UsageError(f"the seed must be 0 or more, not {self.seed}")
         if self.time_budget_s is not None and self.time_budget_s <= 0:
             raise UsageError(f"the time budget must be positive, not {self.time_budget_s:g} s")
+        Loss.named(self.loss)  # refuses one that there is not
 
 
 def default_config(

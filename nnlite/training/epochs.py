@@ -96,6 +96,7 @@ def _train_epoch(sitting: Sitting) -> float:
         asked = time.perf_counter()
         for batch in source:  # whatever happens, the threads of the source end
             got = time.perf_counter()
+            learner.share_done = schedule.share_done(epoch)
             total += learner.step(batch, schedule.learning_rate(epoch), number=course.steps)
             course.steps += 1
             sitting.pace.look()

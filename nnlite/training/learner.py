@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlite.training.answer import LABELS, Answer, Drawn, Part
 from nnlite.training.assemble import Batch
 from nnlite.training.compiled import compiled_if_faster
 from nnlite.training.config import AUTOCAST, Precision, TrainConfig, full_range_precision
-from nnlite.training.loss import LABELS, Answer, Drawn, Part, deep_supervision_loss
+from nnlite.training.loss import Loss, deep_supervision_loss
 from nnlite.training.parts import Parts
 from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.skipped_steps import FALL_BACK_AFTER, SkippedSteps
@@ -39,7 +40,8 @@ class Learner:
     ):
         self.network, self.config, self.device = network, config, device
         self.forward = network  # or its compiled form, which shares its weights
-        self.batch_dice, self.answer = batch_dice, answer
+        self.batch_dice, self.answer, self.loss = batch_dice, answer, Loss.named(config.loss)
+        self.share_done = 0.0  # of the training: some losses change with it
         self.optimizer = build_optimizer(network, config)
         self.precision = config.precision
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
@@ -83,7 +85,15 @@ class Learner:
         """The loss of a batch, the samples of other processes included."""
         part = Part(fraction=batch.fraction, total=self.ranks.total)
         return deep_supervision_loss(
-            outputs, batch.labels, self.answer, batch.drawn, batch_dice=self.batch_dice, part=part
+            outputs,
+            batch.labels,
+            self.answer,
+            batch.drawn,
+            batch_dice=self.batch_dice,
+            part=part,
+            loss=self.loss,
+            maps=batch.maps,
+            share_done=self.share_done,
         )
 
     def look_for_skipped(self, where: str) -> int:
@@ -107,7 +117,7 @@ class Learner:
         def try_out(module: nn.Module) -> float:
             with self._precision():
                 outputs = module(batch.images)
-            loss = deep_supervision_loss(outputs, batch.labels, self.answer, batch.drawn, batch_dice=self.batch_dice)
+            loss = self._loss(outputs, batch)
             loss.backward()
             return float(loss.detach())  # waits for the device
 
@@ -143,6 +153,7 @@ class Learner:
             "precision": self.precision,
             "parts": self.parts.number,
             "skipped": self.skipped.state(),
+            "random": random_state(self.device),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -153,10 +164,24 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         self.parts.number = state["parts"] if self.parts.divisible else 1
         self.skipped.restore(state["skipped"], self.device)
+        set_random_state(self.device, state["random"])
 
     def _precision(self) -> torch.autocast:
         dtype = AUTOCAST[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def random_state(device: torch.device) -> Tensor:
+    """State of torch's own random numbers on a device, from which dropout draws."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Let torch's random numbers go on from there."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state.cpu(), device)
+    else:
+        torch.set_rng_state(state.cpu())
 
 
 def step_unless(left_out: Tensor, optimizer: torch.optim.Optimizer) -> None:

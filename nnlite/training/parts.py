@@ -77,8 +77,9 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """
     if parts == 1:
         return [batch]
-    pieces = zip(batch.images.chunk(parts), batch.labels.chunk(parts), _chunks(batch.drawn, parts), strict=False)
-    return [replace(batch, images=images, labels=labels, drawn=drawn) for images, labels, drawn in pieces]
+    drawn, maps = _chunks(batch.drawn, parts), batch.maps.chunks(parts)
+    pieces = zip(batch.images.chunk(parts), batch.labels.chunk(parts), drawn, maps, strict=False)
+    return [replace(batch, images=images, labels=labels, drawn=d, maps=m) for images, labels, d, m in pieces]
 
 
 def _chunks(drawn: Tensor | None, parts: int) -> Iterable[Tensor | None]:
@@ -96,4 +97,5 @@ def on_device_or_cpu(make: Callable[[torch.device], Batch], device: torch.device
     logger.warning("%s has too little memory to prepare %s; it is prepared on the CPU", device.type, what)
     made = make(CPU)
     drawn = None if made.drawn is None else made.drawn.to(device)
-    return replace(made, images=made.images.to(device), labels=made.labels.to(device), drawn=drawn)
+    maps = made.maps.changed(lambda one: one.to(device))
+    return replace(made, images=made.images.to(device), labels=made.labels.to(device), drawn=drawn, maps=maps)

@@ -30,10 +30,10 @@ from nnlite.planning.cost import input_channels
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 from nnlite.planning.spacing import voxels
+from nnlite.training.answer import Answer
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer
-from nnlite.training.loss import Answer
 
 LONGEST_WARM_UP = 16  # steps until the optimiser moves: float16 halves its scale from 2^16 while gradients overflow
 DOES_NOT_FIT = 3  # exit status of a child that ran out of memory; 1 is Python's for everything else
@@ -161,7 +161,8 @@ def _two_steps(plan: Plan, configuration: Configuration, config: TrainConfig, de
 def _noise(plan: Plan, configuration: Configuration, device: torch.device) -> Batch:
     """Normal noise, and labels that take turns from voxel to voxel, so that each of them occurs."""
     size = (configuration.batch_size, *configuration.patch_size)
-    images = torch.randn(size[0], input_channels(plan, configuration), *size[1:], device=device)
+    seen = configuration.topology.seen_size(configuration.patch_size)
+    images = torch.randn(size[0], input_channels(plan, configuration), *seen, device=device)
     labels = torch.arange(math.prod(size), device=device).remainder_(plan.labels.count).view(size)
     return Batch(images=images, labels=labels)
 

@@ -22,6 +22,7 @@ from nnlite.errors import CheckpointError
 from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import StoredCase
+from nnlite.training.answer import Answer
 from nnlite.training.batches import THREADS, BatchSource
 from nnlite.training.checkpoint import Checkpoint, ModelCard, save_model
 from nnlite.training.config import TrainConfig
@@ -30,7 +31,6 @@ from nnlite.training.curves import EpochRecord, append_to_log, plot_course, read
 from nnlite.training.deterministic import deterministic_operations
 from nnlite.training.epochs import Sitting, run_epochs
 from nnlite.training.learner import Learner
-from nnlite.training.loss import Answer
 from nnlite.training.pace import Pace
 from nnlite.training.ranks import ALONE, Ranks
 from nnlite.training.schedule import Schedule
@@ -103,6 +103,7 @@ def train(
         transforms=transforms,
         threads=threads,
         ranks=ranks,
+        maps=learner.loss.needs,
     )
     pace = Pace(ranks, stop)
     schedule = Schedule(config, elapsed_s=course.elapsed_s, clock=pace.time_s)

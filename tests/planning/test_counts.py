@@ -55,7 +55,7 @@ def test_multiply_adds_are_those_that_the_built_network_performs(architecture) -
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             module.register_forward_hook(count)
-    network(torch.zeros(1, 2, *patch))
+    network(torch.zeros(1, 2, *topology.seen_size(patch)))
     assert multiply_adds(topology, patch, channels=2, labels=3) == sum(performed)
 
 

@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 from nnlite.data.labels import Labels
+from nnlite.networks.build import network_of
+from nnlite.planning.topology import plan_topology
+from nnlite.training.answer import Answer
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer, overlap_counts, pseudo_dice
-from nnlite.training.loss import Answer, segmentation_loss
+from nnlite.training.loss import segmentation_loss
 
 CPU = torch.device("cpu")
 
@@ -189,3 +192,22 @@ def test_overlaps_of_regions_leave_out_what_was_not_drawn() -> None:
     labels, target = Labels.from_table({"whole": [1, 2], "core": 2}), torch.tensor([[0, 1, 1, 1]])
     logits, drawn = torch.tensor([[whole, core]]), torch.tensor([[True, False]])
     assert overlap_counts(logits, target, Answer.to(labels, CPU), drawn).tolist() == [[2, 0], [3, 0], [3, 0]]
+
+
+def test_a_restored_learner_draws_the_dropout_that_the_first_would_have_drawn() -> None:
+    topology, patch = plan_topology((1.0, 1.0), (8, 8), architecture="unet-2015", base_features=4)
+    seen = Batch(images=torch.randn(2, 1, *topology.seen_size(patch)), labels=torch.randint(0, 2, (2, *patch)))
+
+    def learning() -> Learner:
+        network = network_of(topology, channels=1, labels=2).train()
+        return Learner(network, TrainConfig(), batch_dice=False, device=CPU)
+
+    first = learning()
+    first.step(seen, 0.1)
+    state = copy.deepcopy(first.state())
+    first.step(seen, 0.05)
+    second = learning()
+    second.restore(state)
+    second.step(seen, 0.05)
+    for p, q in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(p, q)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from nnlite.data.labels import Labels
+from nnlite.errors import UsageError
+from nnlite.training.answer import Answer
 from nnlite.training.loss import (
-    Answer,
+    Loss,
     deep_supervision_loss,
     level_weights,
+    output_weights,
     segmentation_loss,
-    soft_dice_loss,
     thin_out,
 )
+from nnlite.training.target_maps import BORDER_WEIGHTS, DISTANCES, MapMaker
+
+soft_dice_loss = partial(segmentation_loss, loss=Loss.named("dice"))
 
 
 def certain(target: torch.Tensor, labels: int) -> torch.Tensor:
@@ -87,6 +93,12 @@ def test_levels_are_halved_and_the_lowest_is_left_out() -> None:
 @pytest.mark.parametrize("levels", range(1, 7))
 def test_weights_of_levels_sum_to_one(levels: int) -> None:
     assert sum(level_weights(levels)) == pytest.approx(1)
+
+
+def test_outputs_of_one_size_share_what_their_level_weighs() -> None:
+    assert output_weights([(8, 8)] * 4) == [1 / 4] * 4
+    assert output_weights([(8, 8), (4, 4), (4, 4), (2, 2)]) == pytest.approx([2 / 3, 1 / 6, 1 / 6, 0])
+    assert output_weights([(8, 8), (4, 4), (2, 2)]) == level_weights(3)
 
 
 def test_deep_supervision_weighs_each_level_by_hand() -> None:
@@ -245,3 +257,65 @@ def test_a_sample_in_which_nothing_is_drawn_has_no_loss() -> None:
     logits, target = torch.zeros(1, 3, 4), torch.zeros(1, 4, dtype=torch.long)
     drawn = torch.tensor([[True, False, False]])
     assert segmentation_loss(logits, target, drawn=drawn, batch_dice=True).item() == pytest.approx(0, abs=1e-6)
+
+
+# named losses
+
+
+def test_a_sum_of_terms_is_their_weighted_sum() -> None:
+    logits, target = torch.randn(2, 3, 5, 6), torch.randint(0, 3, (2, 5, 6))
+    ce, dice, together = (
+        segmentation_loss(logits, target, batch_dice=True, loss=Loss.named(name)).item()
+        for name in ("ce", "dice", "0.5*dice + 2*ce")
+    )
+    assert together == pytest.approx(0.5 * dice + 2 * ce, abs=1e-5)
+
+
+def test_the_order_and_the_spaces_of_a_sum_make_no_difference() -> None:
+    assert Loss.named("ce+dice") == Loss.named(" dice + 1*ce ")
+    assert Loss.named("ce+dice") != Loss.named("0.5*dice+ce")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dyce+ce", r'no loss "dyce"; dyce\+ce is to be one of dice, batch-dice, .*, boundary, or a sum'),
+        ("", 'no loss ""'),
+        ("dice+", 'no loss ""'),
+        ("dice+dice", r"names dice twice; give it a weight, as 2\*dice"),
+        ("x*dice", '"x" in the loss .* is no positive number'),
+        ("-1*dice", '"-1" in the loss .* is no positive number'),
+        ("inf*dice", "no positive number"),
+        ("nan*dice", "no positive number"),
+        ("boundary", r"boundary alone .* as boundary\+dice"),
+    ],
+)
+def test_a_loss_that_there_is_not_is_refused_with_those_there_are(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Loss.named(text)
+
+
+def test_maps_are_wanted_by_those_terms_that_use_them() -> None:
+    assert not Loss.named("dice+ce").needs
+    assert Loss.named("border-weighted+dice").needs == {BORDER_WEIGHTS}
+    assert Loss.named("boundary+dice").needs == {DISTANCES}
+
+
+@pytest.mark.parametrize("name", ["border-weighted", "boundary+dice"])
+def test_maps_are_thinned_out_with_the_target_of_each_level(name: str) -> None:
+    target, loss = torch.randint(0, 2, (1, 8, 8)), Loss.named(name)
+    maps = MapMaker.to(loss.needs, Labels.from_table({"cell": 1}), (1.0, 1.0))(target)
+    outputs = [torch.randn(1, 2, size, size) for size in (8, 4, 2)]
+    first, second = (
+        segmentation_loss(
+            logits,
+            thin_out(target, logits.shape[2:]),
+            batch_dice=True,
+            loss=loss,
+            maps=maps.thinned_out(logits.shape[2:]),
+            share_done=0.5,
+        )
+        for logits in outputs[:2]
+    )
+    total = deep_supervision_loss(outputs, target, batch_dice=True, loss=loss, maps=maps, share_done=0.5)
+    assert total.item() == pytest.approx((2 * first + second).item() / 3, abs=1e-6)

@@ -19,10 +19,10 @@ from nnlite.planning.configurations import ConfigurationName
 from nnlite.preprocessing.case_file import map_case_file, write_case_file
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training import learner
+from nnlite.training.answer import Answer
 from nnlite.training.checkpoint import load_model
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord, read_log
-from nnlite.training.loss import Answer
 from nnlite.training.state_file import load_state
 from nnlite.training.train import TrainFiles, train
 

@@ -1,0 +1,51 @@
+"""Maps are made of what the loss wants, travel with their batch, and are thinned out like the target."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nnlite.data.labels import Labels
+from nnlite.training.loss_terms.border_weights import border_weights
+from nnlite.training.loss_terms.signed_distance import signed_distance
+from nnlite.training.target_maps import BORDER_WEIGHTS, DISTANCES, NO_MAPS, MapMaker
+
+LABELS = Labels.from_table({"cell": 1, "core": 2})
+TARGETS = torch.randint(0, 3, (3, 8, 6), generator=torch.Generator().manual_seed(0))
+
+
+def test_a_loss_that_wants_no_maps_gets_none() -> None:
+    assert MapMaker.to((), LABELS, (1.0, 1.0))(TARGETS) is NO_MAPS
+
+
+def test_only_what_is_wanted_is_made_sample_by_sample() -> None:
+    maps = MapMaker.to([BORDER_WEIGHTS], LABELS, (0.5, 0.5))(TARGETS)
+    assert maps.distances is None
+    assert maps.border_weights is not None
+    assert torch.equal(maps.border_weights[1], torch.from_numpy(border_weights(TARGETS[1].numpy())))
+
+
+def test_distances_are_those_of_each_structure_on_its_grid() -> None:
+    regions = Labels.from_table({"whole": [1, 2], "core": 2})
+    maps = MapMaker.to([DISTANCES], regions, (2.0, 1.0))(TARGETS)
+    assert maps.distances is not None
+    whole, core = (TARGETS[2] > 0).numpy(), (TARGETS[2] == 2).numpy()
+    wanted = np.stack([signed_distance(mask, (2.0, 1.0)) for mask in (whole, core)])
+    assert torch.allclose(maps.distances[2].float(), torch.from_numpy(wanted), rtol=1e-3)
+
+
+def test_maps_are_divided_and_thinned_out_like_labels() -> None:
+    maps = MapMaker.to([BORDER_WEIGHTS, DISTANCES], LABELS, (1.0, 1.0))(TARGETS)
+    assert maps.border_weights is not None
+    assert maps.distances is not None
+    first, second = maps.chunks(2)
+    assert first.distances is not None
+    assert second.border_weights is not None
+    assert torch.equal(first.distances, maps.distances[:2])
+    assert torch.equal(second.border_weights, maps.border_weights[2:])
+    small = maps.thinned_out((4, 3))
+    assert small.distances is not None
+    assert small.border_weights is not None
+    assert torch.equal(small.border_weights, maps.border_weights[:, 1::2, 1::2])
+    assert torch.equal(small.distances, maps.distances[:, :, 1::2, 1::2].float())
+    assert NO_MAPS.chunks(3) == [NO_MAPS] * 3
