@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -86,9 +87,18 @@ ARCHITECTURES: Mapping[str, Description] = {
 """By ``Topology.architecture``."""
 
 
-@lru_cache(maxsize=16)  # a planner asks for one after the other, but for each of them several times
-def tape_of(topology: Topology, size: tuple[int, ...], *, channels: int, labels: int) -> Tape:
-    """All that the network of a topology computes to answer for one patch; ``labels`` counts the background."""
+def tape_of(topology: Topology, size: Sequence[int], *, channels: int, labels: int) -> tuple[Tape, int]:
+    """All that the network of a topology computes for the smallest patch, and how many times as large ``size`` is.
+
+    ``labels`` counts the background. Maps grow in proportion to the patch, weights do not grow. Without padding they
+    have margins that do not grow either; then it is all for ``size`` itself, once.
+    """
+    smallest = topology.divisor if ARCHITECTURES[topology.architecture].padded else tuple(size)
+    return _tape(topology, smallest, channels, labels), math.prod(size) // math.prod(smallest)
+
+
+@lru_cache(maxsize=64)  # a planner tries many patches, most of which lead to a few topologies
+def _tape(topology: Topology, size: tuple[int, ...], channels: int, labels: int) -> Tape:
     tape = Tape(topology.seen_size(size), channels=channels, labels=labels, checkpointing=topology.checkpointing)
     ARCHITECTURES[topology.architecture].write(tape, topology)
     return tape
