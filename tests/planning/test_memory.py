@@ -81,8 +81,10 @@ def assert_step_is_predicted(
     assert memory.peak == pytest.approx(allocated(two_steps, folder), rel=0.1)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "sgd"), ("bf16", "adamw")])
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "checkpointing"),
+    [("fp32", "sgd", False), ("bf16", "adamw", False), ("fp32", "sgd", True)],
+)
 @pytest.mark.parametrize(("size", "architecture"), SIZES)
 def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
     size, architecture, precision, optimizer, checkpointing: bool, tmp_path: Path
@@ -99,8 +101,10 @@ def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
     assert_step_is_predicted(topology, patch, precision, optimizer, tmp_path)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "sgd"), ("bf16", "adamw")])
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "checkpointing"),
+    [("fp32", "sgd", False), ("bf16", "adamw", False), ("fp32", "sgd", True)],
+)
 @pytest.mark.parametrize("architecture", ["unet", "resenc"])
 @pytest.mark.parametrize(("encoders", "stem"), [((1, 1), "plain"), ((), "multi-scale"), ((1, 1), "multi-scale")])
 def test_so_does_a_step_with_separate_encoders_or_a_multi_scale_stem(
@@ -197,7 +201,7 @@ def test_more_of_anything_needs_more_memory(architecture, device: Device, precis
     assert step > window
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "unet++", "attention-unet"])
 def test_stages_that_are_computed_twice_keep_less(architecture) -> None:
     topology, patch = plan_topology((1.0,) * 3, (64, 64, 64), architecture=architecture)
     once, twice = memory_of(topology, patch), memory_of(replace(topology, checkpointing=True), patch)
