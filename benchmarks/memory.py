@@ -44,6 +44,10 @@ CPU_CASES: tuple[tuple[Architecture, tuple[int, ...], int], ...] = (
     ("unet", (64, 96, 64), 2),
     ("resenc", (40, 56, 40), 2),
     ("resenc", (64, 96, 64), 2),
+    ("unet++", (192, 192), 4),
+    ("unet++", (40, 56, 40), 2),
+    ("unet-2015", (196, 196), 4),
+    ("unet-2015", (36, 52, 36), 2),
 )
 GPU_GIB: dict[
     tuple[int, Architecture], tuple[float, ...]
@@ -124,7 +128,7 @@ def main() -> None:
 
 
 def cpu_cases() -> Iterator[Case]:
-    """The eight topologies, in float32 with SGD and in bfloat16 with AdamW."""
+    """These topologies, in float32 with SGD and in bfloat16 with AdamW."""
     settings: tuple[tuple[Precision, Optimizer], ...] = (("fp32", "sgd"), ("bf16", "adamw"))
     for precision, optimizer in settings:
         for architecture, size, batch in CPU_CASES:
@@ -232,7 +236,8 @@ def predict(case: Case) -> None:
 
 def images(case: Case) -> torch.Tensor:
     """A batch of noise."""
-    return torch.randn(case.batch_size, CHANNELS, *case.patch_size, device=case.device)
+    size = case.topology.seen_size(case.patch_size)
+    return torch.randn(case.batch_size, CHANNELS, *size, device=case.device)
 
 
 def peaks_cpu(work: Callable[[], object]) -> tuple[float, float]:

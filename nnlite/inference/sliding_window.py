@@ -95,12 +95,8 @@ def predict_slabs(
     """
     device = torch.device(device)
     window = (1,) * (3 - len(patch_size)) + tuple(patch_size)
-    if tiles is None:
-        padded, grid, (z, y, x) = _windows(image, window, step)
-        seen = grid
-    else:
-        z, y, x = (slice(0, length) for length in image.shape[1:])
-        padded, grid, seen = tiles.lay(image, window)
+    padded, grid, (z, y, x) = _windows(image, window, step) if tiles is None else tiles.lay(image, window)
+    seen = grid if tiles is None else tiles.seen(grid)
     starts, size = grid.starts, grid.size
     most = max(1, BATCH_LOGITS // (labels * prod(window)))
     window_batch, threads = min(window_batch, most), min(threads, most)
