@@ -48,6 +48,10 @@ CPU_CASES: tuple[tuple[Architecture, tuple[int, ...], int], ...] = (
     ("vnet", (40, 56, 40), 2),
     ("attention-unet", (192, 192), 4),
     ("attention-unet", (40, 56, 40), 2),
+    ("unet++", (192, 192), 4),
+    ("unet++", (40, 56, 40), 2),
+    ("unet-2015", (196, 196), 4),
+    ("unet-2015", (36, 52, 36), 2),
 )
 CHECKPOINTED: tuple[Architecture, ...] = ("unet", "resenc", "vnet", "attention-unet")  # these at 40 x 56 x 40, too
 GPU_GIB: dict[
@@ -243,7 +247,8 @@ def predict(case: Case) -> None:
 
 def images(case: Case) -> torch.Tensor:
     """A batch of noise."""
-    return torch.randn(case.batch_size, CHANNELS, *case.patch_size, device=case.device)
+    size = case.topology.seen_size(case.patch_size)
+    return torch.randn(case.batch_size, CHANNELS, *size, device=case.device)
 
 
 def peaks_cpu(work: Callable[[], object]) -> tuple[float, float]:

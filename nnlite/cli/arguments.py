@@ -65,6 +65,8 @@ parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
 parse_output_format = one_of(("nifti", "dicom-seg", "rtstruct"), what="format of masks", where="--output-format")
+parse_fusion = one_of(("early", "separate"), what="fusion", where="--fusion")
+parse_stem = one_of(("plain", "multi-scale"), what="stem", where="--stem")
 parse_architecture = one_of(ARCHITECTURES, what="architecture", where="--architecture")
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 

@@ -17,16 +17,18 @@ from nnlite.cli.arguments import (
     Verbose,
     Work,
     parse_architecture,
+    parse_fusion,
     parse_preset,
     parse_residual,
+    parse_stem,
 )
 from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import PlanResult
-    from nnlite.planning.network import Residual
+    from nnlite.planning.network import Fusion, Residual
     from nnlite.planning.planner import Plan, Preset
-    from nnlite.planning.topology import Architecture, Topology
+    from nnlite.planning.topology import Architecture, Stem, Topology
 
 
 def plan(
@@ -55,6 +57,16 @@ def plan(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Compute stages twice, and train on larger patches.")
     ] = False,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", parser=parse_fusion, help="separate: each channel has an encoder. [default: early]"
+        ),
+    ] = None,
+    stem: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", parser=parse_stem, help="multi-scale: begin with kernels of 3, 5 and 7 at once."),
+    ] = None,
     from_plan: Annotated[
         Path | None, typer.Option("--from", metavar="OTHER_PLAN", help="Take all decisions from another plan.json.")
     ] = None,
@@ -117,7 +129,11 @@ def plan(
         "preset": cast("Preset | None", preset),
         "residual": cast("Residual | None", residual),
         "network": NetworkOptions(
-            architecture=cast("Architecture | None", architecture), kernel=kernel, checkpointing=checkpointing
+            architecture=cast("Architecture | None", architecture),
+            kernel=kernel,
+            checkpointing=checkpointing,
+            fusion=cast("Fusion | None", fusion),
+            stem=cast("Stem | None", stem),
         ),
         "from_plan": from_plan,
         "overrides": overrides or (),
@@ -221,7 +237,12 @@ def _show_reasons(planned: Plan) -> None:
 
 
 def _network(topology: Topology) -> str:
-    return f"{topology.architecture}{', checkpointed' if topology.checkpointing else ''}"
+    further = {
+        "checkpointed": topology.checkpointing,
+        f"{len(topology.encoders)} encoders": topology.encoders,
+        f"{topology.stem} stem": topology.stem != "plain",
+    }
+    return ", ".join([topology.architecture, *(what for what, there in further.items() if there)])
 
 
 def _number(value: float | None, form: str) -> str:

@@ -27,23 +27,28 @@ class OverlapTiles:
     margin: tuple[int, ...]
     divisor: tuple[int, ...]
 
-    def lay(self, image: Tensor, tile: Sequence[int]) -> tuple[Tensor, WindowGrid, WindowGrid]:
-        """An image (channels, z, y, x), continued; the tiles (z, y, x) of answers; and what is seen for each of them.
+    def lay(self, image: Tensor, tile: Sequence[int]) -> tuple[Tensor, WindowGrid, tuple[slice, slice, slice]]:
+        """An image (channels, z, y, x), continued; the tiles (z, y, x) of answers; and where the image lies in those.
 
         The tiles begin with the image and may end beyond it.
         """
-        flat = 3 - len(self.margin)  # slices are tiles of their own
-        margin, divisor = (0,) * flat + self.margin, (1,) * flat + self.divisor
+        margin, divisor = self._of_volumes(self.margin, 0), self._of_volumes(self.divisor, 1)
         shape = image.shape[1:]
         starts = tuple(tuple(tile_starts(n, t, d)) for n, t, d in zip(shape, tile, divisor, strict=True))
         size = tuple(first[-1] + t for first, t in zip(starts, tile, strict=True))
         after = [whole - n + more for whole, n, more in zip(size, shape, margin, strict=True)]
-        seen = WindowGrid(
-            size=_widened(size, margin),
-            window=_widened(tile, margin),
-            starts=starts,
-        )
-        return extend_by_mirroring(image, margin, after), WindowGrid(size=size, window=tuple(tile), starts=starts), seen
+        z, y, x = (slice(0, length) for length in shape)
+        grid = WindowGrid(size=size, window=tuple(tile), starts=starts)
+        return extend_by_mirroring(image, margin, after), grid, (z, y, x)
+
+    def seen(self, grid: WindowGrid) -> WindowGrid:
+        """What is seen for each tile, in the continued image."""
+        margin = self._of_volumes(self.margin, 0)
+        return WindowGrid(size=_widened(grid.size, margin), window=_widened(grid.window, margin), starts=grid.starts)
+
+    def _of_volumes(self, numbers: tuple[int, ...], of_slices: int) -> tuple[int, ...]:
+        """A number for each axis of a volume; slices are tiles of their own."""
+        return (of_slices,) * (3 - len(numbers)) + numbers
 
 
 def tile_starts(size: int, tile: int, divisor: int) -> list[int]:

@@ -21,8 +21,8 @@ from torch.nn.functional import pad
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.blending import Band, BandMaker, GaussianBand, WindowGrid
 from nnlite.inference.overlap_tiles import OverlapTiles
-from nnlite.inference.side_by_side import OrderedMap, side_by_side
 from nnlite.planning.mirroring import Exchange
+from nnlite.preprocessing.side_by_side import OrderedMap, side_by_side
 
 WINDOW_STEP = 0.5  # windows overlap by half, so that each voxel lies near the centre of some window
 FREE_MEMORY_SHARE = 0.5  # what the blended logits may take of a GPU's free memory; the rest is for the network
@@ -95,12 +95,8 @@ def predict_slabs(
     """
     device = torch.device(device)
     window = (1,) * (3 - len(patch_size)) + tuple(patch_size)
-    if tiles is None:
-        padded, grid, (z, y, x) = _windows(image, window, step)
-        seen = grid
-    else:
-        z, y, x = (slice(0, length) for length in image.shape[1:])
-        padded, grid, seen = tiles.lay(image, window)
+    padded, grid, (z, y, x) = _windows(image, window, step) if tiles is None else tiles.lay(image, window)
+    seen = grid if tiles is None else tiles.seen(grid)
     starts, size = grid.starts, grid.size
     most = max(1, BATCH_LOGITS // (labels * prod(window)))
     window_batch, threads = min(window_batch, most), min(threads, most)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nnlite.networks.blocks import CONVOLUTION, TRANSPOSED_CONVOLUTION, ConvolutionBlock, initialize, run_stage
+from nnlite.networks.multi_scale_stem import MultiScaleStem
+from nnlite.networks.separate_encoders import SeparateEncoders
 from nnlite.planning.topology import Topology
 
 
@@ -29,11 +31,15 @@ class UNet(nn.Module):
     def __init__(self, topology: Topology, *, channels: int, labels: int):
         super().__init__()
         self.checkpointing = topology.checkpointing
-        self.stem, width = self.make_stem(topology, channels)
-        self.encoder = nn.ModuleList(
-            self.encoder_stage(topology, stage, inputs, outputs)
-            for stage, (inputs, outputs) in enumerate(pairwise((width, *topology.features)))
-        )
+        self.separate: SeparateEncoders | None = None
+        if topology.encoders:
+            self.separate = SeparateEncoders(topology, self.make_stem, self.encoder_stage)
+        else:
+            self.stem, width = self.make_stem(topology, channels)
+            self.encoder = nn.ModuleList(
+                self.encoder_stage(topology, stage, inputs, outputs)
+                for stage, (inputs, outputs) in enumerate(pairwise((width, *topology.features)))
+            )
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
         self.heads = nn.ModuleList()
@@ -45,6 +51,13 @@ class UNet(nn.Module):
 
     def make_stem(self, topology: Topology, channels: int) -> tuple[nn.Module, int]:
         """What stands before the first stage, and the features that it puts out."""
+        if topology.stem == "multi-scale":
+            width = topology.features[0]
+            return MultiScaleStem(channels, width, topology.kernels[0]), width
+        return self.plain_stem(topology, channels)
+
+    def plain_stem(self, topology: Topology, channels: int) -> tuple[nn.Module, int]:
+        """The architecture's own."""
         return nn.Identity(), channels
 
     def encoder_stage(self, topology: Topology, stage: int, inputs: int, outputs: int) -> nn.Module:
@@ -72,11 +85,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for an image (batch, channels, *size): (batch, labels, *size), or a list of them in training."""
-        x = run_stage(self.checkpointing, self.stem, x)
-        skips = []
-        for stage in self.encoder:
-            x = run_stage(self.checkpointing, stage, x)
-            skips.append(x)
+        skips = self.encode(x)
+        x = skips[-1]
         logits = []
         last = len(self.decoder) - 1
         for level, head in enumerate(self.heads):
@@ -84,6 +94,18 @@ class UNet(nn.Module):
             if self.training or level == last:
                 logits.append(head(x))
         return logits[::-1] if self.training else logits[0]
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """What each stage hands to the decoder, full resolution first."""
+        if self.separate is not None:
+            handed: list[Tensor] = self.separate(x)
+            return handed
+        x = run_stage(self.checkpointing, self.stem, x)
+        skips = []
+        for stage in self.encoder:
+            x = run_stage(self.checkpointing, stage, x)
+            skips.append(x)
+        return skips
 
     def decode(self, level: int, below: Tensor, skip: Tensor) -> Tensor:
         """One level of the decoder, counted from the lowest."""

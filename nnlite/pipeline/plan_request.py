@@ -106,7 +106,7 @@ def plan_request(
         if (device, memory_gib, preset, residual, network) != ("auto", None, None, None, NOTHING_ASKED):
             raise UsageError(
                 f"{option} takes device, memory and network from the other plan; leave out --device, --gpu-memory, "
-                "--preset, --residual, --architecture, --kernel and --checkpointing"
+                "--preset, --residual, --architecture, --kernel, --checkpointing, --fusion and --stem"
             )
     if from_nnunet is not None:
         from nnlite.interop.nnunet_transfer import read_nnunet_plans  # loads torch, which other plans do without
@@ -137,7 +137,7 @@ def plan_request(
     if chosen == "nnunet" and not asked.is_of_nnunet:
         raise UsageError(
             f"--preset nnunet plans exactly what nnU-Net would: --architecture {' or '.join(OF_NNUNET)}, kernels of "
-            f"{KERNEL} voxels and no checkpointing; leave out --preset"
+            f"{KERNEL} voxels, no checkpointing, one encoder and a plain stem; leave out --preset"
         )
     target, memory_gib = _target(device, memory_gib, chosen)
     return PlanRequest(

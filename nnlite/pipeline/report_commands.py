@@ -66,6 +66,10 @@ def _plan_options(plan: Plan) -> list[str]:
         options += ["--kernel", str(plan.network.kernel)]
     if plan.network.checkpointing:
         options.append("--checkpointing")
+    if plan.network.fusion != "early":
+        options += ["--fusion", plan.network.fusion]
+    if plan.network.stem != "plain":
+        options += ["--stem", plan.network.stem]
     if plan.planner != "plain":
         options += ["--residual", plan.planner.removeprefix("residual-")]
     reasons = [reason for one in plan.configurations.values() for reason in one.reasons.values()]

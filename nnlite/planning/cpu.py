@@ -72,7 +72,7 @@ def _fit_width(
     network: NetworkChoice,
 ) -> PatchFit:
     smallest_batch, largest_batch = BATCHES[len(spacing_mm)]
-    plan = partial(network.topology, spacing_mm, base_features=features, max_features=most_features)
+    plan = partial(network.topology, spacing_mm, channels=channels, base_features=features, max_features=most_features)
     first = first_patch(spacing_mm, median_shape)
     topology, patch = plan(first)
     steps = 0

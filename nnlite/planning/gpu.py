@@ -82,7 +82,7 @@ def fit_gpu(
         return correction * least / 2**30 <= usable and needed(topology, patch, SMALLEST_BATCH) <= usable
 
     first = first_patch(spacing_mm, median_shape)
-    topology, patch = network.topology(spacing_mm, first)
+    topology, patch = network.topology(spacing_mm, first, channels=channels)
     steps = 0
     while True:
         too_long = padded_axes(patch, median_shape)
@@ -90,7 +90,8 @@ def fit_gpu(
             break
         axis = too_long[0] if too_long else longest_axis(patch, median_shape)
         try:
-            smaller, shorter = network.topology(spacing_mm, shrink(patch, topology, axis, spacing_mm))
+            shrunk = shrink(patch, topology, axis, spacing_mm)
+            smaller, shorter = network.topology(spacing_mm, shrunk, channels=channels)
         except PlanError:
             raise _too_large(topology, patch, memory_gib, needed(topology, patch, SMALLEST_BATCH), usable) from None
         if not too_long and smaller.stages < 2 <= topology.stages:

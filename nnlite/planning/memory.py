@@ -159,7 +159,7 @@ class _Sizes:
         Also where the maxima of pooling were, and what dropout multiplies with.
         """
         if operation.kind == "max pool":
-            return self.of_elements(operation.output, INDEX)
+            return self.of_elements(operation.output, INDEX) + self._widened(operation)
         if operation.kind == "dropout":
             return self.map(operation.output)
         cast = self.weights(operation) // 2 if self.autocast and operation.kind == "convolution" else 0
@@ -186,7 +186,7 @@ class _Sizes:
         if operation.kind == "prelu" or (operation.kind == "norm" and self.device == "cpu"):
             return 2 * made  # what each voxel has to say of the slope is put down before it is added up
         if operation.kind != "convolution":
-            return made
+            return (self._widened(operation) if operation.kind == "max pool" else 0) or made
         whole = self.map(operation.output) if partial else 0  # copied out of what it is a view of
         return made + self.copies * self._copied(operation) + 2 * self._kernel(operation) + whole
 
@@ -205,7 +205,7 @@ class _Sizes:
     def _widened(self, operation: Operation) -> int:
         """On a CPU torch pools volumes in float32, also under autocast, and keeps what it widened."""
         volumes = len(self.tape.image.size) == 3
-        widens = operation.kind == "pool" and self.autocast and self.device == "cpu" and volumes
+        widens = operation.kind in ("pool", "max pool") and self.autocast and self.device == "cpu" and volumes
         return sum(self.of_elements(one, FLOAT) for one in operation.inputs) if widens else 0
 
 

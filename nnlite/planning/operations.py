@@ -84,6 +84,12 @@ class Tape:
         self.held: dict[Map, int] = {}
         self._part: int | None = None
 
+    def parts_of_image(self, channels: Sequence[int]) -> list[Map]:
+        """Views of the image, each of so many of its channels; the image itself where none are named."""
+        if not channels:
+            return [self.image]
+        return [Map(self.image.size, count, learns=False, view=True) for count in channels]
+
     def convolution(
         self,
         x: Map,

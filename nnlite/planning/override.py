@@ -110,6 +110,7 @@ def _topology(
     topology, padded = network.topology(
         spacing_mm,
         patch_size,
+        channels=sum(configuration.topology.encoders) or None,
         base_features=features,
         max_features=CPU_WIDTHS.get(features) if device == "cpu" else None,
     )

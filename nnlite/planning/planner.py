@@ -139,7 +139,7 @@ def make_plan(
     numbers allow no plan.
     """
     reference = MEMORY_REFERENCES[planner]
-    network = network or NetworkChoice(architecture=reference.architecture)
+    network = (network or NetworkChoice(architecture=reference.architecture)).of_channels(channels)
     memory = None if device == "cpu" else reference.memory_gib if memory_gib is None else float(memory_gib)
     require_usable(fingerprint, channels, labels)
     fit: Fit

@@ -14,9 +14,11 @@ from typing import Literal
 from nnlite.data.records import record
 from nnlite.errors import PlanError
 from nnlite.planning.architectures import ARCHITECTURES
+from nnlite.planning.architectures.encoder import STEM_KERNELS
 from nnlite.planning.architectures.unet_2015 import fitting, margin
 
 Architecture = Literal["unet", "resenc", "vnet", "unet++", "attention-unet", "unet-2015"]
+Stem = Literal["plain", "multi-scale"]
 
 SMALLEST_EDGE = 4  # voxels a pooled axis must keep: a smaller bottleneck has no context left to look at
 LONE_AXIS_EDGES = 3  # an axis pooled all alone must be this many smallest edges long
@@ -31,7 +33,8 @@ class Topology:
     """The shape of a U-Net: one entry per stage, full resolution first; ``decoder_convolutions`` has one fewer.
 
     ``encoder_blocks`` counts convolutions, or in "resenc" blocks of two convolutions. With ``checkpointing`` training
-    computes the inside of each stage twice instead of keeping it.
+    computes the inside of each stage twice instead of keeping it. ``encoders`` are the channels that each of several
+    encoders sees; where there are none, a single one sees all.
     """
 
     strides: tuple[tuple[int, ...], ...]
@@ -41,6 +44,8 @@ class Topology:
     encoder_blocks: tuple[int, ...]
     decoder_convolutions: tuple[int, ...]
     checkpointing: bool = False
+    encoders: tuple[int, ...] = ()
+    stem: Stem = "plain"
 
     def __post_init__(self) -> None:
         stages = len(self.strides)
@@ -72,6 +77,20 @@ class Topology:
             raise PlanError("topology.strides must begin with ones (full resolution), and topology.kernels must be odd")
         if any(len(axes) != self.ndim for axes in (*self.strides, *self.kernels)):
             raise PlanError("topology.strides and topology.kernels need one number per axis in every stage")
+        self._check_input()
+
+    def _check_input(self) -> None:
+        """Raise ``PlanError`` unless the architecture can have these encoders and this stem."""
+        if len(self.encoders) == 1 or min(self.encoders, default=1) < 1:
+            raise PlanError(
+                f"topology.encoders {self.encoders} must be empty, or two or more numbers of channels, each 1 or more"
+            )
+        if self.encoders or self.stem != "plain":
+            require_several_inputs(self.architecture)
+        if self.stem == "multi-scale" and self.features[0] < len(STEM_KERNELS):
+            raise PlanError(
+                f"a multi-scale stem shares out {len(STEM_KERNELS)} features or more, not {self.features[0]}"
+            )
 
     @property
     def stages(self) -> int:
@@ -104,6 +123,16 @@ class Topology:
         return tuple(math.ceil(size / step) * step for size, step in zip(patch_size, self.divisor, strict=True))
 
 
+def require_several_inputs(architecture: Architecture) -> None:
+    """PlanError for an architecture that has one encoder and a first layer of its own."""
+    if ARCHITECTURES[architecture].one_input:
+        several = ", ".join(name for name, described in ARCHITECTURES.items() if not described.one_input)
+        raise PlanError(
+            f"{architecture} has one encoder and a first layer of its own; separate encoders (--fusion) and "
+            f"multi-scale stems (--stem) are for {several}"
+        )
+
+
 def plan_topology(
     spacing_mm: Sequence[float],
     patch_size: Sequence[int],
@@ -111,6 +140,8 @@ def plan_topology(
     architecture: Architecture = "unet",
     kernel: int = KERNEL,
     checkpointing: bool = False,
+    encoders: tuple[int, ...] = (),
+    stem: Stem = "plain",
     base_features: int | None = None,
     max_features: int | None = None,
 ) -> tuple[Topology, tuple[int, ...]]:
@@ -139,6 +170,8 @@ def plan_topology(
         encoder_blocks=_repeating(described.encoder_blocks, stages),
         decoder_convolutions=_repeating(described.decoder_convolutions, stages - 1),
         checkpointing=checkpointing,
+        encoders=encoders,
+        stem=stem,
     )
     padded = topology.fitting_size(patch_size)
     if not described.padded and padded != tuple(patch_size):  # what is added may be enough to pool once more
@@ -148,6 +181,8 @@ def plan_topology(
             architecture=architecture,
             kernel=kernel,
             checkpointing=checkpointing,
+            encoders=encoders,
+            stem=stem,
             base_features=base_features,
             max_features=max_features,
         )

@@ -82,8 +82,22 @@ def test_the_network_is_asked_for_by_name_and_shown(pipeline: FakePipeline):
     }
     plan = replace(made, configurations=checkpointed)
     pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=())
-    shown = nn("plan", "d", "--architecture", "attention-unet", "--kernel", "5", "--checkpointing")
-    asked = NetworkOptions(architecture="attention-unet", kernel=5, checkpointing=True)
+    shown = nn(
+        "plan",
+        "d",
+        "--architecture",
+        "attention-unet",
+        "--kernel",
+        "5",
+        "--checkpointing",
+        "--fusion",
+        "separate",
+        "--stem",
+        "multi-scale",
+    )
+    asked = NetworkOptions(
+        architecture="attention-unet", kernel=5, checkpointing=True, fusion="separate", stem="multi-scale"
+    )
     assert pipeline.calls[0][2]["network"] == asked
     assert "unet, checkpointed" in shown.stdout
     nn("plan", "d")

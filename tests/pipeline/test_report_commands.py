@@ -35,6 +35,10 @@ def test_the_plan_s_command_makes_the_same_plan_again(balls: Path, tmp_path: Pat
             {"network": NetworkChoice(architecture="vnet", kernel=5, checkpointing=True)},
             "--device cpu --architecture vnet --kernel 5 --checkpointing",
         ),
+        (
+            {"network": NetworkChoice(fusion="separate", stem="multi-scale")},
+            "--device cpu --fusion separate --stem multi-scale",
+        ),
         ({"device": "cuda", "memory_gib": 8.0, "preset": "nnunet"}, "--device cuda --gpu-memory 8 --preset nnunet"),
     ],
 )

@@ -25,7 +25,8 @@ class Description:
 
     ``encoder_blocks`` per stage, of which deeper stages repeat the last; ``decoder_convolutions`` likewise. Features at
     full resolution (``base_features``) and at most (``max_features``) are by number of axes, and so are the most stages
-    that it may have, where there is a limit. ``padded`` tells whether its convolutions keep the size of their input.
+    that it may have, where there is a limit. ``padded`` tells whether its convolutions keep the size of their input,
+    ``one_input`` whether it has but one encoder, without a stem of another kind.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Description:
     max_features: Mapping[int, int] = field(default_factory=lambda: MAX_FEATURES)
     most_stages: Mapping[int, int] = field(default_factory=dict)
     padded: bool = True
+    one_input: bool = False
 
 
 ARCHITECTURES: Mapping[str, Description] = {
@@ -68,6 +70,7 @@ ARCHITECTURES: Mapping[str, Description] = {
         encoder_blocks=(unet_plus_plus.CONVOLUTIONS,),
         decoder_convolutions=(unet_plus_plus.CONVOLUTIONS,),
         write=unet_plus_plus.unet_plus_plus,
+        one_input=True,
     ),
     "unet-2015": Description(
         name="U-Net of 2015 without padding",
@@ -78,6 +81,7 @@ ARCHITECTURES: Mapping[str, Description] = {
         max_features=unet_2015.MOST_FEATURES,
         most_stages=unet_2015.MOST_STAGES,
         padded=False,
+        one_input=True,
     ),
 }
 """By ``Topology.architecture``."""

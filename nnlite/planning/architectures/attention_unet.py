@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nnlite.planning.architectures.unet import decode, encode
+from nnlite.planning.architectures.encoder import encode
+from nnlite.planning.architectures.unet import decode, encoder_stage
 from nnlite.planning.operations import Map, Tape
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def attention_unet(tape: Tape, topology: Topology) -> None:
     def gated(stage: int, skip: Map, below: Map) -> Map:
         return skip if stage == 0 else gate(tape, skip, below, topology.strides[stage + 1])
 
-    decode(tape, topology, encode(tape, topology), gated=gated)
+    decode(tape, topology, encode(tape, topology, encoder_stage), gated=gated)
 
 
 def gate(tape: Tape, skip: Map, below: Map, stride: Sequence[int]) -> Map:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nnlite.planning.architectures.encoder import encode
 from nnlite.planning.operations import Map, Tape
 
 if TYPE_CHECKING:
@@ -16,20 +17,17 @@ DECODER_CONVOLUTIONS = 2
 
 def unet(tape: Tape, topology: Topology) -> None:
     """Stages of convolutions down, and up again beside them."""
-    decode(tape, topology, encode(tape, topology))
+    decode(tape, topology, encode(tape, topology, encoder_stage))
 
 
-def encode(tape: Tape, topology: Topology) -> list[Map]:
-    """The plain encoder; what each of its stages puts out."""
-    x, skips = tape.image, []
-    for stage, features in enumerate(topology.features):
-        kernel, stride = topology.kernels[stage], topology.strides[stage]
-        with tape.stage():
-            x = tape.block(x, features, kernel, stride)
-            for _ in range(topology.encoder_blocks[stage] - 1):
-                x = tape.block(x, features, kernel)
-        skips.append(x)
-    return skips
+def encoder_stage(tape: Tape, topology: Topology, stage: int, x: Map) -> Map:
+    """The convolutions of one resolution; the first of them reduces the one above."""
+    features, kernel = topology.features[stage], topology.kernels[stage]
+    with tape.stage():
+        x = tape.block(x, features, kernel, topology.strides[stage])
+        for _ in range(topology.encoder_blocks[stage] - 1):
+            x = tape.block(x, features, kernel)
+    return x
 
 
 def decode(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nnlite.planning.architectures.encoder import encode
 from nnlite.planning.operations import Map, Tape
 
 if TYPE_CHECKING:
@@ -16,15 +17,8 @@ DECODER_CONVOLUTIONS = (1, 2, 3)
 
 def vnet(tape: Tape, topology: Topology) -> None:
     """Residual stages down, and up again over what both sides have."""
-    x, skips = tape.image, []
-    for stage, features in enumerate(topology.features):
-        stride, above = topology.strides[stage], x
-        with tape.stage():
-            if stage > 0:
-                x = tape.prelu(tape.norm(tape.convolution(x, features, stride, stride)))
-            x = residual_stage(tape, x, features, topology.kernels[stage], topology.encoder_blocks[stage])
-        tape.hold(above)
-        skips.append(x)
+    skips = encode(tape, topology, encoder_stage)
+    x = skips[-1]
     for stage in range(topology.stages - 2, -1, -1):
         below, features = x, topology.features[stage]
         with tape.stage():
@@ -34,6 +28,17 @@ def vnet(tape: Tape, topology: Topology) -> None:
         tape.hold(below)
         tape.head(x)
     tape.hold(*skips)
+
+
+def encoder_stage(tape: Tape, topology: Topology, stage: int, above: Map) -> Map:
+    """A strided convolution to the stage's size and width, and the residual stage; the first has the image."""
+    x, features, stride = above, topology.features[stage], topology.strides[stage]
+    with tape.stage():
+        if stage > 0:
+            x = tape.prelu(tape.norm(tape.convolution(x, features, stride, stride)))
+        x = residual_stage(tape, x, features, topology.kernels[stage], topology.encoder_blocks[stage])
+    tape.hold(above)
+    return x
 
 
 def residual_stage(tape: Tape, x: Map, features: int, kernel: Sequence[int], count: int) -> Map:
