@@ -83,6 +83,10 @@ def plan(
         typer.Option("--splits", metavar="FILE", help="Your own folds, as in nnU-Net's splits_final.json."),
     ] = None,
     resample_channels_to: ResampleChannelsTo = None,
+    variant: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Plan a variant beside the plan there is: train it as 3d@NAME."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -113,6 +117,8 @@ def plan(
         raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
     if fingerprint is not None and resample_channels_to is not None:
         raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
+    if fingerprint is not None and variant is not None:
+        raise UsageError("--as belongs to a DATASET; a fingerprint has no trainings to tell apart")
     if fingerprint is not None and from_nnunet is not None:
         raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
     if fingerprint is not None and (labels is None or channels is None):
@@ -149,6 +155,7 @@ def plan(
                 from_nnunet=from_nnunet,
                 splits=splits,
                 resample_channels_to=resample_channels_to,
+                variant=variant,
                 probe=probe,
                 progress=progress,
                 **options,
