@@ -24,7 +24,15 @@ def test_the_default_training_learns_two_phantoms_by_heart(name: ConfigurationNa
 
 @pytest.mark.parametrize(
     ("architecture", "name", "edge", "features"),
-    [("unet++", "2d", 16, 4), ("unet++", "3d", 16, 8), ("unet-2015", "2d", 16, 8), ("unet-2015", "3d", 12, 16)],
+    [
+        *(("resenc", name, 16, 4) for name in ("2d", "3d")),
+        *(("vnet", name, 16, 4) for name in ("2d", "3d")),
+        *(("attention-unet", name, 16, 4) for name in ("2d", "3d")),
+        ("unet++", "2d", 16, 4),
+        ("unet++", "3d", 16, 8),
+        ("unet-2015", "2d", 16, 8),
+        ("unet-2015", "3d", 12, 16),
+    ],
 )
 def test_other_architectures_learn_two_phantoms_by_heart(
     architecture: Architecture, name: ConfigurationName, edge: int, features: int, tmp_path: Path
