@@ -211,3 +211,30 @@ def test_a_restored_learner_draws_the_dropout_that_the_first_would_have_drawn() 
     second.step(seen, 0.05)
     for p, q in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+class ShortOfMemory(nn.Module):
+    """A network on a device that has memory for one sample at a time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        outputs: list[torch.Tensor] = self.network(x)
+        return outputs
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole_also_where_stages_are_computed_twice() -> None:
+    topology, _ = plan_topology((1.0, 1.0), (8, 8), base_features=4, checkpointing=True)
+    gradients = []
+    for wrapped in (nn.Sequential, ShortOfMemory):
+        torch.manual_seed(0)
+        network = wrapped(network_of(topology, channels=1, labels=2))
+        learning = Learner(network, TrainConfig(precision="fp32"), batch_dice=False, device=CPU)
+        learning.step(batch(), 0.0)
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    assert learning.parts.number == 2
+    assert all(torch.allclose(whole, parts, atol=1e-6) for whole, parts in zip(*gradients, strict=True))
