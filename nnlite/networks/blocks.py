@@ -60,8 +60,8 @@ class Convolution3d(Shortcut, nn.Conv3d):
     def _has_no_true_gradient(self, x: Tensor) -> bool:
         """Whether this is one of the convolutions in half precision whose weights' gradient oneDNN gets wrong.
 
-        On CPUs, in bfloat16 and with fewer planes than the kernel has, it reads and writes beside its memory (seen in
-        torch 2.13): 1e36 instead of 1, or a crash. They are small; float32 takes no time.
+        On CPUs, in bfloat16 and with fewer planes than the kernel has, it reads and writes beside its memory:
+        1e36 instead of 1, or a crash (docs/decisions/few-planes-in-bfloat16.md). They are small; float32 takes no time.
         """
         on_cpu = x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
         return on_cpu and 1 < x.shape[2] < self.kernel_size[0]
