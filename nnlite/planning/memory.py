@@ -171,7 +171,7 @@ class _Sizes:
         if operation.overwrites:
             return 0
         if operation.kind != "convolution":
-            return output + (self.kept(operation) if operation.kind == "max pool" else 0)
+            return output
         copied = self._copied(operation) + self._kernel(operation)
         if self.device == "cuda":
             return output + copied
