@@ -44,7 +44,16 @@ CPU_CASES: tuple[tuple[Architecture, tuple[int, ...], int], ...] = (
     ("unet", (64, 96, 64), 2),
     ("resenc", (40, 56, 40), 2),
     ("resenc", (64, 96, 64), 2),
+    ("vnet", (192, 192), 4),
+    ("vnet", (40, 56, 40), 2),
+    ("attention-unet", (192, 192), 4),
+    ("attention-unet", (40, 56, 40), 2),
+    ("unet++", (192, 192), 4),
+    ("unet++", (40, 56, 40), 2),
+    ("unet-2015", (196, 196), 4),
+    ("unet-2015", (36, 52, 36), 2),
 )
+CHECKPOINTED: tuple[Architecture, ...] = ("unet", "resenc", "vnet", "attention-unet")  # these at 40 x 56 x 40, too
 GPU_GIB: dict[
     tuple[int, Architecture], tuple[float, ...]
 ] = {  # what the plans for a GPU are to fill, by number of axes and architecture
@@ -52,6 +61,8 @@ GPU_GIB: dict[
     (3, "resenc"): (4, 12, 24, 48, 72),
     (2, "unet"): (4, 12, 40),
     (2, "resenc"): (8, 24),
+    (3, "vnet"): (8, 48),
+    (3, "attention-unet"): (8, 48),
 }
 FIRST_EDGE, LAST_EDGE, EDGE_STEP = {2: 256, 3: 64}, {2: 768, 3: 256}, {2: 64, 3: 32}  # voxels, by number of axes
 SPARE_GIB = 4.0  # of a GPU, for CUDA itself and what the allocator cannot use
@@ -124,11 +135,14 @@ def main() -> None:
 
 
 def cpu_cases() -> Iterator[Case]:
-    """The eight topologies, in float32 with SGD and in bfloat16 with AdamW."""
+    """All topologies, in float32 with SGD and in bfloat16 with AdamW."""
+    cases = [*((*case, False) for case in CPU_CASES), *((name, (40, 56, 40), 2, True) for name in CHECKPOINTED)]
     settings: tuple[tuple[Precision, Optimizer], ...] = (("fp32", "sgd"), ("bf16", "adamw"))
     for precision, optimizer in settings:
-        for architecture, size, batch in CPU_CASES:
-            topology, patch = plan_topology((1.0,) * len(size), size, architecture=architecture)
+        for architecture, size, batch, checkpointing in cases:
+            topology, patch = plan_topology(
+                (1.0,) * len(size), size, architecture=architecture, checkpointing=checkpointing
+            )
             yield Case(
                 topology=topology,
                 patch_size=patch,
@@ -198,7 +212,8 @@ def measure(case: Case) -> Row:
     step_allocated_gib, beside_gib = peaks(lambda: train(case))
     window_allocated_gib, _ = peaks(lambda: predict(case))
     return Row(
-        network=f"{case.topology.ndim}D {case.topology.architecture}",
+        network=f"{case.topology.ndim}D {case.topology.architecture}"
+        + (", checkpointed" if case.topology.checkpointing else ""),
         patch=" x ".join(map(str, case.patch_size)),
         batch=case.batch_size,
         precision=case.precision,
@@ -232,7 +247,8 @@ def predict(case: Case) -> None:
 
 def images(case: Case) -> torch.Tensor:
     """A batch of noise."""
-    return torch.randn(case.batch_size, CHANNELS, *case.patch_size, device=case.device)
+    size = case.topology.seen_size(case.patch_size)
+    return torch.randn(case.batch_size, CHANNELS, *size, device=case.device)
 
 
 def peaks_cpu(work: Callable[[], object]) -> tuple[float, float]:

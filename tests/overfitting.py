@@ -19,6 +19,7 @@ import torch
 
 from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.mirrored_borders import extend_by_mirroring
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.training.answer import Answer
@@ -52,7 +53,8 @@ def overfit(folder: Path, plan: Plan, config: TrainConfig = OVERFIT) -> tuple[fl
             for batch in source:
                 learner.step(batch, rate)
     learner.network.eval()
-    first, second = (_dice(learner, case) for case in cases.values())
+    margin = configuration.topology.margin
+    first, second = (_dice(learner, case, margin) for case in cases.values())
     return first, second
 
 
@@ -100,13 +102,15 @@ def _untouched(case_id: str, shape: tuple[int, ...]) -> Restoration:
 
 
 @torch.no_grad()
-def _dice(learner: Learner, case: StoredCase) -> float:
-    """Mean Dice over the structures of a phantom."""
+def _dice(learner: Learner, case: StoredCase, margin: tuple[int, ...]) -> float:
+    """Mean Dice over the structures of a phantom, of which the network sees a ``margin`` more on either side."""
     arrays = case.mapped()
     assert arrays.label is not None
-    ndim = next(weight.ndim for weight in learner.network.parameters() if weight.ndim > 2) - 2
+    ndim = len(margin)
     size = arrays.image.shape[-ndim:]
-    image = torch.from_numpy(np.array(arrays.image)).view(1, -1, *size)
+    beyond = (*(0,) * (3 - ndim), *margin)
+    image = extend_by_mirroring(torch.from_numpy(np.array(arrays.image)), beyond, beyond)
+    image = image.view(1, -1, *image.shape[-ndim:])
     label = torch.from_numpy(np.array(arrays.label, dtype=np.int64)).view(1, *size)
     scores = pseudo_dice(overlap_counts(learner.network(image), label, learner.answer))
     known = [score for score in scores if score is not None]

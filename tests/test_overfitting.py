@@ -11,7 +11,7 @@ from tiny import plan
 
 from nnlite.planning.configurations import ConfigurationName
 from nnlite.planning.planner import Plan
-from nnlite.planning.topology import plan_topology
+from nnlite.planning.topology import Architecture, plan_topology
 from nnlite.training.loss import BOUNDARY, TERMS
 
 SUMS = ("focal+dice", "bce+dice", "topk+dice", "boundary+dice", "boundary+ce")
@@ -20,6 +20,30 @@ SUMS = ("focal+dice", "bce+dice", "topk+dice", "boundary+dice", "boundary+ce")
 @pytest.mark.parametrize("name", ["2d", "3d"])
 def test_the_default_training_learns_two_phantoms_by_heart(name: ConfigurationName, tmp_path: Path) -> None:
     assert min(overfit(tmp_path, plan(name))) > 0.98
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "edge", "features"),
+    [
+        *(("resenc", name, 16, 4) for name in ("2d", "3d")),
+        *(("vnet", name, 16, 4) for name in ("2d", "3d")),
+        *(("attention-unet", name, 16, 4) for name in ("2d", "3d")),
+        ("unet++", "2d", 16, 4),
+        ("unet++", "3d", 16, 8),
+        ("unet-2015", "2d", 16, 8),
+        ("unet-2015", "3d", 12, 16),
+    ],
+)
+def test_other_architectures_learn_two_phantoms_by_heart(
+    architecture: Architecture, name: ConfigurationName, edge: int, features: int, tmp_path: Path
+) -> None:
+    made = plan(name)
+    ndim = made.configuration(name).topology.ndim
+    topology, patch = plan_topology((1.0,) * ndim, (edge,) * ndim, architecture=architecture, base_features=features)
+    changed = replace(made.configuration(name), topology=topology, patch_size=patch)
+    rate = 5e-3 if architecture == "unet-2015" else OVERFIT.learning_rate  # nothing in it is normalised
+    config = replace(OVERFIT, learning_rate=rate)
+    assert min(overfit(tmp_path, replace(made, configurations={name: changed}), config)) > 0.98
 
 
 def wide_plan() -> Plan:

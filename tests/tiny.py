@@ -14,7 +14,7 @@ from nnlite.data.labels import Labels
 from nnlite.planning.configurations import Configuration, ConfigurationName
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Plan
-from nnlite.planning.topology import plan_topology
+from nnlite.planning.topology import Architecture, plan_topology
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.store import CaseStore, StoredCase
 
@@ -23,13 +23,15 @@ INTENSITY = IntensityProperties(
 )
 
 
-def plan(name: ConfigurationName = "3d") -> Plan:
+def plan(name: ConfigurationName = "3d", architecture: Architecture = "unet", base_features: int = 4) -> Plan:
     """A plan whose configurations are all as small as can be."""
     configurations = {}
     names: tuple[ConfigurationName, ...] = ("3d-lowres", "3d-cascade") if name == "3d-cascade" else (name,)
     for one in names:
         ndim = 2 if one == "2d" else 3
-        topology, patch = plan_topology((1.0,) * ndim, (16,) * ndim, base_features=4)
+        topology, patch = plan_topology(
+            (1.0,) * ndim, (16,) * ndim, architecture=architecture, base_features=base_features
+        )
         configurations[one] = Configuration(
             name=one,
             spacing_mm=(1.0,) * ndim,

@@ -13,6 +13,7 @@ import typer
 from nnlite.errors import UsageError
 from nnlite.planning.variants import CONFIGURATIONS, parted
 
+ARCHITECTURES = ("unet", "resenc", "vnet", "unet++", "attention-unet", "unet-2015")
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -90,6 +91,9 @@ parse_optimizer = one_of(("sgd", "adamw"), what="optimiser", where="--optimizer"
 parse_schedule = one_of(
     ("polynomial", "cosine", "step", "plateau", "constant"), what="schedule of the learning rate", where="--schedule"
 )
+parse_fusion = one_of(("early", "separate"), what="fusion", where="--fusion")
+parse_stem = one_of(("plain", "multi-scale"), what="stem", where="--stem")
+parse_architecture = one_of(ARCHITECTURES, what="architecture", where="--architecture")
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 
 

@@ -10,20 +10,25 @@ import typer
 
 from nnlite.cli import screen
 from nnlite.cli.arguments import (
+    ARCHITECTURES,
     DEFAULT_WORK,
     Device,
     ResampleChannelsTo,
     Verbose,
     Work,
+    parse_architecture,
+    parse_fusion,
     parse_preset,
     parse_residual,
+    parse_stem,
 )
 from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import PlanResult
-    from nnlite.pipeline.plan_request import Residual
+    from nnlite.planning.network import Fusion, Residual
     from nnlite.planning.planner import Plan, Preset
+    from nnlite.planning.topology import Architecture, Stem, Topology
 
 
 def plan(
@@ -41,6 +46,26 @@ def plan(
     residual: Annotated[
         str | None,
         typer.Option(metavar="M|L|XL", parser=parse_residual, help="A deep residual encoder instead of the plain one."),
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", parser=parse_architecture, help=f"{', '.join(ARCHITECTURES)}. [default: unet]"),
+    ] = None,
+    kernel: Annotated[
+        int | None, typer.Option(metavar="N", help="Voxels that a convolution looks at: 3, 5 or 7. [default: 3]")
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute stages twice, and train on larger patches.")
+    ] = False,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", parser=parse_fusion, help="separate: each channel has an encoder. [default: early]"
+        ),
+    ] = None,
+    stem: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", parser=parse_stem, help="multi-scale: begin with kernels of 3, 5 and 7 at once."),
     ] = None,
     from_plan: Annotated[
         Path | None, typer.Option("--from", metavar="OTHER_PLAN", help="Take all decisions from another plan.json.")
@@ -101,6 +126,7 @@ def plan(
             "--fingerprint needs --labels N (background included) and --channels NAME,NAME: it names neither"
         )
     from nnlite import pipeline
+    from nnlite.planning.network import NetworkOptions
 
     options: dict[str, Any] = {
         "work": work,
@@ -108,6 +134,13 @@ def plan(
         "memory_gib": gpu_memory,
         "preset": cast("Preset | None", preset),
         "residual": cast("Residual | None", residual),
+        "network": NetworkOptions(
+            architecture=cast("Architecture | None", architecture),
+            kernel=kernel,
+            checkpointing=checkpointing,
+            fusion=cast("Fusion | None", fusion),
+            stem=cast("Stem | None", stem),
+        ),
         "from_plan": from_plan,
         "overrides": overrides or (),
     }
@@ -148,11 +181,12 @@ def _show_networks(planned: Plan) -> None:
     """What each configuration sees, and the network that looks at it."""
     from nnlite.planning.cost import parameters
 
-    table = screen.table("config", "spacing (mm)", "patch", "batch", "width", "stages", "parameters")
+    table = screen.table("config", "network", "spacing (mm)", "patch", "batch", "width", "stages", "parameters")
     for configuration in planned.configurations.values():
         topology = configuration.topology
         table.add_row(
             configuration.name,
+            _network(topology),
             _times(configuration.spacing_mm, ".2f"),
             _times(configuration.patch_size),
             str(configuration.batch_size),
@@ -207,6 +241,15 @@ def _show_reasons(planned: Plan) -> None:
                 f"  measured on {taken.device} in {taken.precision}, torch {taken.torch_version}: "
                 f"{taken.memory_gib:.2f} GiB, {taken.step_s:.3f} s per step"
             )
+
+
+def _network(topology: Topology) -> str:
+    further = {
+        "checkpointed": topology.checkpointing,
+        f"{len(topology.encoders)} encoders": topology.encoders,
+        f"{topology.stem} stem": topology.stem != "plain",
+    }
+    return ", ".join([topology.architecture, *(what for what, there in further.items() if there)])
 
 
 def _number(value: float | None, form: str) -> str:

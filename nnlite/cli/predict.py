@@ -52,6 +52,9 @@ def predict(
         bool,
         typer.Option("--exact", help="For imported models: nnU-Net's arithmetic, bit by bit. Slower, more memory."),
     ] = False,
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", help="For unet++: answer at this depth, faster. [default: all of it]")
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw each mask on its image, as CASE.preview.png.")
@@ -87,6 +90,7 @@ def predict(
             folds=names,
             mirroring=mirroring,
             exact=exact,
+            depth=depth,
             device=device,
             probabilities=probabilities,
             entropy=entropy,

@@ -19,6 +19,7 @@ from nnlite.data.image import Image
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import CheckpointError
 from nnlite.inference.arithmetic import Arithmetic
+from nnlite.inference.overlap_tiles import OverlapTiles
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.sliding_window import WINDOW_STEP, Comparison, predict_slabs
 from nnlite.networks.blocks import without_shortcuts
@@ -200,7 +201,8 @@ def logit_slabs(
 
 def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress: Progress) -> Iterator[Tensor]:
     """The slabs of ``predict_slabs``, computed as the model wants it."""
-    arithmetic = model.arithmetic
+    arithmetic, topology = model.arithmetic, model.configuration.topology
+    tiles = OverlapTiles(margin=topology.margin, divisor=topology.divisor) if any(topology.margin) else None
     most = model.configuration.batch_size  # a batch that could be trained can be predicted
     on_cpu = model.device.type == "cpu"
     return predict_slabs(
@@ -217,6 +219,7 @@ def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress
         threads=min(most, torch.get_num_threads()) if on_cpu else 1,
         autocast_dtype=arithmetic.autocast_dtype,
         band=arithmetic.band,
+        tiles=tiles,
         progress=progress,
     )
 

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.blending import Band, BandMaker, GaussianBand, WindowGrid
+from nnlite.inference.overlap_tiles import OverlapTiles
 from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.side_by_side import OrderedMap, side_by_side
 
@@ -75,6 +76,7 @@ def predict_slabs(
     threads: int = 1,
     autocast_dtype: torch.dtype | None = None,
     band: BandMaker = GaussianBand,
+    tiles: OverlapTiles | None = None,
     compare: Comparison | None = None,
     progress: Progress = silent,
 ) -> Iterator[Tensor]:
@@ -87,13 +89,15 @@ def predict_slabs(
     ``exchange`` tells which labels change places in a window that is flipped. The network sees up to ``window_batch``
     windows at once; with several ``threads`` these ask it side by side. An image smaller than the patch is padded with
     0 on both sides. Slabs lie on ``device``, or in main memory when a GPU has no room for the band they are blended in.
+
+    ``tiles`` are for networks without padding: ``patch_size`` is then what they answer for, ``step`` does not matter,
+    and the image is continued by mirroring it.
     """
     device = torch.device(device)
     window = (1,) * (3 - len(patch_size)) + tuple(patch_size)
-    padded, inside = _padded(image, window)
-    size = tuple(padded.shape[1:])
-    starts = tuple(tuple(window_starts(n, w, step)) for n, w in zip(size, window, strict=True))
-    grid = WindowGrid(size=size, window=window, starts=starts)
+    padded, grid, (z, y, x) = _windows(image, window, step) if tiles is None else tiles.lay(image, window)
+    seen = grid if tiles is None else tiles.seen(grid)
+    starts, size = grid.starts, grid.size
     most = max(1, BATCH_LOGITS // (labels * prod(window)))
     window_batch, threads = min(window_batch, most), min(threads, most)
     together = max(window_batch, threads)
@@ -120,8 +124,11 @@ def predict_slabs(
             return (logits.unsqueeze(2) if flat else logits).to(home)
 
         blended = band(grid, labels=labels, depth=depth, device=home)
-        for slab in _blended(answer, padded, blended, rows, together, progress):
-            yield slab[(slice(None), *inside)]  # where there is padding along z there is one slab alone
+        top = 0
+        for slab in _blended(answer, padded, seen, blended, rows, together, progress):
+            slices = slice(max(z.start - top, 0), z.stop - top)
+            top += slab.shape[1]
+            yield slab[:, slices, y, x]
 
 
 def predict_logits(network: Network, image: Tensor, **options: Any) -> Tensor:
@@ -215,12 +222,16 @@ def blending_device(elements: int, device: torch.device) -> torch.device:
 def _blended(
     answer: Network,
     image: Tensor,
+    seen: WindowGrid,
     band: Band,
     rows: Sequence[Sequence[int]],
     window_batch: int,
     progress: Progress,
 ) -> Iterator[Tensor]:
-    """Blend what ``answer`` says about the windows: the slices of ``band`` that are finished, row by row."""
+    """Blend what ``answer`` says about the windows: the slices of ``band`` that are finished, row by row.
+
+    What is ``seen`` for each of them may be more than its window.
+    """
     grid = band.grid
     done, count = 0, prod(map(len, grid.starts))
     for row, next_row in zip(rows, [*rows[1:], None], strict=True):
@@ -229,7 +240,7 @@ def _blended(
         windows = list(product(row, range(len(grid.starts[1])), range(len(grid.starts[2]))))
         for first in range(0, len(windows), window_batch):
             numbers = windows[first : first + window_batch]
-            answers = answer(torch.stack([image[grid.region(number)] for number in numbers]))
+            answers = answer(torch.stack([image[seen.region(number)] for number in numbers]))
             for number, logits in zip(numbers, answers, strict=True):
                 band.add(number, logits)
             del answers, logits  # before the network needs room for the next
@@ -275,11 +286,15 @@ def _add_flipped(total: Tensor, logits: Tensor, flip: tuple[int, ...]) -> None:
         part += more.flip(flip)
 
 
-def _padded(image: Tensor, window: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
-    """The image with 0 around it where it is smaller than the window, and where the image lies in that."""
+def _windows(
+    image: Tensor, window: tuple[int, ...], step: float
+) -> tuple[Tensor, WindowGrid, tuple[slice, slice, slice]]:
+    """The image with 0 around it where it is smaller than a window, its windows, and where the image lies in that."""
     before = [max(w - n, 0) // 2 for n, w in zip(image.shape[1:], window, strict=True)]
     after = [max(w - n, 0) - b for n, w, b in zip(image.shape[1:], window, before, strict=True)]
-    inside = tuple(slice(b, b + n) for n, b in zip(image.shape[1:], before, strict=True))
-    if not any(after):
-        return image, inside
-    return pad(image, [voxels for sides in zip(before[::-1], after[::-1], strict=True) for voxels in sides]), inside
+    z, y, x = (slice(b, b + n) for n, b in zip(image.shape[1:], before, strict=True))
+    if any(after):
+        image = pad(image, [voxels for sides in zip(before[::-1], after[::-1], strict=True) for voxels in sides])
+    size = tuple(image.shape[1:])
+    starts = tuple(tuple(window_starts(n, w, step)) for n, w in zip(size, window, strict=True))
+    return image, WindowGrid(size=size, window=window, starts=starts), (z, y, x)

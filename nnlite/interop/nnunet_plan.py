@@ -18,6 +18,7 @@ from nnlite.errors import DatasetError, PlanError
 from nnlite.interop.nnunet_network import topology_from_nnunet
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
 from nnlite.planning.fingerprint import IntensityProperties
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner
 from nnlite.planning.planner import Plan
 
@@ -130,6 +131,7 @@ def _plan(plans: Mapping[str, Any], dataset: Mapping[str, Any], names: Sequence[
         dataset=str(plans["dataset_name"]),
         device="cuda",
         planner=planner,
+        network=NetworkChoice(architecture=MEMORY_REFERENCES[planner].architecture),
         preset="nnunet",
         memory_gib=MEMORY_REFERENCES[planner].memory_gib,
         transpose=(z, y, x),

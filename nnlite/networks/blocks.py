@@ -52,7 +52,19 @@ class Convolution3d(Shortcut, nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (batch, inputs, z, y, x)."""
+        if self._has_no_true_gradient(x):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float()).to(torch.get_autocast_dtype("cpu"))
         return _convolve_one(self, x) if len(x) == 1 and self.takes_shortcut(x) else super().forward(x)
+
+    def _has_no_true_gradient(self, x: Tensor) -> bool:
+        """Whether this is one of the convolutions in half precision whose weights' gradient oneDNN gets wrong.
+
+        On CPUs, in bfloat16 and with fewer planes than the kernel has, it reads and writes beside its memory:
+        1e36 instead of 1, or a crash (docs/decisions/few-planes-in-bfloat16.md). They are small; float32 takes no time.
+        """
+        on_cpu = x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+        return on_cpu and 1 < x.shape[2] < self.kernel_size[0]
 
 
 def _convolve_one(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:

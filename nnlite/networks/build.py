@@ -7,12 +7,24 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from nnlite.errors import PlanError
+from nnlite.networks.attention_unet import AttentionUNet
 from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
+from nnlite.networks.unet_2015 import UNet2015
+from nnlite.networks.unet_plus_plus import UNetPlusPlus
+from nnlite.networks.vnet import VNet
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
 
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet, "resenc": ResidualEncoderUNet}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "resenc": ResidualEncoderUNet,
+    "unet++": UNetPlusPlus,
+    "unet-2015": UNet2015,
+    "vnet": VNet,
+    "attention-unet": AttentionUNet,
+}
 """By ``Topology.architecture``."""
 
 
@@ -31,6 +43,12 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     channels = len(plan.channels)
     if configuration.previous_stage is not None:
         channels += len(labels.foreground)
+    encoders = configuration.topology.encoders
+    if encoders and sum(encoders) != channels:
+        raise PlanError(
+            f"configuration {configuration.name}: topology.encoders {encoders} see {sum(encoders)} channels, and there "
+            f"are {channels}; correct the plan or run `nnlite plan` again"
+        )
     return network_of(configuration.topology, channels=channels, labels=labels.outputs)
 
 

@@ -17,7 +17,7 @@ class ResidualEncoderUNet(UNet):
 
     block = ResidualBlock
 
-    def make_stem(self, topology: Topology, channels: int) -> tuple[nn.Module, int]:
+    def plain_stem(self, topology: Topology, channels: int) -> tuple[nn.Module, int]:
         """A block of the width of full resolution."""
         width = topology.features[0]
         return ConvolutionBlock(channels, width, topology.kernels[0]), width

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from nnlite.networks.blocks import CONVOLUTION, TRANSPOSED_CONVOLUTION, ConvolutionBlock, initialize, run_stage
+from nnlite.networks.multi_scale_stem import MultiScaleStem
+from nnlite.networks.separate_encoders import SeparateEncoders
 from nnlite.planning.topology import Topology
 
 
@@ -21,34 +23,41 @@ class UNet(nn.Module):
 
     In training ``forward`` returns the logits of all levels, full resolution first (deep supervision); in evaluation it
     returns those of full resolution alone. Sizes must be divisible by ``topology.divisor``. Relatives of the U-Net
-    override ``block`` and ``make_stem``.
+    override what it is made of.
     """
 
     block: Callable[..., nn.Module] = ConvolutionBlock
 
     def __init__(self, topology: Topology, *, channels: int, labels: int):
         super().__init__()
-        ndim = topology.ndim
-        features = topology.features
         self.checkpointing = topology.checkpointing
-        self.stem, width = self.make_stem(topology, channels)
-        self.encoder = nn.ModuleList(
-            self.encoder_stage(topology, stage, inputs, outputs)
-            for stage, (inputs, outputs) in enumerate(pairwise((width, *features)))
-        )
+        self.separate: SeparateEncoders | None = None
+        if topology.encoders:
+            self.separate = SeparateEncoders(topology, self.make_stem, self.encoder_stage)
+        else:
+            self.stem, width = self.make_stem(topology, channels)
+            self.encoder = nn.ModuleList(
+                self.encoder_stage(topology, stage, inputs, outputs)
+                for stage, (inputs, outputs) in enumerate(pairwise((width, *topology.features)))
+            )
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
         self.heads = nn.ModuleList()
         for stage in range(topology.stages - 2, -1, -1):  # from the level above the bottleneck to full resolution
-            below, here = features[stage + 1], features[stage]
-            stride = topology.strides[stage + 1]
-            self.upsample.append(TRANSPOSED_CONVOLUTION[ndim](below, here, stride, stride))
+            self.upsample.append(self.upsampling(topology, stage))
             self.decoder.append(self.decoder_stage(topology, stage))
-            self.heads.append(CONVOLUTION[ndim](here, labels, 1))
+            self.heads.append(CONVOLUTION[topology.ndim](self.decoded_width(topology, stage), labels, 1))
         initialize(self)
 
     def make_stem(self, topology: Topology, channels: int) -> tuple[nn.Module, int]:
         """What stands before the first stage, and the features that it puts out."""
+        if topology.stem == "multi-scale":
+            width = topology.features[0]
+            return MultiScaleStem(channels, width, topology.kernels[0]), width
+        return self.plain_stem(topology, channels)
+
+    def plain_stem(self, topology: Topology, channels: int) -> tuple[nn.Module, int]:
+        """The architecture's own."""
         return nn.Identity(), channels
 
     def encoder_stage(self, topology: Topology, stage: int, inputs: int, outputs: int) -> nn.Module:
@@ -58,6 +67,16 @@ class UNet(nn.Module):
         rest = (self.block(outputs, outputs, kernel, ones) for _ in range(topology.encoder_blocks[stage] - 1))
         return nn.Sequential(first, *rest)
 
+    def decoded_width(self, topology: Topology, stage: int) -> int:
+        """Features that a level of the decoder puts out; of the lowest stage, those of the bottleneck."""
+        return topology.features[stage]
+
+    def upsampling(self, topology: Topology, stage: int) -> nn.Module:
+        """From the level below to a resolution's own size and width."""
+        below, here = self.decoded_width(topology, stage + 1), topology.features[stage]
+        stride = topology.strides[stage + 1]
+        return TRANSPOSED_CONVOLUTION[topology.ndim](below, here, stride, stride)
+
     def decoder_stage(self, topology: Topology, stage: int) -> nn.Module:
         """The convolutions of one resolution on the way up, over the upsampled maps and the encoder's."""
         here, kernel = topology.features[stage], topology.kernels[stage]
@@ -66,11 +85,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for an image (batch, channels, *size): (batch, labels, *size), or a list of them in training."""
-        x = run_stage(self.checkpointing, self.stem, x)
-        skips = []
-        for stage in self.encoder:
-            x = run_stage(self.checkpointing, stage, x)
-            skips.append(x)
+        skips = self.encode(x)
+        x = skips[-1]
         logits = []
         last = len(self.decoder) - 1
         for level, head in enumerate(self.heads):
@@ -78,6 +94,18 @@ class UNet(nn.Module):
             if self.training or level == last:
                 logits.append(head(x))
         return logits[::-1] if self.training else logits[0]
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """What each stage hands to the decoder, full resolution first."""
+        if self.separate is not None:
+            handed: list[Tensor] = self.separate(x)
+            return handed
+        x = run_stage(self.checkpointing, self.stem, x)
+        skips = []
+        for stage in self.encoder:
+            x = run_stage(self.checkpointing, stage, x)
+            skips.append(x)
+        return skips
 
     def decode(self, level: int, below: Tensor, skip: Tensor) -> Tensor:
         """One level of the decoder, counted from the lowest."""

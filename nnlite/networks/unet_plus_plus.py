@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nnlite.networks.blocks import CONVOLUTION, TRANSPOSED_CONVOLUTION, ConvolutionBlock, initialize
+from nnlite.networks.blocks import CONVOLUTION, TRANSPOSED_CONVOLUTION, ConvolutionBlock, initialize, run_stage
 from nnlite.planning.topology import Topology
 
 
@@ -33,7 +33,8 @@ class Node(nn.Module):
 
     def forward(self, row: Sequence[Tensor], below: Tensor) -> Tensor:
         """The next map of a row (batch, features, *size), from those before it and the last one of the row below."""
-        return self.convolve(torch.cat((*row, self.upsample(below)), dim=1))
+        joined: Tensor = self.convolve(torch.cat((*row, self.upsample(below)), dim=1))
+        return joined
 
 
 class UNetPlusPlus(nn.Module):
@@ -47,6 +48,7 @@ class UNetPlusPlus(nn.Module):
     def __init__(self, topology: Topology, *, channels: int, labels: int):
         super().__init__()
         self.depth = self.deepest = topology.stages - 1
+        self.checkpointing = topology.checkpointing
         features, kernels = topology.features, topology.kernels
         self.encoder = nn.ModuleList()
         inputs = channels
@@ -57,9 +59,12 @@ class UNetPlusPlus(nn.Module):
             )
             self.encoder.append(nn.Sequential(*blocks))
             inputs = outputs
-        self.rows = nn.ModuleList(  # rows[i][j - 1] is X(i, j)
-            nn.ModuleList(Node(topology, stage, column) for column in range(1, topology.stages - stage))
-            for stage in range(self.deepest)
+        self.nodes = nn.ModuleDict(  # "i-j" is X(i, j)
+            {
+                f"{stage}-{column}": Node(topology, stage, column)
+                for stage in range(self.deepest)
+                for column in range(1, topology.stages - stage)
+            }
         )
         self.heads = nn.ModuleList(CONVOLUTION[topology.ndim](features[0], labels, 1) for _ in range(self.deepest))
         initialize(self)
@@ -70,11 +75,11 @@ class UNetPlusPlus(nn.Module):
         rows: list[list[Tensor]] = []
         logits = []
         for depth in range(deepest + 1):  # each stage of the encoder is followed by all nodes that it makes possible
-            x = self.encoder[depth](x)
+            x = run_stage(self.checkpointing, self.encoder[depth], x)
             rows.append([x])
             for stage in reversed(range(depth)):
-                node = self.rows[stage][depth - stage - 1]
-                rows[stage].append(node(rows[stage], rows[stage + 1][-1]))
+                node = self.nodes[f"{stage}-{depth - stage}"]
+                rows[stage].append(run_stage(self.checkpointing, node, tuple(rows[stage]), rows[stage + 1][-1]))
                 if depth == deepest:
                     rows.pop()  # nothing else looks at the row below
             if depth > 0 and (self.training or depth == deepest):

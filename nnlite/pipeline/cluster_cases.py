@@ -46,6 +46,7 @@ class Errand:
     step: float
     exact: bool
     resample_channels_to: str | None
+    depth: int | None
     probabilities: bool
     entropy: bool
     previews: bool
@@ -115,7 +116,7 @@ def opened(errand: Errand, device: torch.device) -> TrainedModel:
         step=errand.step,
         exact=errand.exact,
     )
-    return trained.with_reference(errand.resample_channels_to)
+    return trained.with_reference(errand.resample_channels_to).with_depth(errand.depth)
 
 
 @lru_cache(maxsize=1)

@@ -20,13 +20,14 @@ from nnlite.errors import PlanError
 from nnlite.pipeline.appearance import write_appearance
 from nnlite.pipeline.dataset_source import refuse_another_source, source_of
 from nnlite.pipeline.machine import has_gpu, workers_for_files
-from nnlite.pipeline.plan_request import PlanRequest, Residual, plan_request, read_plan_file
+from nnlite.pipeline.plan_request import PlanRequest, plan_request, read_plan_file
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.planning.appearance import Look, look
 from nnlite.planning.cost import require_within_memory, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
 from nnlite.planning.mirrored_cases import label_thumbnail, mirrored_cases
 from nnlite.planning.mirroring import spares_sides, without_counterpart
+from nnlite.planning.network import NOTHING_ASKED, NetworkOptions, Residual
 from nnlite.planning.planner import Plan, Preset
 from nnlite.planning.variants import as_variant, parted, require_variant
 from nnlite.workspace import Workspace
@@ -92,6 +93,7 @@ def plan(
     memory_gib: float | None = None,
     preset: Preset | None = None,
     residual: Residual | None = None,
+    network: NetworkOptions = NOTHING_ASKED,
     from_plan: Path | None = None,
     from_nnunet: Path | None = None,
     overrides: Sequence[str] = (),
@@ -105,13 +107,13 @@ def plan(
 
     ``device`` "auto" plans for the GPU of this machine, where there is none for one of ``memory_gib`` (default: what
     the network was made for, 8 GiB for the plain one). ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
-    ``residual`` chooses one of nnU-Net's residual encoders. ``from_plan`` is another plan to take all this from,
-    ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then trained as it is.
-    ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
-    nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the channel
-    ``resample_channels_to``, where one is named, in training and prediction, too. ``probe`` measures a training step of
-    each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. A
-    ``variant`` is planned beside the dataset's plan, its configurations are called "3d@variant". Raises
+    ``residual`` chooses one of nnU-Net's residual encoders, ``network`` any architecture and what goes with it.
+    ``from_plan`` is another plan to take all this from, ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then
+    trained as it is. ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds
+    of the user's own: nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the
+    channel ``resample_channels_to``, where one is named, in training and prediction, too. ``probe`` measures a training
+    step of each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it.
+    A ``variant`` is planned beside the dataset's plan, its configurations are called "3d@variant". Raises
     ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
@@ -123,6 +125,7 @@ def plan(
         memory_gib=memory_gib,
         preset=preset,
         residual=residual,
+        network=network,
         from_plan=from_plan,
         from_nnunet=from_nnunet,
         overrides=overrides,

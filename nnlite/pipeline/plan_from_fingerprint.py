@@ -10,9 +10,10 @@ from nnlite.data.labels import Labels
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import PlanError, UsageError, WorkspaceError
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, PlanResult
-from nnlite.pipeline.plan_request import Residual, plan_request
+from nnlite.pipeline.plan_request import plan_request
 from nnlite.planning.cost import slow_steps
 from nnlite.planning.fingerprint import Fingerprint, from_nnunet
+from nnlite.planning.network import NOTHING_ASKED, NetworkOptions, Residual
 from nnlite.planning.planner import Preset
 from nnlite.workspace import Workspace
 
@@ -28,6 +29,7 @@ def plan_fingerprint(
     memory_gib: float | None = None,
     preset: Preset | None = None,
     residual: Residual | None = None,
+    network: NetworkOptions = NOTHING_ASKED,
     from_plan: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> PlanResult:
@@ -41,6 +43,7 @@ def plan_fingerprint(
         memory_gib=memory_gib,
         preset=preset,
         residual=residual,
+        network=network,
         from_plan=from_plan,
         overrides=overrides,
     )

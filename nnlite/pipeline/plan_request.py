@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nnlite.data.labels import Labels
 from nnlite.data.records import read_record
@@ -13,15 +13,16 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.machine import device_name, gpu_memory_gib
 from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
+from nnlite.planning.network import NOTHING_ASKED, OF_NNUNET, NetworkChoice, NetworkOptions, Residual
 from nnlite.planning.nnunet import Planner
 from nnlite.planning.override import Override, override, parse_override
 from nnlite.planning.planner import Device, Plan, Preset, make_plan
+from nnlite.planning.topology import KERNEL
 from nnlite.planning.transfer import transfer
 
 if TYPE_CHECKING:
     from nnlite.interop.nnunet_transfer import NnunetPlans
 
-Residual = Literal["M", "L", "XL"]
 PLANNERS: dict[Residual | None, Planner] = {None: "plain", "M": "residual-M", "L": "residual-L", "XL": "residual-XL"}
 
 
@@ -33,6 +34,7 @@ class PlanRequest:
     memory_gib: float | None
     planner: Planner
     preset: Preset
+    network: NetworkChoice
     other: Plan | None
     overrides: tuple[Override, ...]
     nnunet: NnunetPlans | None = None
@@ -76,6 +78,7 @@ class PlanRequest:
                 memory_gib=self.memory_gib,
                 planner=self.planner,
                 preset=self.preset,
+                network=self.network,
                 corrections=corrections,
             )
         plan = override(plan, self.overrides)
@@ -89,6 +92,7 @@ def plan_request(
     memory_gib: float | None = None,
     preset: Preset | None = None,
     residual: Residual | None = None,
+    network: NetworkOptions = NOTHING_ASKED,
     from_plan: Path | None = None,
     from_nnunet: Path | None = None,
     overrides: Sequence[str] = (),
@@ -99,10 +103,10 @@ def plan_request(
         raise UsageError("--from and --from-nnunet both name the plan to follow; give one of them")
     if from_plan is not None or from_nnunet is not None:
         option = "--from" if from_nnunet is None else "--from-nnunet"
-        if (device, memory_gib, preset, residual) != ("auto", None, None, None):
+        if (device, memory_gib, preset, residual, network) != ("auto", None, None, None, NOTHING_ASKED):
             raise UsageError(
                 f"{option} takes device, memory and network from the other plan; leave out --device, --gpu-memory, "
-                "--preset and --residual"
+                "--preset, --residual, --architecture, --kernel, --checkpointing, --fusion and --stem"
             )
     if from_nnunet is not None:
         from nnlite.interop.nnunet_transfer import read_nnunet_plans  # loads torch, which other plans do without
@@ -112,6 +116,7 @@ def plan_request(
             memory_gib=None,
             planner="plain",
             preset="nnunet",
+            network=NetworkChoice(),
             other=None,
             overrides=by_hand,
             nnunet=read_nnunet_plans(from_nnunet),
@@ -123,16 +128,24 @@ def plan_request(
             memory_gib=other.memory_gib,
             planner=other.planner,
             preset=other.preset,
+            network=other.network,
             other=other,
             overrides=by_hand,
         )
     chosen = preset or "nnlite"
+    asked = network.choice(residual)
+    if chosen == "nnunet" and not asked.is_of_nnunet:
+        raise UsageError(
+            f"--preset nnunet plans exactly what nnU-Net would: --architecture {' or '.join(OF_NNUNET)}, kernels of "
+            f"{KERNEL} voxels, no checkpointing, one encoder and a plain stem; leave out --preset"
+        )
     target, memory_gib = _target(device, memory_gib, chosen)
     return PlanRequest(
         device=target,
         memory_gib=memory_gib,
-        planner=PLANNERS[residual],
+        planner=PLANNERS[residual or ("M" if asked.architecture == "resenc" else None)],
         preset=chosen,
+        network=asked,
         other=None,
         overrides=by_hand,
     )

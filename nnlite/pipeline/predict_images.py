@@ -77,6 +77,7 @@ def predict(
     series: str | None = None,
     cluster: str = NONE,
     resample_channels_to: str | None = None,
+    depth: int | None = None,
     progress: Progress = silent,
 ) -> PredictResult:
     """Segment images (files or folders) and write one mask per case to ``output``.
@@ -91,7 +92,8 @@ def predict(
     ``case_record``. ``previews`` writes ``CASE.preview.png``, the mask on slices of its image. ``series`` chooses among
     the DICOM series of a folder; ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``.
     ``exact`` is for models that nnU-Net has trained: its arithmetic, to the bit. Channels on other grids are brought to
-    that of the channel ``resample_channels_to``, by default the one that the model was trained with. Where the same
+    that of the channel ``resample_channels_to``, by default the one that the model was trained with. ``depth`` prunes a
+    U-Net++, from 1 to all of it: faster, without the Dice to expect. Where the same
     prediction was interrupted before, it goes on with the cases that are missing. Images that cannot be read are told
     of at the end, in one ``ImageError``, when all others are predicted. The workers of a ``cluster`` take a case each
     (see ``cluster_for``); ``device`` is then theirs.
@@ -111,6 +113,7 @@ def predict(
         step=step,
         exact=exact,
         resample_channels_to=resample_channels_to,
+        depth=depth,
         probabilities=probabilities,
         entropy=entropy,
         previews=previews,
@@ -123,7 +126,7 @@ def predict(
     cases = find_images(inputs, len(models[0].plan.channels))
     steps = steps_of(errand, trained, cases)
     clear_leftovers(output, alone=False)
-    job = job_of(models, rules, probabilities, entropy, previews, exact, output_format, series)
+    job = job_of(models, rules, probabilities, entropy, previews, exact, output_format, series, depth)
     unfinished = UnfinishedPrediction(output, job)
     if (address := cluster_for(cluster, device, len(cases))) is None:
         done, seconds = _carried_out(steps, cases, unfinished, progress)

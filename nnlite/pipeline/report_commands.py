@@ -10,6 +10,7 @@ from nnlite.evaluation.report.contents import Command, Evidence
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
 from nnlite.pipeline.run_status import DatasetStatus, length_options
 from nnlite.planning.planner import Plan
+from nnlite.planning.topology import KERNEL
 from nnlite.workspace import Workspace
 
 LARGEST_ENSEMBLE = 2  # what nnlite select tries unless it is told otherwise
@@ -53,12 +54,22 @@ def _trainings(workspace: Workspace, plan: Plan, status: DatasetStatus) -> Itera
 
 
 def _plan_options(plan: Plan) -> list[str]:
-    """Device, memory, preset, encoder and single decisions that the plan was made with."""
+    """Device, memory, preset, network and single decisions that the plan was made with."""
     options = ["--device", plan.device]
     if plan.memory_gib is not None:
         options += ["--gpu-memory", f"{plan.memory_gib:g}"]
     if plan.preset != "nnlite":
         options += ["--preset", plan.preset]
+    if plan.network.architecture not in ("unet", "resenc"):  # --residual says the latter
+        options += ["--architecture", plan.network.architecture]
+    if plan.network.kernel != KERNEL:
+        options += ["--kernel", str(plan.network.kernel)]
+    if plan.network.checkpointing:
+        options.append("--checkpointing")
+    if plan.network.fusion != "early":
+        options += ["--fusion", plan.network.fusion]
+    if plan.network.stem != "plain":
+        options += ["--stem", plan.network.stem]
     if plan.planner != "plain":
         options += ["--residual", plan.planner.removeprefix("residual-")]
     reasons = [reason for one in plan.configurations.values() for reason in one.reasons.values()]

@@ -17,6 +17,7 @@ from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.predict import Model
 from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.networks.unet_plus_plus import UNetPlusPlus
 from nnlite.pipeline.appearance import read_appearance
 from nnlite.pipeline.choose_runs import choose_runs, load_models
 from nnlite.pipeline.load_model import model_of
@@ -58,6 +59,31 @@ class TrainedModel:
             raise UsageError(f"--resample-channels-to {channel} is no channel of this model; it has {', '.join(there)}")
         models = (replace(model, plan=replace(model.plan, reference_channel=channel)) for model in self.models)
         return replace(self, models=tuple(models))
+
+    def with_depth(self, depth: int | None) -> TrainedModel:
+        """The same with its U-Net++ pruned to ``depth``; as it is where none is named.
+
+        The Dice to expect was measured at full depth, and is no longer told. ``UsageError`` for networks of another
+        architecture, and for depths that they do not have.
+        """
+        if depth is None:
+            return self
+        pruned = []
+        for model in self.models:
+            name, topology = model.configuration.name, model.configuration.topology
+            for network in model.networks:
+                if not isinstance(network, UNetPlusPlus):
+                    raise UsageError(
+                        f"--depth {depth} prunes a unet++, and {name} is a {topology.architecture}; leave --depth out"
+                    )
+                if not 1 <= depth <= network.deepest:
+                    raise UsageError(
+                        f"--depth {depth} is none of the depths of {name}; give one from 1 to {network.deepest}"
+                    )
+                pruned.append(network)
+        for network in pruned:
+            network.depth = depth
+        return replace(self, calibrations={})
 
 
 def open_model(

@@ -67,12 +67,11 @@ class Configuration:
                 raise self._error(key, f"has {len(numbers)} entries instead of {ndim}: {numbers}")
             if not all(0 < number < math.inf for number in numbers):
                 raise self._error(key, f"must hold positive numbers: {numbers}")
-        divisor = self.topology.divisor
-        if any(size % step for size, step in zip(self.patch_size, divisor, strict=True)):
-            raise self._error(
-                "patch_size",
-                f"{voxels(self.patch_size)} must be divisible by {voxels(divisor)}, the product of the strides",
-            )
+        if (fitting := self.topology.fitting_size(self.patch_size)) != self.patch_size:
+            rule = f"must be divisible by {voxels(self.topology.divisor)}, the product of the strides"
+            if any(self.topology.margin):
+                rule = f"is none that convolutions without padding can answer for; the next is {voxels(fitting)}"
+            raise self._error("patch_size", f"{voxels(self.patch_size)} {rule}")
         for key in ("batch_size", "epochs", "iterations"):
             if getattr(self, key) < 1:
                 raise self._error(key, f"must be at least 1, not {getattr(self, key)}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.counts import multiply_adds, parameter_count
-from nnlite.planning.cpu import PASSES, STEP_BUDGET
+from nnlite.planning.cpu import PASSES, STEP_BUDGET, passes
 from nnlite.planning.gpu import usable_gib
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.memory import Optimizer, Precision, step_memory
@@ -123,7 +123,7 @@ def step_multiplications(plan: Plan, configuration: Configuration) -> float:
     forward = multiply_adds(
         configuration.topology, configuration.patch_size, channels=channels, labels=plan.labels.outputs
     )
-    return PASSES * configuration.batch_size * forward
+    return passes(configuration.topology) * configuration.batch_size * forward
 
 
 def disk_gib(plan: Plan, configuration: Configuration, folds: int) -> float:

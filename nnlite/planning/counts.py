@@ -21,8 +21,8 @@ def output_elements(topology: Topology, patch_size: Sequence[int], *, labels: in
     >>> output_elements(topology, patch, labels=2)  # 5 x 32 + 2 at 8 x 8, 2 x 64 at 4 x 4
     12416
     """
-    tape = tape_of(topology, tuple(patch_size), channels=1, labels=labels)
-    return sum(one.output.features * one.output.voxels for one in tape.operations if one.counted)
+    tape, times = tape_of(topology, patch_size, channels=1, labels=labels)
+    return times * sum(one.output.features * one.output.voxels for one in tape.operations if one.counted)
 
 
 def multiply_adds(topology: Topology, patch_size: Sequence[int], *, channels: int, labels: int) -> int:
@@ -33,8 +33,8 @@ def multiply_adds(topology: Topology, patch_size: Sequence[int], *, channels: in
     >>> multiply_adds(topology, patch, channels=1, labels=2)  # 16 x 9 x (1 x 8 + 8 x 8)
     10368
     """
-    tape = tape_of(topology, tuple(patch_size), channels=channels, labels=labels)
-    return sum(one.multiplications for one in tape.operations)
+    tape, times = tape_of(topology, patch_size, channels=channels, labels=labels)
+    return times * sum(one.multiplications for one in tape.operations)
 
 
 def parameter_count(topology: Topology, *, channels: int, labels: int) -> int:
@@ -45,5 +45,6 @@ def parameter_count(topology: Topology, *, channels: int, labels: int) -> int:
     >>> parameter_count(topology, channels=1, labels=2)  # 8 x (9 + 1 + 2) + 8 x (8 x 9 + 1 + 2)
     696
     """
-    tape = tape_of(topology, topology.divisor, channels=channels, labels=labels)
+    smallest = topology.fitting_size(topology.divisor)
+    tape, _ = tape_of(topology, smallest, channels=channels, labels=labels)
     return sum(one.weights for one in tape.operations)

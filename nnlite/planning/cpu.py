@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from nnlite.planning.counts import multiply_adds
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.patch import (
     PatchFit,
     first_patch,
@@ -21,7 +22,7 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Architecture, plan_topology
+from nnlite.planning.topology import Topology
 
 STEP_BUDGET = 30e9  # multiplications per training step: a fraction of a second on two cores, thousands of steps an hour
 PASSES = 3  # forward, gradient of the input, gradient of the weights: each costs about the same
@@ -32,6 +33,11 @@ EPOCHS, ITERATIONS = 100, 50  # a first result within the hour
 SPARED_EDGE = 16  # voxels: an axis this short gives way last, or nothing would be left to pool
 
 
+def passes(topology: Topology) -> int:
+    """How often a training step computes what the network does; checkpointed, the forward pass is there twice."""
+    return PASSES + topology.checkpointing
+
+
 def fit_cpu(
     spacing_mm: Sequence[float],
     median_shape: Sequence[float],
@@ -39,13 +45,13 @@ def fit_cpu(
     *,
     channels: int,
     labels: int,
-    architecture: Architecture,
+    network: NetworkChoice,
 ) -> PatchFit:
     """The largest patch of which a small batch stays within ``STEP_BUDGET``, with 16 features if it is not too small.
 
     ``labels`` counts the background. ``dataset_voxels`` plays no part: batches this small hold little of any dataset.
     """
-    fit = partial(_fit_width, spacing_mm, median_shape, channels=channels, labels=labels, architecture=architecture)
+    fit = partial(_fit_width, spacing_mm, median_shape, channels=channels, labels=labels, network=network)
     fitted = fit(*WIDE)
     return fitted if _large_enough(fitted.patch_size, median_shape) else fit(*NARROW)
 
@@ -63,17 +69,15 @@ def _fit_width(
     *,
     channels: int,
     labels: int,
-    architecture: Architecture,
+    network: NetworkChoice,
 ) -> PatchFit:
     smallest_batch, largest_batch = BATCHES[len(spacing_mm)]
-    plan = partial(
-        plan_topology, spacing_mm, architecture=architecture, base_features=features, max_features=most_features
-    )
+    plan = partial(network.topology, spacing_mm, channels=channels, base_features=features, max_features=most_features)
     first = first_patch(spacing_mm, median_shape)
     topology, patch = plan(first)
     steps = 0
     while True:
-        cost = PASSES * multiply_adds(topology, patch, channels=channels, labels=labels)
+        cost = passes(topology) * multiply_adds(topology, patch, channels=channels, labels=labels)
         too_long = padded_axes(patch, median_shape)
         if not too_long and cost * smallest_batch <= STEP_BUDGET:
             break

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 
 from nnlite.errors import PlanError
-from nnlite.planning.memory import step_memory
+from nnlite.planning.memory import Precision, least_step_memory, step_memory
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import EPOCHS, ITERATIONS, REFERENCE_BATCH
 from nnlite.planning.patch import (
     SMALLEST_BATCH,
@@ -26,11 +27,13 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Architecture, Topology, plan_topology
+from nnlite.planning.spacing import voxels
+from nnlite.planning.topology import KERNEL, Topology
 
 SMALLEST_MEMORY_GIB = 1.0  # weights, their gradients and momentum, and CUDA itself take nearly as much
 CONTEXT_GIB = 0.5  # what CUDA and its libraries take of a GPU before the first tensor
 TENSOR_SHARE = 0.9  # of the rest: batches that wait take 2 to 4 %, and the allocator's blocks leave gaps
+PRECISION: Precision = "bf16"  # of arithmetic on a GPU; fp16 takes as much
 DATASET_SHARE = 0.05  # the part of all voxels that a batch may hold, as in nnU-Net's plain planner
 # The learning rate is that of the reference batch. At four times that batch the gradient's noise has halved; every
 # further doubling doubles the cost of a step and takes off 30 %.
@@ -56,7 +59,7 @@ def fit_gpu(
     *,
     channels: int,
     labels: int,
-    architecture: Architecture,
+    network: NetworkChoice,
     memory_gib: float,
     corrections: Mapping[int, float],
 ) -> PatchFit:
@@ -68,20 +71,32 @@ def fit_gpu(
     ndim = len(spacing_mm)
     correction, usable = corrections.get(ndim, 1.0), usable_gib(memory_gib)
 
-    def needed(topology: Topology, patch: Sequence[int], batch: int) -> float:
+    @cache
+    def needed(topology: Topology, patch: tuple[int, ...], batch: int) -> float:
         return correction * step_gib(topology, patch, batch, channels=channels, labels=labels)
 
+    def fits(topology: Topology, patch: tuple[int, ...]) -> bool:
+        least = least_step_memory(
+            topology, patch, SMALLEST_BATCH, channels=channels, labels=labels, precision=PRECISION
+        )
+        return correction * least / 2**30 <= usable and needed(topology, patch, SMALLEST_BATCH) <= usable
+
     first = first_patch(spacing_mm, median_shape)
-    topology, patch = plan_topology(spacing_mm, first, architecture=architecture)
+    topology, patch = network.topology(spacing_mm, first, channels=channels)
     steps = 0
     while True:
         too_long = padded_axes(patch, median_shape)
-        if not too_long and needed(topology, patch, SMALLEST_BATCH) <= usable:
+        if not too_long and fits(topology, patch):
             break
         axis = too_long[0] if too_long else longest_axis(patch, median_shape)
-        topology, patch = plan_topology(
-            spacing_mm, shrink(patch, topology, axis, spacing_mm), architecture=architecture
-        )
+        try:
+            shrunk = shrink(patch, topology, axis, spacing_mm)
+            smaller, shorter = network.topology(spacing_mm, shrunk, channels=channels)
+        except PlanError:
+            raise _too_large(topology, patch, memory_gib, needed(topology, patch, SMALLEST_BATCH), usable) from None
+        if not too_long and smaller.stages < 2 <= topology.stages:
+            raise _too_large(topology, patch, memory_gib, needed(topology, patch, SMALLEST_BATCH), usable)
+        topology, patch = smaller, shorter
         steps += 1
     require_pooling(topology, patch, spacing_mm)
     allowed = int(dataset_voxels * DATASET_SHARE / math.prod(patch))
@@ -110,6 +125,20 @@ def fit_gpu(
     )
 
 
+def _too_large(
+    topology: Topology, patch: Sequence[int], memory_gib: float, needed_gib: float, usable_gib: float
+) -> PlanError:
+    """The error for a network of which not even the smallest patch fits."""
+    smaller = [] if topology.checkpointing else ["let its stages be computed twice (--checkpointing)"]
+    smaller += [] if topology.architecture == "unet" else ["take a smaller network (--architecture unet)"]
+    smaller += [] if max(max(kernel) for kernel in topology.kernels) == KERNEL else [f"kernels of {KERNEL} voxels"]
+    return PlanError(
+        f"{topology.architecture} does not fit into {memory_gib:g} GiB: a step over {SMALLEST_BATCH} samples of "
+        f"{voxels(patch)} voxels needs {needed_gib:.2f} GiB, and {usable_gib:.2f} are for tensors; allow more memory "
+        f"(--gpu-memory){''.join(f', or {way}' for way in smaller)}"
+    )
+
+
 def _epochs(dataset_voxels: float, batch_voxels: int) -> tuple[int, str]:
     """How long to train, and why: small datasets are learnt sooner."""
     wanted = math.ceil(TIMES_SEEN * dataset_voxels / (ITERATIONS * batch_voxels))
@@ -123,7 +152,7 @@ def _epochs(dataset_voxels: float, batch_voxels: int) -> tuple[int, str]:
 def step_gib(topology: Topology, patch_size: Sequence[int], batch_size: int, *, channels: int, labels: int) -> float:
     """Peak memory in GiB of a training step on a GPU: 16-bit arithmetic, SGD with momentum."""
     memory = step_memory(
-        topology, patch_size, batch_size, channels=channels, labels=labels, precision="bf16", device="cuda"
+        topology, patch_size, batch_size, channels=channels, labels=labels, precision=PRECISION, device="cuda"
     )
     return memory.peak / 2**30
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from nnlite.planning.architectures import tape_of
 from nnlite.planning.operations import Map, Operation, Tape
-from nnlite.planning.passes import Loss, Moment, forward, step
+from nnlite.planning.passes import Loss, Moment, forward, saved_maps, step
 from nnlite.planning.topology import Topology
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -71,8 +71,8 @@ def step_memory(
     >>> round(memory.peak / 2**20), round(memory.activations / 2**20)  # MiB
     (194, 147)
     """
-    tape = tape_of(topology, tuple(patch_size), channels=channels, labels=labels)
-    sizes = _Sizes(tape, batch_size, precision, device)
+    tape, times = tape_of(topology, patch_size, channels=channels, labels=labels)
+    sizes = _Sizes(tape, times * batch_size, precision, device)
     weights = [sizes.weights(operation) for operation in tape.operations]
     parameters = sum(weights)
     # Gradients are whole, only the logits are left of the activations: the optimiser's turn.
@@ -86,6 +86,19 @@ def step_memory(
         activations=activations,
         passing=passing,
     )
+
+
+def least_step_memory(
+    topology: Topology, patch_size: Sequence[int], batch_size: int, *, channels: int, labels: int, precision: Precision
+) -> int:
+    """Bytes that a step with SGD needs at the very least: a quick bound to tell what is much too large.
+
+    Weights, momentum, the batch, and what is kept for the backward pass when the forward pass is over.
+    """
+    tape, times = tape_of(topology, patch_size, channels=channels, labels=labels)
+    sizes = _Sizes(tape, times * batch_size, precision, "cuda")
+    weights = sum(map(sizes.weights, tape.operations))
+    return 2 * weights + sizes.images + sum(map(sizes.map, saved_maps(tape)))
 
 
 def window_memory(
@@ -102,8 +115,8 @@ def window_memory(
 
     The volume that windows are cut from and the logits they are blended into are not counted.
     """
-    tape = tape_of(topology, tuple(patch_size), channels=channels, labels=labels)
-    sizes = _Sizes(tape, batch_size, precision, device)
+    tape, times = tape_of(topology, patch_size, channels=channels, labels=labels)
+    sizes = _Sizes(tape, times * batch_size, precision, device)
     parameters = sum(map(sizes.weights, tape.operations))
     # Without a backward to come, autocast makes its copies of weights anew each time.
     alive = forward(tape.operations, sizes, saved=(), held=tape.held)
@@ -115,17 +128,17 @@ def window_memory(
 
 
 class _Sizes:
-    """Bytes of maps and operations of a batch, in a precision, on a device."""
+    """Bytes of maps and operations, so many ``times`` those of the tape, in a precision, on a device."""
 
-    def __init__(self, tape: Tape, batch_size: int, precision: Precision, device: Device):
-        self.tape, self.batch_size, self.device = tape, batch_size, device
+    def __init__(self, tape: Tape, times: int, precision: Precision, device: Device):
+        self.tape, self.times, self.device = tape, times, device
         self.autocast = precision != "fp32"
         self.element = HALF if self.autocast else FLOAT
         # For gradients of weights oneDNN transposes its copies in half precision, a sample per thread: counted as if
         # there were a thread per sample.
         self.copies = 2 if self.autocast and device == "cpu" else 1
         self.images = self.of_elements(tape.image, FLOAT)
-        self.value = batch_size * self.element  # of a feature, in every sample
+        self.value = times * self.element  # of a feature
         self.image = tape.image
 
     def map(self, one: Map) -> int:
@@ -134,14 +147,21 @@ class _Sizes:
 
     def of_elements(self, one: Map, element: int) -> int:
         """A map of values of so many bytes."""
-        return self.batch_size * one.voxels * one.features * element
+        return self.times * one.voxels * one.features * element
 
     def weights(self, operation: Operation) -> int:
         """The weights of an operation, or their gradients."""
         return operation.weights * FLOAT
 
     def kept(self, operation: Operation) -> int:
-        """The copy of weights that autocast keeps from their first use to the backward; what pooling has widened."""
+        """The copy of weights that autocast keeps from their first use to the backward; what pooling has widened.
+
+        Also where the maxima of pooling were, and what dropout multiplies with.
+        """
+        if operation.kind == "max pool":
+            return self.of_elements(operation.output, INDEX) + self._widened(operation)
+        if operation.kind == "dropout":
+            return self.map(operation.output)
         cast = self.weights(operation) // 2 if self.autocast and operation.kind == "convolution" else 0
         return cast + self._widened(operation)
 
@@ -163,10 +183,10 @@ class _Sizes:
         if operation.kind in ("add", "cat"):
             return 0
         made = sum(self.map(one) for one in operation.inputs if one.learns)
-        if operation.kind == "norm" and self.device == "cpu":
-            return 2 * made
+        if operation.kind == "prelu" or (operation.kind == "norm" and self.device == "cpu"):
+            return 2 * made  # what each voxel has to say of the slope is put down before it is added up
         if operation.kind != "convolution":
-            return made
+            return (self._widened(operation) if operation.kind == "max pool" else 0) or made
         whole = self.map(operation.output) if partial else 0  # copied out of what it is a view of
         return made + self.copies * self._copied(operation) + 2 * self._kernel(operation) + whole
 
@@ -180,24 +200,24 @@ class _Sizes:
 
     def _padded(self, one: Map) -> int:
         block = CHANNEL_BLOCK[self.device]
-        return self.batch_size * one.voxels * -(-one.features // block) * block * self.element
+        return self.times * one.voxels * -(-one.features // block) * block * self.element
 
     def _widened(self, operation: Operation) -> int:
         """On a CPU torch pools volumes in float32, also under autocast, and keeps what it widened."""
         volumes = len(self.tape.image.size) == 3
-        widens = operation.kind == "pool" and self.autocast and self.device == "cpu" and volumes
+        widens = operation.kind in ("pool", "max pool") and self.autocast and self.device == "cpu" and volumes
         return sum(self.of_elements(one, FLOAT) for one in operation.inputs) if widens else 0
 
 
 def _losses(sizes: _Sizes) -> Iterator[Loss]:
     """Cross-entropy and soft Dice in float32: both softmaxes and the one-hot target are kept.
 
-    All heads have a loss but the lowest, unless it is the only one.
+    All heads have a loss but those of the lowest resolution, unless there is no other.
     """
     heads = sizes.tape.heads
-    for head in heads[: max(1, len(heads) - 1)]:
+    for head in [head for head in heads if head.size != heads[-1].size] or heads:
         logits = sizes.of_elements(head, FLOAT)
-        target = sizes.batch_size * head.voxels * INDEX if head.size != sizes.tape.image.size else 0
+        target = sizes.times * head.voxels * INDEX if head.size != heads[0].size else 0
         yield Loss(
             head=head,
             kept=3 * logits + target,

@@ -12,17 +12,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-Kind = Literal["convolution", "norm", "activation", "cat", "add", "pool"]
+Kind = Literal[
+    "convolution",
+    "norm",
+    "activation",
+    "prelu",
+    "cat",
+    "add",
+    "pool",
+    "max pool",
+    "dropout",
+    "crop",
+    "sigmoid",
+    "resample",
+    "multiply",
+]
 
 
 class Map:
-    """Features on a grid, of one sample; two are the same only if they are one. The image itself learns nothing."""
+    """Features on a grid, of one sample; two are the same only if they are one.
+
+    The image itself learns nothing. A view of another map has no ``voxels`` of its own.
+    """
 
     __slots__ = ("features", "learns", "size", "voxels")
 
-    def __init__(self, size: tuple[int, ...], features: int, *, learns: bool = True):
+    def __init__(self, size: tuple[int, ...], features: int, *, learns: bool = True, view: bool = False):
         self.size, self.features, self.learns = size, features, learns
-        self.voxels = math.prod(size)
+        self.voxels = 0 if view else math.prod(size)
 
 
 class Operation(NamedTuple):
@@ -67,11 +84,25 @@ class Tape:
         self.held: dict[Map, int] = {}
         self._part: int | None = None
 
+    def parts_of_image(self, channels: Sequence[int]) -> list[Map]:
+        """Views of the image, each of so many of its channels; the image itself where none are named."""
+        if not channels:
+            return [self.image]
+        return [Map(self.image.size, count, learns=False, view=True) for count in channels]
+
     def convolution(
-        self, x: Map, features: int, kernel: Sequence[int], stride: Sequence[int] | None = None, *, bias: bool = True
+        self,
+        x: Map,
+        features: int,
+        kernel: Sequence[int],
+        stride: Sequence[int] | None = None,
+        *,
+        bias: bool = True,
+        padded: bool = True,
     ) -> Map:
-        """A convolution, padded so that stride 1 keeps the size."""
-        output = Map(_divided(x.size, stride), features)
+        """A convolution, ``padded`` so that stride 1 keeps the size."""
+        size = x.size if padded else tuple(length - width + 1 for length, width in zip(x.size, kernel, strict=True))
+        output = Map(_divided(size, stride), features)
         weights = x.features * features * math.prod(kernel)
         return self._note(
             "convolution", (x,), output, weights + bias * features, weights * output.voxels, saves=(x,), counted=True
@@ -92,6 +123,23 @@ class Tape:
         output = Map(x.size, x.features)
         return self._note("activation", (x,), output, saves=(output,))
 
+    def prelu(self, x: Map) -> Map:
+        """Parametric ReLU, with a slope per feature."""
+        return self._note("prelu", (x,), Map(x.size, x.features), x.features, saves=(x,))
+
+    def sigmoid(self, x: Map) -> Map:
+        """Numbers between 0 and 1."""
+        output = Map(x.size, x.features)
+        return self._note("sigmoid", (x,), output, saves=(output,))
+
+    def resample(self, x: Map, size: tuple[int, ...]) -> Map:
+        """Linear interpolation to another size."""
+        return self._note("resample", (x,), Map(size, x.features))
+
+    def multiply(self, x: Map, weights: Map) -> Map:
+        """Every feature times one map of weights."""
+        return self._note("multiply", (x, weights), Map(x.size, x.features), saves=(x, weights))
+
     def block(self, x: Map, features: int, kernel: Sequence[int], stride: Sequence[int] | None = None) -> Map:
         """Convolution, normalisation, activation: ``networks.blocks.ConvolutionBlock``."""
         return self.activation(self.norm(self.convolution(x, features, kernel, stride)))
@@ -107,6 +155,18 @@ class Tape:
     def pool(self, x: Map, stride: Sequence[int], *, counted: bool) -> Map:
         """Means over as many voxels as the stride has."""
         return self._note("pool", (x,), Map(_divided(x.size, stride), x.features), saves=(x,), counted=counted)
+
+    def max_pool(self, x: Map, stride: Sequence[int]) -> Map:
+        """Maxima over as many voxels as the stride has; where each of them lies is kept."""
+        return self._note("max pool", (x,), Map(_divided(x.size, stride), x.features), saves=(x,))
+
+    def dropout(self, x: Map) -> Map:
+        """Some values left out; which, is kept."""
+        return self._note("dropout", (x,), Map(x.size, x.features))
+
+    def crop(self, x: Map, size: tuple[int, ...]) -> Map:
+        """The middle of a map, as a view of it."""
+        return self._note("crop", (x,), Map(size, x.features, view=True))
 
     def head(self, x: Map) -> None:
         """A convolution that tells labels apart; nnU-Net's estimate counts that of full resolution alone."""

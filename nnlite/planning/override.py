@@ -14,13 +14,15 @@ from typing import Any, cast, get_args
 from nnlite.errors import PlanError, UsageError
 from nnlite.planning.configurations import Configuration, NormalizationScheme
 from nnlite.planning.cpu import NARROW, WIDE
+from nnlite.planning.network import KERNELS, NetworkChoice, choice_of
 from nnlite.planning.patch import pooling_reason, require_pooling
 from nnlite.planning.planner import Device, Plan
 from nnlite.planning.spacing import millimetres, voxels
-from nnlite.planning.topology import Topology, plan_topology
+from nnlite.planning.topology import Topology
 
 EXAMPLE = "3d.patch_size=96,96,96"
 FOLLOWS = {"3d": "3d-cascade"}  # a cascade's second stage is the network of full resolution
+NETWORK = {"kernel", "checkpointing"}  # what is decided of the network itself
 CPU_WIDTHS = dict((WIDE, NARROW))  # features at most, by those at full resolution
 
 
@@ -88,30 +90,38 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], plan
         sizes = zip(configuration.spacing_mm, spacing, configuration.median_shape, strict=True)
         values["median_shape"] = tuple(max(1.0, float(round(old / new * length))) for old, new, length in sizes)
         reasons["median_shape"] = f"{voxels(values['median_shape'])}: the planned one at the spacing set by hand"
-    if values.keys() & {"spacing_mm", "patch_size"}:
+    network = replace(choice_of(configuration.topology), **{key: values.pop(key) for key in NETWORK & values.keys()})
+    if reasons.keys() & {"spacing_mm", "patch_size", *NETWORK}:
         patch = values.get("patch_size", configuration.patch_size)
-        values["topology"] = _topology(configuration, spacing, patch, plan.device)
+        values["topology"] = _topology(configuration, network, spacing, patch, plan.device)
         reasons["topology"] = f"planned for what was set by hand; {pooling_reason(values['topology'])}"
     return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
 
 
 def _topology(
-    configuration: Configuration, spacing_mm: Sequence[float], patch_size: Sequence[int], device: Device
+    configuration: Configuration,
+    network: NetworkChoice,
+    spacing_mm: Sequence[float],
+    patch_size: Sequence[int],
+    device: Device,
 ) -> Topology:
     """The network of a patch, of the width that was planned; PlanError unless the patch is divisible by its pooling."""
     features = configuration.topology.features[0]
-    topology, padded = plan_topology(
+    topology, padded = network.topology(
         spacing_mm,
         patch_size,
-        architecture=configuration.topology.architecture,
+        channels=sum(configuration.topology.encoders) or None,
         base_features=features,
         max_features=CPU_WIDTHS.get(features) if device == "cpu" else None,
     )
     if padded != tuple(patch_size):
+        fault = f"is not divisible by {voxels(topology.divisor)}, what"
+        if any(topology.margin):
+            fault = "is none of the sizes that"
         raise PlanError(
-            f"{configuration.name}: patch_size {voxels(patch_size)} is not divisible by {voxels(topology.divisor)}, "
-            f"what the network of {topology.stages} stages at {millimetres(spacing_mm)} asks for; "
-            f"{voxels(padded)} is: --set {configuration.name}.patch_size={','.join(map(str, padded))}"
+            f"{configuration.name}: patch_size {voxels(patch_size)} {fault} the network of {topology.stages} stages "
+            f"at {millimetres(spacing_mm)} asks for; {voxels(padded)} is: "
+            f"--set {configuration.name}.patch_size={','.join(map(str, padded))}"
         )
     require_pooling(topology, patch_size, spacing_mm)
     return topology
@@ -139,6 +149,16 @@ def _positive(number: float) -> float:
     return number
 
 
+def _yes_or_no(text: str) -> bool:
+    return {"true": True, "false": False}[text]
+
+
+def _kernel(text: str) -> int:
+    if int(text) not in KERNELS:
+        raise ValueError(f"{text} is no width of a kernel")
+    return int(text)
+
+
 def _scheme(name: str) -> NormalizationScheme:
     if name not in get_args(NormalizationScheme):
         raise ValueError(f"{name} is no scheme")
@@ -154,7 +174,9 @@ _READ: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "patch_size": (_each(lambda text: _positive(int(text))), "positive whole numbers as 96,96,96"),
     "batch_size": (lambda text: _positive(int(text)), "a positive whole number"),
     "mirror_axes": (lambda text: () if text == "none" else _each(_axis)(text), "axes as z,y or 0,1, or none"),
-    "batch_dice": (lambda text: {"true": True, "false": False}[text], "true or false"),
+    "batch_dice": (_yes_or_no, "true or false"),
+    "kernel": (_kernel, f"one of {', '.join(map(str, KERNELS))}"),
+    "checkpointing": (_yes_or_no, "true or false"),
     "normalization": (_each(_scheme), f"per channel one of {', '.join(get_args(NormalizationScheme))}"),
 }
 """What can be set: how its text is read, and what it must look like."""

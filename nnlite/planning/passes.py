@@ -53,8 +53,7 @@ class Moment(NamedTuple):
 
 def saved_maps(tape: Tape) -> set[Map]:
     """Maps that live from the forward to the backward pass."""
-    needed = _Needs(tape.operations)
-    return {one for operation in tape.operations for one, within in needed.of(operation) if not within} | {*tape.heads}
+    return {one for needs in _needs(tape.operations) for one, inside in needs if not inside} | {*tape.heads}
 
 
 def forward(
@@ -102,15 +101,15 @@ def step(tape: Tape, bytes_: Bytes, losses: Sequence[Loss]) -> Iterator[Moment]:
 
 
 def _backward(tape: Tape, bytes_: Bytes, activations: int, gradients: _Gradients) -> Iterator[Moment]:
-    needs = _Needs(tape.operations)
-    left = Counter(need for operation in tape.operations for need in needs.of(operation))
+    every = _needs(tape.operations)
+    left = Counter(need for needs in every for need in needs)
     left.update((head, False) for head in tape.heads)  # whoever asked for them holds them until the step is over
     part, weights = None, 0
-    for operation in reversed(tape.operations):
+    for number, operation in reversed([*enumerate(tape.operations)]):
         if operation.part not in (None, part):
-            again = needs.of_part(operation.part)
-            first = tape.operations.index(again[0])
-            within = {one for other in again for one, inside in needs.of(other) if inside}
+            first = next(place for place, one in enumerate(tape.operations) if one.part == operation.part)
+            again = tape.operations[first : number + 1]
+            within = {one for needs in every[first : number + 1] for one, inside in needs if inside}
             for passing in forward(again, bytes_, saved=within, held=tape.held, first=first):
                 yield Moment(weights, activations, gradients.waiting + passing)
             activations += sum(map(bytes_.map, within)) + sum(map(bytes_.kept, again))
@@ -124,28 +123,25 @@ def _backward(tape: Tape, bytes_: Bytes, activations: int, gradients: _Gradients
                     yield Moment(weights, activations, gradients.waiting + adding)
         weights += bytes_.weights(operation)  # the lowest head's too, which has no loss: next to nothing
         activations -= bytes_.kept(operation)
-        for need in needs.of(operation):
+        for need in every[number]:
             left[need] -= 1
             activations -= 0 if left[need] else bytes_.map(need[0])
 
 
-class _Needs:
-    """Which maps the backward of an operation needs, and whether they are made in its own checkpointed part."""
+def _needs(operations: Sequence[Operation]) -> list[set[tuple[Map, bool]]]:
+    """For each operation which maps its backward needs, and whether they are made in its own checkpointed part.
 
-    def __init__(self, operations: Sequence[Operation]):
-        self.operations = operations
-        self.made_in = {operation.output: operation.part for operation in operations}
+    That is what it saves; and what comes into its part from elsewhere, which is kept to compute the part again.
+    """
+    made_in = {operation.output: operation.part for operation in operations}
 
-    def of(self, operation: Operation) -> set[tuple[Map, bool]]:
-        """What it saves; and what comes into its part from elsewhere, which is kept to compute the part again."""
+    def needs(operation: Operation) -> set[tuple[Map, bool]]:
         if operation.part is None:
             return {(one, False) for one in operation.saves}
-        made = {one: self.made_in.get(one) == operation.part for one in (*operation.saves, *operation.inputs)}
+        made = {one: made_in.get(one) == operation.part for one in (*operation.saves, *operation.inputs)}
         return {(one, inside) for one, inside in made.items() if one in operation.saves or not inside}
 
-    def of_part(self, part: int | None) -> list[Operation]:
-        """The operations that are computed again together."""
-        return [operation for operation in self.operations if operation.part == part]
+    return [needs(operation) for operation in operations]
 
 
 class _Storage:

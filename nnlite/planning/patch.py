@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from nnlite.errors import PlanError
+from nnlite.planning.network import choice_of
 from nnlite.planning.spacing import millimetres, voxels
-from nnlite.planning.topology import ISOTROPY_RATIO, LONE_AXIS_EDGES, SMALLEST_EDGE, Topology, plan_topology
+from nnlite.planning.topology import ISOTROPY_RATIO, LONE_AXIS_EDGES, SMALLEST_EDGE, Topology
 
 FIRST_EDGE = {2: 2048, 3: 256}  # the first patch has as many voxels as a square or cube of this edge: more than fits
 SMALLEST_BATCH = 2  # a single sample gives too noisy a gradient
@@ -66,18 +68,21 @@ def shrink(patch_size: Sequence[int], topology: Topology, axis: int, spacing_mm:
     The step is taken at the size it leads to, where the network may pool less often: the patch loses as little as can
     be.
 
+    >>> from nnlite.planning.topology import plan_topology
     >>> topology, patch = plan_topology((1.0, 1.0), (64, 64))
     >>> topology.divisor, shrink(patch, topology, 1, (1.0, 1.0))  # 64 - 16 would pool once less, so only 8 come off
     ((16, 16), (64, 56))
     """
     size = list(patch_size)
     size[axis] = max(1, size[axis] - topology.divisor[axis])
-    step = plan_topology(spacing_mm, size)[0].divisor[axis]
-    if patch_size[axis] - step < 1:
+    plan = partial(choice_of(topology).topology, spacing_mm)
+    size[axis] = patch_size[axis] - plan(size)[0].divisor[axis]
+    while size[axis] >= 1 and plan(size)[1][axis] >= patch_size[axis]:  # without padding, sizes have grids of their own
+        size[axis] -= 1
+    if size[axis] < 1:
         raise PlanError(
             f"no patch is small enough: {voxels(patch_size)} voxels still need more than there is; allow more memory"
         )
-    size[axis] = patch_size[axis] - step
     return tuple(size)
 
 
@@ -121,10 +126,15 @@ def patch_reason(patch_size: Sequence[int], first: Sequence[int], median_shape: 
 
 def pooling_reason(topology: Topology) -> str:
     """Why the network has as many stages as it has, in words."""
+    seen = (
+        f"; without padding it sees {voxels(topology.margin)} more on either side than it answers for"
+        if any(topology.margin)
+        else ""
+    )
     flat = sum(min(kernel) == 1 for kernel in topology.kernels)
     kernels = f"; kernels are flat in the first {flat} because voxels are still thick there" if flat else ""
     return (
         f"{topology.stages} stages: the patch is halved along an axis while it has {2 * SMALLEST_EDGE} voxels or more "
         f"there and its spacing is within a factor of {ISOTROPY_RATIO} of the finest; sizes must be divisible by "
-        f"{voxels(topology.divisor)}{kernels}; {topology.features[0]} to {topology.features[-1]} features"
+        f"{voxels(topology.divisor)}{kernels}{seen}; {topology.features[0]} to {topology.features[-1]} features"
     )

@@ -16,12 +16,12 @@ from typing import Literal
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError, UsageError
-from nnlite.planning.architectures import ARCHITECTURES
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.gpu import fit_gpu, require_memory
 from nnlite.planning.mirroring import decide_mirroring
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner, fit_nnunet
 from nnlite.planning.patch import Fit, PatchFit
 from nnlite.planning.spacing import (
@@ -70,6 +70,7 @@ class Plan:
     configurations: dict[str, Configuration]
     reasons: dict[str, str]
     preset: Preset = "nnlite"
+    network: NetworkChoice = NetworkChoice()
     reference_channel: str | None = None
 
     def __post_init__(self) -> None:
@@ -127,22 +128,25 @@ def make_plan(
     memory_gib: float | None = None,
     planner: Planner = "plain",
     preset: Preset = "nnlite",
+    network: NetworkChoice | None = None,
     corrections: Mapping[int, float] | None = None,
 ) -> Plan:
     """Plan all configurations that the dataset calls for.
 
     ``memory_gib`` is the GPU's, None for what the planner was made for (8, 8, 24 and 40 GiB); a CPU's plan has none.
-    ``preset`` "nnunet" gives nnU-Net's plan, for GPUs only. ``corrections``, by number of axes, is measured over
-    predicted memory, for preset "nnlite" on a GPU that was probed. PlanError if the numbers allow no plan.
+    ``preset`` "nnunet" gives nnU-Net's plan, for GPUs only. ``network`` of None is the planner's own. ``corrections``,
+    by number of axes, is measured over predicted memory, for preset "nnlite" on a GPU that was probed. PlanError if the
+    numbers allow no plan.
     """
     reference = MEMORY_REFERENCES[planner]
+    network = (network or NetworkChoice(architecture=reference.architecture)).of_channels(channels)
     memory = None if device == "cpu" else reference.memory_gib if memory_gib is None else float(memory_gib)
     require_usable(fingerprint, channels, labels)
     fit: Fit
     if memory is None:
         if preset == "nnunet":
             raise PlanError("preset nnunet has plans for GPUs only; plan for a CPU with preset nnlite")
-        fit = partial(fit_cpu, labels=labels.outputs, architecture=reference.architecture)
+        fit = partial(fit_cpu, labels=labels.outputs, network=network)
         budget = "a step that is worth taking on a CPU"
     else:
         require_memory(memory)
@@ -153,7 +157,7 @@ def make_plan(
             fit = partial(
                 fit_gpu,
                 labels=labels.outputs,
-                architecture=reference.architecture,
+                network=network,
                 memory_gib=memory,
                 corrections=corrections or {},
             )
@@ -164,6 +168,7 @@ def make_plan(
         device=device,
         planner=planner,
         preset=preset,
+        network=network,
         memory_gib=memory,
         transpose=transpose,
         channels=tuple(channels),
@@ -172,7 +177,8 @@ def make_plan(
         training_cases=len(fingerprint.spacings_mm),
         configurations={one.name: decide_mirroring(one, labels, transpose) for one in configurations},
         reasons={
-            "planner": f"{planner}: a {ARCHITECTURES[reference.architecture].name}, sized for {budget}",
+            **network.reasons(),
+            "planner": f"{planner}: sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations),
             **missing,
         },

@@ -33,6 +33,7 @@ TOGETHER_VOXELS = (
 class Batch:
     """What the network is trained on: images (batch, channels, *size) float32, labels (batch, *size) int64 indices.
 
+    Where the network answers for the centre of what it sees only, labels are those of that centre.
     ``previous`` (batch, *size) int64 holds the low-resolution prediction that a cascade gets as input. ``cases`` are
     the ids of the cases that the samples are of. ``drawn`` (batch, channels) bool tells which of the network's channels
     stand for something that is drawn in a sample, None where everything is in all of them. ``maps`` of the labels are

@@ -13,9 +13,11 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nnlite.data.faults import named_in_errors
 from nnlite.networks.inputs import stack_previous
+from nnlite.networks.unet_2015 import centre
 from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
@@ -66,19 +68,21 @@ class BatchSource:
         self.easiest_first = tuple(easiest_first)
         self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
-        size, batch = self.patch_size, self.batch_size
+        size, batch, margin = self.patch_size, self.batch_size, configuration.topology.margin
+        self.seen_size = configuration.topology.seen_size(size)
         self.training = PatchLoader(
             training_cases,
             patch_size=size,
             batch_size=batch,
             posed=True,
+            margin=margin,
             mirror_axes=configuration.mirrored_axes,
             exchange=exchange(plan, configuration),
             transforms=transforms,
             in_memory=in_memory,
         )
         self.validation = PatchLoader(
-            validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
+            validation_cases, patch_size=size, batch_size=batch, posed=False, margin=margin, in_memory=in_memory
         )
 
     def training_batches(
@@ -97,7 +101,7 @@ class BatchSource:
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
-            return replace(batch, images=images, previous=None, maps=self.make_maps(batch.labels))
+            return self._answered(replace(batch, images=images, previous=None))
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -109,7 +113,7 @@ class BatchSource:
             if batch.previous is not None:
                 images = stack_previous(batch.images, batch.previous, self.labels)
                 batch = replace(batch, images=images, previous=None)
-            return replace(batch, maps=self.make_maps(batch.labels))
+            return self._answered(batch)
 
         count = count if self.validation_cases else 0
         return self._prefetched(make, 0, count, f"validation batch {{}} of epoch {epoch}")
@@ -131,11 +135,22 @@ class BatchSource:
         """A batch is drawn, and this process's share of it read and put together."""
         places = loader.draw_places(rng, pool)
         patches = [loader.read(place) for place in places[self.share.first : self.share.stop]]
-        batch = assemble(patches, self.patch_size, device)
+        batch = assemble(patches, self.seen_size, device)
         channels = loader.listed_channels(places)
         if batch.drawn is None and channels:  # all processes compute their part of the loss in the same way
             batch = replace(batch, drawn=torch.ones(len(patches), channels, dtype=torch.bool, device=device))
         return replace(batch, cases=tuple(place.case_id for place in places), fraction=self.share.fraction)
+
+    def _answered(self, batch: Batch) -> Batch:
+        """The batch with the maps that the loss wants; without labels and maps of a margin that is there to be seen."""
+        maps = self.make_maps(batch.labels)
+        if self.seen_size == self.patch_size:
+            return replace(batch, maps=maps)
+
+        def inside(one: Tensor) -> Tensor:
+            return centre(one, self.patch_size).contiguous()
+
+        return replace(batch, labels=inside(batch.labels), maps=maps.changed(inside))
 
     def _prefetched(
         self, make: Callable[[int, torch.device], Batch], first: int, count: int, what: str

@@ -182,6 +182,7 @@ class Learner:
             "skipped": self.skipped.state(),
             "average": None if self.average is None else self.average.state(),
             "frozen": list(self.frozen),
+            "random": random_state(self.device),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -195,10 +196,24 @@ class Learner:
         if self.average is not None:
             self.average.restore(state["average"])
         self.frozen = tuple(state["frozen"])
+        set_random_state(self.device, state["random"])
 
     def _precision(self) -> torch.autocast:
         dtype = AUTOCAST[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def random_state(device: torch.device) -> Tensor:
+    """State of torch's own random numbers on a device, from which dropout draws."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Let torch's random numbers go on from there."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state.cpu(), device)
+    else:
+        torch.set_rng_state(state.cpu())
 
 
 def step_unless(left_out: Tensor, optimizer: torch.optim.Optimizer) -> None:

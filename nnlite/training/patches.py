@@ -22,6 +22,7 @@ from batchgenerators.transforms.abstract_transforms import Compose
 from nnlite.data.faults import named_in_errors
 from nnlite.errors import UsageError
 from nnlite.planning.mirroring import Exchange
+from nnlite.preprocessing.mirrored_borders import read_mirrored
 from nnlite.preprocessing.open_cases import OpenCases
 from nnlite.preprocessing.store import StoredCase
 
@@ -175,6 +176,9 @@ def draw_start(
 class PatchLoader(SlimDataLoaderBase):
     """An endless batchgenerators data loader over preprocessed cases; each batch is a list of ``Patch``.
 
+    A network without padding sees ``margin`` voxels more on either side of a patch, where it gives no answer: regions
+    are larger by as much, and mirrored where they reach beyond the case. Places are drawn for the patch without them.
+
     ``posed`` draws rotations and scalings, and flips along each of ``mirror_axes``; without these every patch is as it
     lies in its case (validation). ``exchange`` tells which labels change places in a patch that is flipped. ``draw``
     makes a batch a function of the random numbers it is given, whatever was drawn before, so that several threads may
@@ -193,6 +197,7 @@ class PatchLoader(SlimDataLoaderBase):
         patch_size: Sequence[int],
         batch_size: int,
         posed: bool,
+        margin: Sequence[int] = (),
         mirror_axes: Sequence[int] = (),
         exchange: Exchange | None = None,
         transforms: Sequence[Callable[..., dict]] = (),
@@ -202,6 +207,10 @@ class PatchLoader(SlimDataLoaderBase):
         self.in_memory = in_memory
         self.case_ids = sorted(cases)
         self.patch_size = tuple(patch_size)
+        self.mirrored_borders = any(margin)
+        self.seen_size = tuple(
+            size + 2 * more for size, more in zip(patch_size, margin or (0,) * len(patch_size), strict=True)
+        )
         self.flat = len(self.patch_size) == 2  # slices: patches one voxel deep whose first axis is dropped
         self.posed, self.mirror_axes, self.exchange = posed, tuple(mirror_axes), exchange
         self.forced_from = round(batch_size * RANDOM_SHARE)
@@ -240,7 +249,7 @@ class PatchLoader(SlimDataLoaderBase):
         centre = None
         if case.locations is not None:  # where only some voxels are labelled, every patch is to hold some of them
             centre = case.locations.draw(rng) if forced else case.locations.draw_annotated(rng)
-        window, size = self.patch_size, region_size(self.patch_size, pose)
+        window, size = self.patch_size, region_size(self.seen_size, pose)
         if self.flat:
             window, size = (1, *window), (1, *size)
         start = draw_start(rng, case.image.shape[1:], window, centre)
@@ -261,7 +270,8 @@ class PatchLoader(SlimDataLoaderBase):
     def _read(self, place: Place) -> Patch:
         case = self._data[place.case_id]
         maps = [volume for volume in (case.label, case.previous) if volume is not None]
-        image, *maps = (read_region(volume, place.start, place.size) for volume in (case.image, *maps))
+        read = read_mirrored if self.mirrored_borders else read_region
+        image, *maps = (read(volume, place.start, place.size) for volume in (case.image, *maps))
         if self.flat:
             image, *maps = image[:, 0], *(volume[0] for volume in maps)
         if place.seed is not None:

@@ -161,7 +161,8 @@ def _two_steps(plan: Plan, configuration: Configuration, config: TrainConfig, de
 def _noise(plan: Plan, configuration: Configuration, device: torch.device) -> Batch:
     """Normal noise, and labels that take turns from voxel to voxel, so that each of them occurs."""
     size = (configuration.batch_size, *configuration.patch_size)
-    images = torch.randn(size[0], input_channels(plan, configuration), *size[1:], device=device)
+    seen = configuration.topology.seen_size(configuration.patch_size)
+    images = torch.randn(size[0], input_channels(plan, configuration), *seen, device=device)
     labels = torch.arange(math.prod(size), device=device).remainder_(plan.labels.count).view(size)
     return Batch(images=images, labels=labels)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_pipeline import FakePipeline, nn
 
-from nnlite.cli.arguments import parse_duration
+from nnlite.cli.arguments import ARCHITECTURES, parse_duration
 from nnlite.errors import UsageError
 
 
@@ -75,6 +75,10 @@ def test_verbose_shows_what_nnlite_logs_and_not_what_its_libraries_log(
             "error: --epochs and --time-budget both ",
         ),
         (["plan", "d", "--preset", "best"], 'error: there is no preset "best"; --preset is one of nnlite, nnunet'),
+        (
+            ["plan", "d", "--architecture", "wnet"],
+            f'error: there is no architecture "wnet"; --architecture is one of {", ".join(ARCHITECTURES)}',
+        ),
         (["plan", "d", "--residual", "S"], 'error: there is no residual encoder "S"; --residual is one of M, L, XL'),
         (["plan"], "error: plan a DATASET, or a finished fingerprint with --fingerprint FILE: one of the two"),
         (["plan", "d", "--fingerprint", "f"], "error: plan a DATASET, or a finished fingerprint with --fingerprint"),

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 from fake_pipeline import FakePipeline, a_plan, nn
+
+from nnlite.planning.network import NetworkOptions
 
 
 def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
@@ -28,10 +31,10 @@ def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
     assert pipeline.calls[0][2]["resample_channels_to"] == "CT"
     row, cost = (line for line in shown.stdout.splitlines() if line.split()[:1] == ["3d"])
     topology = plan.configurations["3d"].topology
-    assert row.split()[1:4] == ["1.00x1.00x1.00", "16x16x16", "3"]
+    assert row.split()[1:5] == ["unet", "1.00x1.00x1.00", "16x16x16", "3"]
     # 1000 steps of 1.8 s and a fifth as many looks of 0.6 s are 0.53 h; three cases make three folds
     assert cost.split()[2:9] == ["0.25", "1.800", "100", "x", "10", "0.5", "1.6"]
-    assert row.split()[4:8] == ["4", "to", str(max(topology.features)), str(topology.stages)]
+    assert row.split()[5:9] == ["4", "to", str(max(topology.features)), str(topology.stages)]
     assert "no 3d-lowres: small" in shown.stdout
     assert "-> w/hippocampus/plan.json" in shown.stdout
 
@@ -69,3 +72,33 @@ def test_a_fingerprint_is_planned_without_a_dataset(pipeline: FakePipeline):
     [(verb, arguments, options)] = pipeline.calls
     assert (verb, arguments) == ("plan_fingerprint", (Path("f.json"),))
     assert (options["labels"], options["channels"], options["name"]) == (3, ["T1", "T2"], "brain")
+
+
+def test_the_network_is_asked_for_by_name_and_shown(pipeline: FakePipeline):
+    made = a_plan()
+    checkpointed = {
+        name: replace(one, topology=replace(one.topology, checkpointing=True))
+        for name, one in made.configurations.items()
+    }
+    plan = replace(made, configurations=checkpointed)
+    pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=())
+    shown = nn(
+        "plan",
+        "d",
+        "--architecture",
+        "attention-unet",
+        "--kernel",
+        "5",
+        "--checkpointing",
+        "--fusion",
+        "separate",
+        "--stem",
+        "multi-scale",
+    )
+    asked = NetworkOptions(
+        architecture="attention-unet", kernel=5, checkpointing=True, fusion="separate", stem="multi-scale"
+    )
+    assert pipeline.calls[0][2]["network"] == asked
+    assert "unet, checkpointed" in shown.stdout
+    nn("plan", "d")
+    assert pipeline.calls[1][2]["network"] == NetworkOptions()

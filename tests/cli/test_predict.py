@@ -18,6 +18,8 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
         "--no-mirroring",
         "--probabilities",
         "--exact",
+        "--depth",
+        "2",
         "--preview",
         "--entropy",
         "--output-format",
@@ -37,6 +39,7 @@ def test_predict_passes_everything_on(pipeline: FakePipeline):
     assert (given["folds"], given["configuration"]) == (("fold0", "fold1"), "3d")
     assert (given["mirroring"], given["probabilities"], given["device"]) == (False, True, "cuda")
     assert given["exact"]
+    assert given["depth"] == 2
     assert given["previews"]
     assert (given["output_format"], given["series"]) == ("dicom-seg", "Thorax")
     assert given["entropy"]

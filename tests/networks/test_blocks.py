@@ -140,3 +140,18 @@ def test_shortcuts_are_for_float32_without_gradients_alone(calls: list[str]) -> 
     with torch.no_grad():
         block.double()(image.double())
     assert calls == []
+
+
+@pytest.mark.parametrize(("planes", "kernel"), [(2, 3), (4, 5), (6, 7)])
+def test_fewer_planes_than_the_kernel_has_leave_the_gradient_true_in_bfloat16(planes: int, kernel: int) -> None:
+    layer = convolution(16, 16, (kernel,) * 3, (1, 1, 1))
+    x, wanted = torch.randn(2, 16, planes, 8, 8), torch.randn(2, 16, planes, 8, 8)
+    gradients = []
+    for half in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            output = layer(x)
+        assert output.dtype == (torch.bfloat16 if half else torch.float32)
+        output.backward(wanted.to(output.dtype))
+        gradients.append(layer.get_parameter("weight").grad)
+    assert torch.allclose(*gradients, atol=0.02 * float(gradients[0].abs().max()))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nnlite.data.labels import Labels
+from nnlite.errors import PlanError
 from nnlite.networks.build import build_network, weight_shapes
 from nnlite.planning.configurations import Configuration, ConfigurationName
 from nnlite.planning.fingerprint import IntensityProperties
@@ -87,3 +88,12 @@ def test_shapes_are_those_of_the_network_without_memory_for_it(architecture: Arc
     wide = replace(one, topology=replace(one.topology, features=(2**16,) * one.topology.stages))
     largest = max(math.prod(shape) for shape in weight_shapes(plan(wide), wide).values())
     assert largest > 2**36  # a quarter of a terabyte, had it been made
+
+
+def test_encoders_that_see_other_channels_than_there_are_name_both() -> None:
+    one = configuration("3d")
+    separate = replace(one, topology=replace(one.topology, encoders=(1, 1)))
+    assert len(list(build_network(plan(separate), separate).separate.stems)) == 2
+    wrong = replace(one, topology=replace(one.topology, encoders=(1, 1, 1)))
+    with pytest.raises(PlanError, match=r"encoders \(1, 1, 1\) see 3 channels, and there are 2; correct the plan"):
+        build_network(plan(wrong), wrong)

@@ -1,6 +1,8 @@
-"""The U-Net has the sizes, parameters and outputs that its topology says."""
+"""The U-Net and its relatives with padding have the sizes, parameters and outputs that their topology says."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ def planned(shape: str, architecture: Architecture) -> tuple[Topology, tuple[int
     return plan_topology(spacing_mm, patch, architecture=architecture, base_features=4, max_features=16)
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc"])
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "attention-unet"])
 @pytest.mark.parametrize("shape", SHAPES)
 class TestEveryTopology:
     def test_the_parameters_are_as_many_as_the_planner_counts(self, shape: str, architecture: Architecture) -> None:
@@ -73,3 +75,26 @@ def test_skip_connections_carry_what_the_bottleneck_cannot() -> None:
     changed = x.clone()
     changed[..., 5, 5] += 10
     assert (network(changed) - network(x)).abs().amax() > 0.01
+
+
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "attention-unet"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stages_that_are_computed_twice_give_the_same_gradients(shape: str, architecture: Architecture) -> None:
+    topology, patch = planned(shape, architecture)
+    x, gradients = torch.randn(2, 1, *patch), []
+    for checkpointing in (False, True):
+        torch.manual_seed(1)
+        network = network_of(replace(topology, checkpointing=checkpointing), channels=1, labels=2)
+        sum(logits.square().mean() for logits in network(x)).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert all(torch.equal(once, twice) for once, twice in zip(*gradients, strict=True))
+
+
+def test_a_checkpointed_network_can_be_compiled() -> None:
+    topology, patch = planned("slice", "unet")
+    network, x = network_of(replace(topology, checkpointing=True), channels=1, labels=2), torch.randn(2, 1, *patch)
+    compiled = torch.compile(network, backend="aot_eager")  # all of the compiler but the code that it would write
+    wanted, got = network(x), compiled(x)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(wanted, got, strict=True))
+    sum(logits.square().mean() for logits in got).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())

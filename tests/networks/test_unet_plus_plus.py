@@ -17,7 +17,7 @@ SHAPES = {
 
 def planned(shape: str) -> tuple[Topology, tuple[int, ...]]:
     spacing_mm, patch = SHAPES[shape]
-    return plan_topology(spacing_mm, patch, base_features=4, max_features=16)
+    return plan_topology(spacing_mm, patch, architecture="unet++", base_features=4, max_features=16)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -44,7 +44,7 @@ class TestEveryTopology:
 
 
 def test_the_two_dimensional_network_has_as_many_parameters_as_its_nodes_by_hand() -> None:
-    topology, _ = plan_topology((1.0, 1.0), (16, 16), base_features=4)  # 4, 8 and 16 features
+    topology, _ = plan_topology((1.0, 1.0), (16, 16), architecture="unet++", base_features=4)  # 4, 8 and 16 features
     assert topology.features == (4, 8, 16)
 
     def block(inputs: int, outputs: int) -> int:
@@ -64,7 +64,7 @@ def test_what_lies_beyond_the_depth_is_neither_needed_nor_computed() -> None:
     network, x = UNetPlusPlus(topology, channels=1, labels=2).eval(), torch.randn(1, 1, *patch)
     network.depth = 1
     shallow = network(x)
-    kept = ("encoder.0.", "encoder.1.", "rows.0.0.", "heads.0.")  # X(0, 0), X(1, 0), X(0, 1) and its head
+    kept = ("encoder.0.", "encoder.1.", "nodes.0-1.", "heads.0.")  # X(0, 0), X(1, 0), X(0, 1) and its head
     for name, weights in network.named_parameters():
         if not name.startswith(kept):
             weights.data.fill_(torch.nan)

@@ -10,6 +10,9 @@ from tiny import plan
 from nnlite.data.records import write_record
 from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.plan_request import plan_request, read_plan_file
+from nnlite.planning.network import NetworkChoice, NetworkOptions
+
+VNET = NetworkOptions(architecture="vnet")
 
 
 def test_a_cpu_has_no_memory_to_plan_for_and_the_default_preset_is_nnlite() -> None:
@@ -32,7 +35,9 @@ def test_the_preset_of_nnunet_knows_no_cpu() -> None:
         plan_request(device="cpu", preset="nnunet")
 
 
-@pytest.mark.parametrize("option", [{"device": "cpu"}, {"memory_gib": 8.0}, {"preset": "nnunet"}, {"residual": "L"}])
+@pytest.mark.parametrize(
+    "option", [{"device": "cpu"}, {"memory_gib": 8.0}, {"preset": "nnunet"}, {"residual": "L"}, {"network": VNET}]
+)
 def test_another_plan_brings_device_memory_and_network_with_it(option: dict, tmp_path: Path) -> None:
     write_record(tmp_path / "plan.json", plan())
     request = plan_request(from_plan=tmp_path)
@@ -46,3 +51,17 @@ def test_a_plan_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:
     assert read_plan_file(tmp_path) == read_plan_file(tmp_path / "plan.json") == plan()
     with pytest.raises(PlanError, match=r"nowhere.*cannot be read"):
         read_plan_file(tmp_path / "nowhere")
+
+
+def test_an_architecture_is_passed_on_and_a_residual_one_is_planned_as_the_smallest_of_nnunet_s() -> None:
+    request = plan_request(network=NetworkOptions(architecture="vnet", kernel=5, checkpointing=True))
+    assert request.network == NetworkChoice(architecture="vnet", kernel=5, checkpointing=True)
+    assert request.planner == "plain"
+    assert plan_request(network=NetworkOptions(architecture="resenc")).planner == "residual-M"
+    assert plan_request(residual="L").network == NetworkChoice(architecture="resenc")
+
+
+@pytest.mark.parametrize("network", [VNET, NetworkOptions(kernel=5), NetworkOptions(checkpointing=True)])
+def test_the_preset_of_nnunet_knows_only_what_nnunet_does(network: NetworkOptions) -> None:
+    with pytest.raises(UsageError, match="--preset nnunet plans exactly what nnU-Net would: --architecture unet or"):
+        plan_request(preset="nnunet", network=network)

@@ -13,6 +13,7 @@ from nnlite import pipeline
 from nnlite.pipeline.plan_dataset import read_plan
 from nnlite.pipeline.report_commands import commands
 from nnlite.pipeline.run_status import DatasetStatus, status
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.override import override, parse_override
 from nnlite.workspace import Workspace
 
@@ -30,10 +31,18 @@ def test_the_plan_s_command_makes_the_same_plan_again(balls: Path, tmp_path: Pat
     ("changes", "options"),
     [
         ({"device": "cuda", "memory_gib": 24.0, "planner": "residual-L"}, "--device cuda --gpu-memory 24 --residual L"),
+        (
+            {"network": NetworkChoice(architecture="vnet", kernel=5, checkpointing=True)},
+            "--device cpu --architecture vnet --kernel 5 --checkpointing",
+        ),
+        (
+            {"network": NetworkChoice(fusion="separate", stem="multi-scale")},
+            "--device cpu --fusion separate --stem multi-scale",
+        ),
         ({"device": "cuda", "memory_gib": 8.0, "preset": "nnunet"}, "--device cuda --gpu-memory 8 --preset nnunet"),
     ],
 )
-def test_memory_preset_and_encoder_are_named(changes: dict[str, object], options: str):
+def test_memory_preset_and_network_are_named(changes: dict[str, object], options: str):
     plan = replace(tiny.plan(), **changes)  # type: ignore[arg-type]
     [line, *_] = [one.line for one in commands(Path("b"), Workspace(root=Path("w"), dataset="b"), plan, NOTHING, None)]
     assert line == f"nnlite plan b {options} --work w"

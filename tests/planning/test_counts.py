@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from nnlite.planning.architectures import ARCHITECTURES
 from nnlite.planning.counts import multiply_adds, output_elements, parameter_count
-from nnlite.planning.topology import plan_topology
+from nnlite.planning.topology import Architecture, Topology, plan_topology
 
 
 def test_residual_elements_count_stem_projections_and_pooled_skips_but_no_deep_heads() -> None:
@@ -18,7 +22,7 @@ def test_residual_elements_count_stem_projections_and_pooled_skips_but_no_deep_h
     assert output_elements(topology, patch, labels=3) == stem + encoder + decoder + head
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_parameters_are_those_of_the_network_that_is_built(architecture) -> None:
     from nnlite.networks.build import network_of
 
@@ -30,7 +34,7 @@ def test_parameters_are_those_of_the_network_that_is_built(architecture) -> None
     assert parameter_count(topology, channels=2, labels=3) == weights
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_multiply_adds_are_those_that_the_built_network_performs(architecture) -> None:
     import torch
     from torch import nn
@@ -51,5 +55,60 @@ def test_multiply_adds_are_those_that_the_built_network_performs(architecture) -
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             module.register_forward_hook(count)
-    network(torch.zeros(1, 2, *patch))
+    network(torch.zeros(1, 2, *topology.seen_size(patch)))
     assert multiply_adds(topology, patch, channels=2, labels=3) == sum(performed)
+
+
+def of_scales(architecture: Architecture, features: tuple[int, ...], ndim: int, **changes: Any) -> Topology:
+    """A network that halves all axes between its stages, with two convolutions in each unless told otherwise."""
+    stages = len(features)
+    return Topology(
+        strides=((1,) * ndim, *((2,) * ndim for _ in features[1:])),
+        features=features,
+        architecture=architecture,
+        **{
+            "kernels": ((3,) * ndim,) * stages,
+            "encoder_blocks": (2,) * stages,
+            "decoder_convolutions": (2,) * (stages - 1),
+            **changes,
+        },
+    )
+
+
+def vnet(encoder: tuple[int, ...], decoder: tuple[int, ...]) -> Topology:
+    kernels = ((5, 5, 5),) * 5
+    return of_scales(
+        "vnet", (16, 32, 64, 128, 256), 3, kernels=kernels, encoder_blocks=encoder, decoder_convolutions=decoder
+    )
+
+
+def test_a_v_net_of_the_paper_s_size_has_the_weights_of_the_paper_s_layers() -> None:
+    # 1, 2, 3, 3, 3 convolutions of 5 x 5 x 5 down, 3, 3, 2, 1 at twice the width up, 2 x 2 x 2 between the stages
+    width = (16, 32, 64, 128, 256)
+    down = 125 * (1 * 16 + 2 * 32**2 + 3 * 64**2 + 3 * 128**2 + 3 * 256**2)
+    up = 125 * (3 * 256**2 + 3 * 128**2 + 2 * 64**2 + 1 * 32**2)
+    between = 8 * sum(a * b for a, b in pairwise(width)) + 8 * (256 * 128 + 256 * 64 + 128 * 32 + 64 * 16)
+    counted = parameter_count(vnet((1, 2, 3, 3, 3), (1, 2, 3, 3)), channels=1, labels=2)
+    assert counted == pytest.approx(down + up + between, rel=0.001)  # 65.2 million; biases, norms and heads are few
+
+
+def test_a_v_net_of_the_layers_that_were_released_has_its_published_size() -> None:
+    # Implementations follow the authors' released model instead of their figure. MONAI's has 45,597,898 weights.
+    counted = parameter_count(vnet((1, 1, 2, 3, 2), (1, 1, 2, 2)), channels=1, labels=2)
+    assert counted == pytest.approx(45_597_898, rel=0.01)
+
+
+def test_a_u_net_of_64_to_1024_features_has_31_million_weights() -> None:
+    counted = parameter_count(of_scales("unet", (64, 128, 256, 512, 1024), 2), channels=1, labels=2)
+    assert counted == pytest.approx(31.0e6, rel=0.01)  # as the U-Net of 2015, but for norms and heads
+
+
+def test_attention_gates_cost_what_their_convolutions_have() -> None:
+    features = (16, 32, 64, 128, 256)
+    plain, gated = (of_scales(name, features, 3) for name in ("unet", "attention-unet"))
+    gates = sum(
+        here * here * 8 + (below * here + here) + (here + 1)  # theta, 2 x 2 x 2; phi; psi
+        for here, below in pairwise(features[1:])
+    )
+    count = partial(parameter_count, channels=1, labels=2)
+    assert count(gated) == count(plain) + gates

@@ -6,6 +6,7 @@ import pytest
 
 from nnlite.errors import PlanError
 from nnlite.planning.gpu import LEAST_EPOCHS, TIMES_SEEN, fit_gpu, require_memory, step_gib, usable_gib
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import EPOCHS
 from nnlite.planning.patch import PatchFit
 
@@ -20,6 +21,8 @@ def fit(
     *,
     channels: int = 1,
     architecture="unet",
+    kernel: int = 3,
+    checkpointing: bool = False,
     memory_gib: float = 8,
     corrections=None,
 ) -> PatchFit:
@@ -29,7 +32,7 @@ def fit(
         dataset_voxels,
         channels=channels,
         labels=3,
-        architecture=architecture,
+        network=NetworkChoice(architecture=architecture, kernel=kernel, checkpointing=checkpointing),
         memory_gib=memory_gib,
         corrections=corrections or {},
     )
@@ -39,7 +42,7 @@ def needed(fitted: PatchFit, batch_size: int, channels: int = 1) -> float:
     return step_gib(fitted.topology, fitted.patch_size, batch_size, channels=channels, labels=3)
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc"])
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "attention-unet"])
 @pytest.mark.parametrize("memory_gib", [2.0, 4.0, 8.0, 24.0, 80.0])
 def test_a_step_fits_and_a_larger_batch_would_not_unless_it_is_capped(architecture, memory_gib: float) -> None:
     fitted = fit(architecture=architecture, memory_gib=memory_gib)
@@ -102,3 +105,32 @@ def test_small_datasets_are_trained_for_fewer_epochs() -> None:
 def test_memory_in_which_nothing_fits_is_refused_with_a_way_out(memory_gib: float) -> None:
     with pytest.raises(PlanError, match=r"GiB of GPU memory cannot be planned for.*--gpu-memory"):
         require_memory(memory_gib)
+
+
+def test_stages_that_are_computed_twice_leave_memory_for_a_larger_patch() -> None:
+    once, twice = fit(), fit(checkpointing=True)
+    assert math.prod(twice.patch_size) > 1.2 * math.prod(once.patch_size)
+    assert twice.topology.checkpointing
+    assert needed(twice, twice.batch_size) <= usable_gib(8)
+
+
+def test_a_network_that_keeps_more_gets_a_smaller_patch() -> None:
+    patches = [math.prod(fit(architecture=name).patch_size) for name in ("vnet", "resenc", "unet")]
+    assert patches == sorted(patches)
+    assert patches[0] < patches[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "ways"),
+    [
+        ({}, r"allow more memory \(--gpu-memory\), or let its stages be computed twice \(--checkpointing\)$"),
+        (
+            {"architecture": "vnet", "kernel": 7, "checkpointing": True},
+            r"\(--gpu-memory\), or take a smaller network \(--architecture unet\), or kernels of 3 voxels$",
+        ),
+    ],
+)
+def test_a_network_that_cannot_fit_is_refused_with_what_to_do(options: dict, ways: str) -> None:
+    name = options.get("architecture", "unet")
+    with pytest.raises(PlanError, match=rf"^{name} does not fit into 8 GiB: a step over 2 samples of .*{ways}"):
+        fit(corrections={3: 1e5}, **options)

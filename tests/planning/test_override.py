@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError, UsageError
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.override import override, parse_override
 from nnlite.planning.planner import Plan, make_plan
 from nnlite.planning.topology import plan_topology
 
 
-def plan(shape=(400, 400, 400), device="cuda") -> Plan:
+def plan(shape=(400, 400, 400), device="cuda", network: NetworkChoice | None = None) -> Plan:
     some = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
     found = Fingerprint(
         spacings_mm=((1.0, 1.0, 1.0),) * 10,
@@ -21,7 +22,7 @@ def plan(shape=(400, 400, 400), device="cuda") -> Plan:
         median_relative_size_after_crop=0.5,
     )
     labels = Labels(names=("background", "organ"), values=(0, 1))
-    return make_plan(found, dataset="phantom", channels=("MR",), labels=labels, device=device)
+    return make_plan(found, dataset="phantom", channels=("MR",), labels=labels, device=device, network=network)
 
 
 def changed(*texts: str, **options) -> Plan:
@@ -102,3 +103,26 @@ def test_what_cannot_be_understood_is_answered_with_how_to_write_it(text: str, w
 def test_what_cannot_be_trained_is_refused(text: str, words: str) -> None:
     with pytest.raises(PlanError, match=words):
         changed(text)
+
+
+def test_kernels_and_checkpointing_set_by_hand_stay_when_the_patch_changes() -> None:
+    topology = changed("3d.kernel=5", "3d.checkpointing=true", "3d.patch_size=64,64,64").configuration("3d").topology
+    assert (set(topology.kernels), topology.checkpointing) == ({(5, 5, 5)}, True)
+    made = changed("3d.kernel=5")
+    assert made.configuration("3d").topology.kernels[0] == (5, 5, 5)
+    assert made.configuration("3d").patch_size == plan().configuration("3d").patch_size
+    assert made.configuration("3d").reasons["kernel"] == "set by hand: 3d.kernel=5"
+    assert made.configuration("2d") == plan().configuration("2d")
+
+
+def test_a_patch_set_by_hand_keeps_the_architecture() -> None:
+    asked = NetworkChoice(architecture="vnet", checkpointing=True)
+    made = override(plan(network=asked), [parse_override("3d.patch_size=64,64,64")])
+    topology = made.configuration("3d").topology
+    assert (topology.architecture, topology.checkpointing) == ("vnet", True)
+
+
+def test_a_kernel_has_a_middle_and_is_not_too_wide() -> None:
+    for text in ("4", "9", "wide"):
+        with pytest.raises(UsageError, match="kernel must be one of 3, 5, 7"):
+            parse_override(f"3d.kernel={text}")

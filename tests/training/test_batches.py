@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from batchgenerators.transforms.color_transforms import BrightnessTransform
@@ -141,3 +142,30 @@ def test_a_users_batchgenerators_transform_changes_training_patches_only(tmp_pat
     batches = source(store_cases(tmp_path), transforms=(brighter,))
     assert all(batch.images.mean() > 500 for batch in batches.training_batches(0, 2))
     assert all(batch.images.abs().max() < 10 for batch in batches.validation_batches(0, 2))
+
+
+@pytest.mark.parametrize("name", ["2d", "3d"])
+def test_a_network_without_padding_sees_a_margin_around_its_labels_mirrored_at_borders(
+    name: ConfigurationName, tmp_path: Path
+) -> None:
+    cases = store_cases(tmp_path)
+    made = plan(name, "unet-2015")
+    one = made.configuration(name)
+    margin, patch = one.topology.margin, one.patch_size
+    batches = BatchSource(made, one, cases, cases, seed=0, device=torch.device("cpu"))
+    (batch,) = batches.validation_batches(0, 1)
+    assert batch.images.shape == (3, 1, *(size + 2 * more for size, more in zip(patch, margin, strict=True)))
+    assert batch.labels.shape == (3, *patch)
+    beyond = [(0, 0)] * (3 - len(patch)) + [(more, more) for more in margin]
+    for image, label, case_id in zip(batch.images, batch.labels, batch.cases, strict=True):
+        case = cases[case_id].mapped()
+        whole = torch.from_numpy(np.pad(case.image[0], beyond, mode="symmetric"))
+        truth = torch.from_numpy(np.array(case.label, dtype=np.int64))
+        seen = image[0] if name == "3d" else image[:1]
+        answered = label if name == "3d" else label[None]
+        starts = itertools.product(*(range(n - s + 1) for n, s in zip(truth.shape, answered.shape, strict=True)))
+        assert any(
+            torch.equal(whole[tuple(slice(a, a + n) for a, n in zip(start, seen.shape, strict=True))], seen)
+            and torch.equal(truth[tuple(slice(a, a + n) for a, n in zip(start, answered.shape, strict=True))], answered)
+            for start in starts
+        )

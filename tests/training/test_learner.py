@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from nnlite.data.labels import Labels
+from nnlite.networks.build import network_of
+from nnlite.planning.topology import plan_topology
 from nnlite.training.answer import Answer
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
@@ -190,3 +192,49 @@ def test_overlaps_of_regions_leave_out_what_was_not_drawn() -> None:
     labels, target = Labels.from_table({"whole": [1, 2], "core": 2}), torch.tensor([[0, 1, 1, 1]])
     logits, drawn = torch.tensor([[whole, core]]), torch.tensor([[True, False]])
     assert overlap_counts(logits, target, Answer.to(labels, CPU), drawn).tolist() == [[2, 0], [3, 0], [3, 0]]
+
+
+def test_a_restored_learner_draws_the_dropout_that_the_first_would_have_drawn() -> None:
+    topology, patch = plan_topology((1.0, 1.0), (8, 8), architecture="unet-2015", base_features=4)
+    seen = Batch(images=torch.randn(2, 1, *topology.seen_size(patch)), labels=torch.randint(0, 2, (2, *patch)))
+
+    def learning() -> Learner:
+        network = network_of(topology, channels=1, labels=2).train()
+        return Learner(network, TrainConfig(), batch_dice=False, device=CPU)
+
+    first = learning()
+    first.step(seen, 0.1)
+    state = copy.deepcopy(first.state())
+    first.step(seen, 0.05)
+    second = learning()
+    second.restore(state)
+    second.step(seen, 0.05)
+    for p, q in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+class ShortOfMemory(nn.Module):
+    """A network on a device that has memory for one sample at a time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        outputs: list[torch.Tensor] = self.network(x)
+        return outputs
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole_also_where_stages_are_computed_twice() -> None:
+    topology, _ = plan_topology((1.0, 1.0), (8, 8), base_features=4, checkpointing=True)
+    gradients = []
+    for wrapped in (nn.Sequential, ShortOfMemory):
+        torch.manual_seed(0)
+        network = wrapped(network_of(topology, channels=1, labels=2))
+        learning = Learner(network, TrainConfig(precision="fp32"), batch_dice=False, device=CPU)
+        learning.step(batch(), 0.0)
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    assert learning.parts.number == 2
+    assert all(torch.allclose(whole, parts, atol=1e-6) for whole, parts in zip(*gradients, strict=True))

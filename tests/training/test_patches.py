@@ -67,6 +67,17 @@ def loader(cases: dict[str, StoredCase], patch_size: Sequence[int], **others) ->
     return made
 
 
+def test_regions_of_a_network_without_padding_are_larger_and_mirrored_at_the_borders(tmp_path: Path) -> None:
+    label = blobs(6, 7, 8)
+    cases = stored(tmp_path, label)
+    number = np.pad(np.arange(1, label.size + 1).reshape(label.shape), 3, mode="symmetric")
+    for patch in loader(cases, (4, 4, 4), margin=(3, 2, 0)).draw(np.random.default_rng(0)):
+        assert patch.image.shape[1:] == patch.label.shape == (10, 8, 4)
+        centre = np.argwhere(number == patch.image[1, 3, 2, 0])  # the first voxel that is answered for
+        z, y, x = next(place for place in centre if (place >= 3).all() and (place < np.array(label.shape) + 3).all())
+        assert np.array_equal(patch.image[1], number[z - 3 : z + 7, y - 2 : y + 6, x : x + 4])
+
+
 # poses
 
 

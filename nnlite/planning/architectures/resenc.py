@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nnlite.planning.architectures.encoder import encode
 from nnlite.planning.architectures.unet import decode
 from nnlite.planning.operations import Map, Tape
 
@@ -18,17 +19,23 @@ DECODER_CONVOLUTIONS = 1
 
 def resenc(tape: Tape, topology: Topology) -> None:
     """A stem, stages of residual blocks down, and the plain decoder."""
+    decode(tape, topology, encode(tape, topology, encoder_stage, stem))
+
+
+def stem(tape: Tape, topology: Topology, x: Map) -> Map:
+    """A block of the width of full resolution."""
     with tape.stage():
-        x = tape.block(tape.image, topology.features[0], topology.kernels[0])
-    skips = []
-    for stage, features in enumerate(topology.features):
-        kernel, stride = topology.kernels[stage], topology.strides[stage]
-        with tape.stage():
-            x = residual_block(tape, x, features, kernel, stride)
-            for _ in range(topology.encoder_blocks[stage] - 1):
-                x = residual_block(tape, x, features, kernel, (1,) * topology.ndim)
-        skips.append(x)
-    decode(tape, topology, skips)
+        return tape.block(x, topology.features[0], topology.kernels[0])
+
+
+def encoder_stage(tape: Tape, topology: Topology, stage: int, x: Map) -> Map:
+    """The blocks of one resolution; the first of them reduces the one above."""
+    features, kernel = topology.features[stage], topology.kernels[stage]
+    with tape.stage():
+        x = residual_block(tape, x, features, kernel, topology.strides[stage])
+        for _ in range(topology.encoder_blocks[stage] - 1):
+            x = residual_block(tape, x, features, kernel, (1,) * topology.ndim)
+    return x
 
 
 def residual_block(tape: Tape, x: Map, features: int, kernel: Sequence[int], stride: Sequence[int]) -> Map:
