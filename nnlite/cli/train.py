@@ -19,6 +19,7 @@ from nnlite.cli.arguments import (
     Device,
     Verbose,
     Work,
+    parse_augmentation,
     parse_duration,
     parse_folds,
 )
@@ -53,6 +54,12 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits every time on a GPU, too; slower there.")
     ] = False,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET", parser=parse_augmentation, help="nnunet, ct, mr, microscopy or none. [default: nnunet]"
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Take another length for an unfinished training, or a longer one.")
     ] = False,
@@ -88,6 +95,7 @@ def train(
         "time_budget_s": time_budget,
         "seed": seed,
         "deterministic": deterministic,
+        "augmentation": augmentation,
         "resume": resume,
         "track": trackers,
         "init_from": init_from,

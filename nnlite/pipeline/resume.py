@@ -15,13 +15,21 @@ from nnlite.workspace import RunFolder
 
 
 def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *, resume: bool) -> None:
-    """Raise ``UsageError`` if a begun training is asked for another seed, or (unless ``resume``) another length."""
+    """Raise ``UsageError`` if a begun training is asked for another seed or augmentation.
+
+    Nor may it get another length, unless it is to ``resume`` with that.
+    """
     here = f"{run.configuration} {run.fold} was begun"
     anew = f"or delete {run.folder} to begin anew"
     if wanted.seed != begun.seed:
         raise UsageError(
             f"{here} with seed {begun.seed}, not {wanted.seed}, and a seed cannot change on the way: "
             f"leave --seed out to go on with it, {anew}"
+        )
+    if wanted.augmentation != begun.augmentation:
+        raise UsageError(
+            f"{here} with the augmentation {begun.augmentation}, not {wanted.augmentation}, and it cannot change on "
+            f"the way: leave --augmentation out to go on with it, {anew}"
         )
     if (before := _length(begun)) != (now := _length(wanted)) and not resume:
         raise UsageError(

@@ -33,6 +33,8 @@ from nnlite.pipeline.train_together import announce, own_device
 from nnlite.pipeline.training_lock import cases_in_use, locked
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore
+from nnlite.training.augmentation.augmentation import Augmentation
+from nnlite.training.augmentation.presets import PresetName
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.initial_weights import InitialWeights
@@ -113,6 +115,7 @@ def train(
     time_budget_s: float | None = None,
     seed: int | None = None,
     deterministic: bool = False,
+    augmentation: PresetName | None = None,
     resume: bool = False,
     device: str = "auto",
     ranks: Ranks = ALONE,
@@ -127,9 +130,10 @@ def train(
     """Train ``configuration`` on these folds ("folds": all of them), one after the other; score what each holds out.
 
     Cases are preprocessed first where that is missing. A finished fold is left as it is, unless ``resume`` and a length
-    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length or
-    seed is an error, but for a length with ``resume``, which takes the place of the old one. ``time_budget_s`` is the
-    time that each fold's training takes; predicting the held-out cases comes on top. ``seed`` is 0 by default.
+    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length,
+    seed or augmentation is an error, but for a length with ``resume``, which takes the place of the old one.
+    ``time_budget_s`` is the time that each fold's training takes; predicting the held-out cases comes on top. ``seed``
+    is 0 by default, ``augmentation`` the preset "nnunet".
     ``transforms`` are batchgenerators transforms of the caller's own, run on every training patch before nnlite's
     augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
     ``Tracker``s of the caller's own. ``init_from`` is a model whose weights a new training begins with, where name and
@@ -166,6 +170,7 @@ def train(
     def as_asked(config: TrainConfig) -> TrainConfig:
         config = with_length(config, epochs, iterations, time_budget_s)
         config = replace(config, deterministic=True) if deterministic else config
+        config = config if augmentation is None else replace(config, augmentation=augmentation)
         return config if seed is None else replace(config, seed=seed)
 
     results = []
@@ -178,6 +183,7 @@ def train(
             before = len(read_log(run.log))
             begun = _begun(run, as_asked, resume=resume)
             job = begun or _new_job(plan, configuration, fold, as_asked(defaults), target)
+            Augmentation.of(job.train.augmentation, plan, planned)  # one that does not suit is refused before long work
             job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
             if is_finished(run):
                 reopen(run)

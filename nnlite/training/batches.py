@@ -21,8 +21,9 @@ from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch, assemble
-from nnlite.training.augment import augment
 from nnlite.training.augment_cascade import disturb_previous
+from nnlite.training.augmentation.augmentation import Augmentation
+from nnlite.training.augmentation.presets import PresetName
 from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
 from nnlite.training.prefetch import prefetch
@@ -38,7 +39,7 @@ class BatchSource:
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch.
+    ``ranks`` are the processes that share each batch. ``augmentation`` names a preset.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class BatchSource:
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
         ranks: Ranks = ALONE,
+        augmentation: PresetName = "nnunet",
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
         self.share = ranks.share(self.batch_size)
@@ -60,26 +62,29 @@ class BatchSource:
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
         in_memory = fit_in_memory(training_cases, validation_cases)
         size, batch = self.patch_size, self.batch_size
+        self.augmentation = Augmentation.of(augmentation, plan, configuration)
         self.training = PatchLoader(
             training_cases,
             patch_size=size,
             batch_size=batch,
-            posed=True,
-            mirror_axes=configuration.mirrored_axes,
+            placing=self.augmentation.placing,
             exchange=exchange(plan, configuration),
             transforms=transforms,
             in_memory=in_memory,
         )
-        self.validation = PatchLoader(
-            validation_cases, patch_size=size, batch_size=batch, posed=False, in_memory=in_memory
-        )
+        self.validation = PatchLoader(validation_cases, patch_size=size, batch_size=batch, in_memory=in_memory)
+
+    @property
+    def mirrored_axes(self) -> tuple[int, ...]:
+        """Axes of the patch along which training patches are mirrored: what a prediction may be averaged over."""
+        return self.augmentation.placing.mirror_axes
 
     def training_batches(self, epoch: int, count: int, *, first: int = 0) -> Generator[Batch, None, None]:
         """The augmented batches ``first`` to ``count`` - 1 of an epoch."""
 
         def make(number: int, device: torch.device) -> Batch:
             batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device)
-            images = augment(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
+            images = self.augmentation.change(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)

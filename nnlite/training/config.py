@@ -14,6 +14,7 @@ import torch
 from nnlite.data.records import record
 from nnlite.errors import UsageError
 from nnlite.planning import cpu
+from nnlite.training.augmentation.presets import PresetName
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,6 +45,7 @@ class TrainConfig:
     seed: int = 0
     deterministic: bool = False  # on a GPU: only operations that give the same bits every time
     compile: Literal["off", "auto"] = "off"  # auto: torch.compile, where a test at the start shows that it pays
+    augmentation: PresetName = "nnunet"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations", "validation_iterations"):

@@ -103,6 +103,7 @@ def train(
         transforms=transforms,
         threads=threads,
         ranks=ranks,
+        augmentation=config.augmentation,
     )
     pace = Pace(ranks, stop)
     schedule = Schedule(config, elapsed_s=course.elapsed_s, clock=pace.time_s)
@@ -111,7 +112,7 @@ def train(
         learner.compile_if_faster(sample)
 
     def checkpoint() -> Checkpoint:
-        name, axes = configuration.name, configuration.mirrored_axes
+        name, axes = configuration.name, batches.mirrored_axes
         card = ModelCard(plan=plan, configuration=name, fold=fold, epoch=course.epoch, mirror_axes=axes)
         return Checkpoint(card=card, weights=learner.network.state_dict())
 
