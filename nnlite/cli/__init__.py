@@ -5,7 +5,20 @@ The pipeline, and torch with it, is imported inside each command, so that ``nnli
 
 from __future__ import annotations
 
-from nnlite.cli import convert, dataset, demo, export, import_nnunet, plan, predict, report, select, status, train
+from nnlite.cli import (
+    convert,
+    dataset,
+    demo,
+    export,
+    import_nnunet,
+    plan,
+    predict,
+    report,
+    select,
+    show_augmentation,
+    status,
+    train,
+)
 from nnlite.cli.application import app
 
 for command in (  # in the order in which they are used, which is the order of the help page
@@ -13,6 +26,7 @@ for command in (  # in the order in which they are used, which is the order of t
     dataset.check,
     plan.plan,
     dataset.preprocess,
+    show_augmentation.show_augmentation,
     train.train,
     status.status,
     select.select,

@@ -45,7 +45,7 @@ def power_matrix(length: int, order: int) -> np.ndarray:
 
 def smooth_field(numbers: np.ndarray, matrices: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """The field (*size) float32 of ``numbers`` (*coarse), with a matrix (size, coarse) for each axis."""
-    field = on_device(np.ascontiguousarray(numbers), device, torch.float32)
+    field = on_device(numbers.copy(), device, torch.float32)  # a flipped view has steps that torch does not know
     for matrix in matrices:  # takes the first axis away and puts its voxels last: after all axes the order is as before
         field = torch.tensordot(field, on_device(matrix, device, torch.float32), dims=([0], [1]))
     return field
