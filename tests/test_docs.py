@@ -35,6 +35,7 @@ from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
 from nnlite.planning.gpu import usable_gib
+from nnlite.planning.hu_channels import HuChannel
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.memory import step_memory
 from nnlite.planning.planner import Plan, make_plan
@@ -175,7 +176,17 @@ def test_the_reference_has_every_command_and_every_option_and_no_other():
 def test_the_reference_of_files_has_every_field():
     text = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([\w.-]+)`", text))
-    kinds = (Description, Fingerprint, IntensityProperties, Plan, Configuration, Topology, TrainConfig, EpochRecord)
+    kinds = (
+        Description,
+        Fingerprint,
+        IntensityProperties,
+        Plan,
+        HuChannel,
+        Configuration,
+        Topology,
+        TrainConfig,
+        EpochRecord,
+    )
     selected = (Selection, CandidateScore, RuleTrial, Postprocessing, Rule, TrainedRun)
     trusted = (LabelFeatures, HeldOutReliability, LabelCalibration, Finding, LabelRecord, CaseRecord, PredictedBy)
     looks = (Appearance, ImageAppearance, ChannelAppearance, MirrorTest)

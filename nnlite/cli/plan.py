@@ -58,6 +58,14 @@ def plan(
         typer.Option("--splits", metavar="FILE", help="Your own folds, as in nnU-Net's splits_final.json."),
     ] = None,
     resample_channels_to: ResampleChannelsTo = None,
+    hu_windows: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,LOW:HIGH", help="Windows that CT brings as further channels, as lung,-160:240."),
+    ] = None,
+    hu_masks: Annotated[
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Masks that CT brings as further channels, as 200: for 200 HU and more."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -104,6 +112,8 @@ def plan(
         "residual": cast("Residual | None", residual),
         "from_plan": from_plan,
         "overrides": overrides or (),
+        "hu_windows": hu_windows,
+        "hu_masks": hu_masks,
     }
     if fingerprint is not None and labels is not None and channels is not None:
         names = [channel.strip() for channel in channels.split(",")]

@@ -16,7 +16,7 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     cascade sees the foreground labels of the first as further channels.
     """
     labels = plan.labels
-    channels = len(plan.channels)
+    channels = len(plan.image_channels)
     if configuration.previous_stage is not None:
         channels += len(labels.foreground)
     return UNet(configuration.topology, channels=channels, labels=labels.outputs)

@@ -96,6 +96,8 @@ def plan(
     overrides: Sequence[str] = (),
     splits: Path | None = None,
     resample_channels_to: str | None = None,
+    hu_windows: str | None = None,
+    hu_masks: str | None = None,
     probe: bool = True,
     progress: Progress = silent,
 ) -> PlanResult:
@@ -107,7 +109,8 @@ def plan(
     ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then trained as it is.
     ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
     nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the channel
-    ``resample_channels_to``, where one is named, in training and prediction, too. ``probe`` measures a training step of
+    ``resample_channels_to``, where one is named, in training and prediction, too. ``hu_windows`` ("lung,-160:240") and
+    ``hu_masks`` ("200:") are what each CT channel brings along. ``probe`` measures a training step of
     each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
     ``DatasetError`` with all faults if any case cannot be used.
     """
@@ -122,7 +125,11 @@ def plan(
         from_plan=from_plan,
         from_nnunet=from_nnunet,
         overrides=overrides,
+        hu_windows=hu_windows,
+        hu_masks=hu_masks,
     )
+    if found.channels:
+        request.require_channels(found.channels)
     fixed = fixed_splits(found, workspace, splits)
     ignore = None if found.labels is None else found.labels.ignore
     report = check_dataset(
@@ -143,6 +150,7 @@ def plan(
     notes = (
         *report.notes,
         *_unnamed_labels(found, labels),
+        *_made_channels(decided),
         *([] if request.follows else _no_gpu(device, decided)),
         *_one_sided(decided),
         *slow_steps(decided),
@@ -218,6 +226,13 @@ def _unnamed_labels(found: Dataset, labels: Labels) -> tuple[str, ...]:
     if found.labels is not None:
         return ()
     return (f"labels have no names yet ({labels.in_words()}); name them in {found.root / DESCRIPTION_FILE}",)
+
+
+def _made_channels(decided: Plan) -> tuple[str, ...]:
+    """A note that tells which channels a network sees besides those of the files."""
+    if not decided.hu_channels:
+        return ()
+    return (f"networks also see {', '.join(made.in_words() for made in decided.hu_channels)}",)
 
 
 def _one_sided(decided: Plan) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class Augmentation:
         These are the ``share`` of a batch; by default they are all of it.
         """
         noise = torch.Generator(images.device).manual_seed(int(rng.integers(LARGEST_SEED)))
+        masks = list(self.imaging.masks)
+        kept = images[:, masks].clone() if masks else None
         for step in self.steps:
             chance = Chance(
                 probability=step.probability,
@@ -52,6 +54,8 @@ class Augmentation:
                 imaging=self.imaging,
             )
             images = step.transform(images, chance)
+        if kept is not None:
+            images[:, masks] = kept
         return images
 
 

@@ -6,12 +6,14 @@ dataset's percentiles, mean taken off, divided by the standard deviation; see ``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.fingerprint import IntensityProperties
+from nnlite.planning.hu_channels import HuChannel
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.normalize import SMALLEST_DIVISOR
 
@@ -42,6 +44,15 @@ class Hounsfield:
             high=intensities.percentile_99_5,
         )
 
+    @classmethod
+    def of_window(cls, made: HuChannel, channels: Sequence[str]) -> Hounsfield | None:
+        """A channel that is a window of one of the ``channels``; None for a mask."""
+        if made.kind == "mask":
+            return None
+        low, high = made.limits_hu
+        scan = list(channels).index(made.source)
+        return cls(scan=scan, at_zero=(low + high) / 2, per_unit=(high - low) / 2, low=low, high=high)
+
     def to_hu(self, values: Tensor) -> Tensor:
         """Hounsfield units of normalised values."""
         return values * self.per_unit + self.at_zero
@@ -56,12 +67,13 @@ class Imaging:
     """``hounsfield`` has an entry per channel, None where it is no CT; none at all where nothing is known.
 
     ``spacing_mm`` is that of the axes of a patch; ``axial`` are the two of them that span a scanner's plane, None for
-    patches that have not both.
+    patches that have not both. ``masks`` are channels of truth values, whose numbers are left as they are.
     """
 
     hounsfield: tuple[Hounsfield | None, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     axial: tuple[int, int] | None = None
+    masks: tuple[int, ...] = ()
 
     @property
     def ct_channels(self) -> tuple[tuple[int, Hounsfield], ...]:
@@ -77,13 +89,16 @@ def imaging_of(plan: Plan, configuration: Configuration) -> Imaging:
     """What the preprocessed images of a configuration show."""
     axes = plan.transpose[3 - configuration.topology.ndim :]
     axial = tuple(axis for axis, canonical in enumerate(axes) if canonical != HEAD_TO_FOOT)
+    made = plan.hu_channels
     return Imaging(
         hounsfield=tuple(
             Hounsfield.of_ct(channel, intensities) if scheme == "ct" else None
             for channel, (scheme, intensities) in enumerate(
                 zip(configuration.normalization, plan.intensities, strict=True)
             )
-        ),
+        )
+        + tuple(Hounsfield.of_window(one, plan.channels) for one in made),
+        masks=tuple(place for place, one in enumerate(made, start=len(plan.channels)) if one.kind == "mask"),
         spacing_mm=configuration.spacing_mm,
         axial=(axial[0], axial[1]) if len(axial) == 2 else None,
     )
