@@ -39,6 +39,7 @@ from nnlite.planning.hu_channels import HuChannel
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.memory import step_memory
 from nnlite.planning.planner import Plan, make_plan
+from nnlite.planning.prior import Prior
 from nnlite.planning.topology import Topology, multiply_adds
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord

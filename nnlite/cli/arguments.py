@@ -63,6 +63,7 @@ def parse_folds(name: str) -> str:
 parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG")
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
+parse_prior = one_of(("channel", "product"), what="way to use an atlas", where="--prior")
 parse_output_format = one_of(("nifti", "dicom-seg", "rtstruct"), what="format of masks", where="--output-format")
 parse_augmentation = one_of(
     ("nnunet", "ct", "mr", "microscopy", "none"), what="preset of augmentation", where="--augmentation"

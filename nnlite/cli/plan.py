@@ -16,6 +16,7 @@ from nnlite.cli.arguments import (
     Verbose,
     Work,
     parse_preset,
+    parse_prior,
     parse_residual,
 )
 from nnlite.errors import UsageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline import PlanResult
     from nnlite.pipeline.plan_request import Residual
     from nnlite.planning.planner import Plan, Preset
+    from nnlite.planning.prior import PriorUse
 
 
 def plan(
@@ -66,6 +68,12 @@ def plan(
         str | None,
         typer.Option(metavar="LOW:HIGH", help="Masks that CT brings as further channels, as 200: for 200 HU and more."),
     ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="channel|product", parser=parse_prior, help="Use an atlas of the labels of aligned images."
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -96,6 +104,8 @@ def plan(
         raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
     if fingerprint is not None and resample_channels_to is not None:
         raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
+    if fingerprint is not None and prior is not None:
+        raise UsageError("--prior belongs to a DATASET; a fingerprint does not tell whether images are aligned")
     if fingerprint is not None and from_nnunet is not None:
         raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
     if fingerprint is not None and (labels is None or channels is None):
@@ -126,6 +136,7 @@ def plan(
                 from_nnunet=from_nnunet,
                 splits=splits,
                 resample_channels_to=resample_channels_to,
+                prior=cast("PriorUse | None", prior),
                 probe=probe,
                 progress=progress,
                 **options,

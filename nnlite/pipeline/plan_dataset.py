@@ -28,6 +28,7 @@ from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge
 from nnlite.planning.mirrored_cases import label_thumbnail, mirrored_cases
 from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.planner import Plan, Preset
+from nnlite.planning.prior import PriorUse, Sketch, alignment, sketch
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
@@ -98,6 +99,7 @@ def plan(
     resample_channels_to: str | None = None,
     hu_windows: str | None = None,
     hu_masks: str | None = None,
+    prior: PriorUse | None = None,
     probe: bool = True,
     progress: Progress = silent,
 ) -> PlanResult:
@@ -110,7 +112,8 @@ def plan(
     ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
     nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the channel
     ``resample_channels_to``, where one is named, in training and prediction, too. ``hu_windows`` ("lung,-160:240") and
-    ``hu_masks`` ("200:") are what each CT channel brings along. ``probe`` measures a training step of
+    ``hu_masks`` ("200:") are what each CT channel brings along. ``prior`` "channel" or "product" uses an atlas of the
+    training cases' labels. ``probe`` measures a training step of
     each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
     ``DatasetError`` with all faults if any case cannot be used.
     """
@@ -127,6 +130,7 @@ def plan(
         overrides=overrides,
         hu_windows=hu_windows,
         hu_masks=hu_masks,
+        prior=prior,
     )
     if found.channels:
         request.require_channels(found.channels)
@@ -140,17 +144,19 @@ def plan(
         progress=progress,
     )
     report.raise_if_faulty()
-    fingerprint = merge(measured for measured, _ in report.findings.values())
+    fingerprint = merge(measured for measured, _, _ in report.findings.values())
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
     decided = replace(decided, reference_channel=found.reference_channel)
+    decided, about_prior = _with_alignment(decided, [seen for _, _, seen in report.findings.values()])
     folds, about_folds = decide_splits(report, workspace, fixed)
     notes = (
         *report.notes,
         *_unnamed_labels(found, labels),
         *_made_channels(decided),
+        *about_prior,
         *([] if request.follows else _no_gpu(device, decided)),
         *_one_sided(decided),
         *slow_steps(decided),
@@ -159,7 +165,7 @@ def plan(
     )
     write_record(workspace.source, source_of(found))
     write_record(workspace.fingerprint, fingerprint)
-    write_appearance(workspace, (seen for _, seen in report.findings.values()))
+    write_appearance(workspace, (seen for _, seen, _ in report.findings.values()))
     write_record(workspace.splits, folds)
     write_record(workspace.plan, decided)
     return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds, *_suspicious(report, dataset)))
@@ -191,12 +197,23 @@ def read_plan(workspace: Workspace) -> Plan:
 
 def _visit(
     case: Case, image: Image, label: np.ndarray | None, *, samples: int, ignore: int | None
-) -> tuple[CaseFingerprint, Look]:
-    """What one case adds to the fingerprint, and to what is known of the images' looks."""
+) -> tuple[CaseFingerprint, Look, Sketch]:
+    """What one case adds to the fingerprint, to what is known of the images' looks, and of where labels lie."""
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
     fingerprint = case_fingerprint(case.id, image.array, label, spacing, samples=samples, ignore=ignore)
-    return fingerprint, look(case.id, image)
+    return fingerprint, look(case.id, image), sketch(label, spacing)
+
+
+def _with_alignment(decided: Plan, sketches: Sequence[Sketch]) -> tuple[Plan, tuple[str, ...]]:
+    """The plan with what speaks for or against its prior, and a note of that."""
+    if decided.prior is None:
+        return decided, ()
+    found = alignment(sketches)
+    verdict = "the images are aligned" if found.aligned else "warning: the images are NOT aligned, so it may mislead"
+    reason = f"{decided.prior.use}: asked for; {verdict}: {found.in_words()}"
+    remedy = "" if found.aligned else "; to plan without it, leave --prior out"
+    return replace(decided, reasons={**decided.reasons, "prior": reason}), (f"prior {reason}{remedy}",)
 
 
 def _suspicious(report: CheckReport[T], dataset: Path) -> tuple[str, ...]:

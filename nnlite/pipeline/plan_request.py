@@ -17,6 +17,7 @@ from nnlite.planning.hu_channels import HuRange, hu_channels, parse_masks, parse
 from nnlite.planning.nnunet import Planner
 from nnlite.planning.override import Override, override, parse_override
 from nnlite.planning.planner import Device, Plan, Preset, make_plan, normalization_scheme
+from nnlite.planning.prior import PriorUse, plan_prior
 from nnlite.planning.transfer import transfer
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class PlanRequest:
     overrides: tuple[Override, ...]
     nnunet: NnunetPlans | None = None
     hu_ranges: tuple[HuRange, ...] = ()
+    prior: PriorUse | None = None
 
     @property
     def leaves_size_open(self) -> bool:
@@ -84,6 +86,7 @@ class PlanRequest:
                 preset=self.preset,
                 corrections=corrections,
                 hu_ranges=self.hu_ranges,
+                prior=None if self.prior is None else plan_prior(self.prior, fingerprint),
             )
         plan = override(plan, self.overrides)
         require_within_memory(plan)
@@ -101,13 +104,14 @@ def plan_request(
     overrides: Sequence[str] = (),
     hu_windows: str | None = None,
     hu_masks: str | None = None,
+    prior: PriorUse | None = None,
 ) -> PlanRequest:
     """A request whose parts fit together; UsageError where they do not, before any case is read."""
     by_hand = tuple(map(parse_override, overrides))
     hu_ranges = (*parse_windows(hu_windows or ""), *parse_masks(hu_masks or ""))
-    if hu_ranges and (from_plan is not None or from_nnunet is not None or preset == "nnunet"):
+    if (hu_ranges or prior) and (from_plan is not None or from_nnunet is not None or preset == "nnunet"):
         option = "--preset nnunet" if preset == "nnunet" else "--from" if from_nnunet is None else "--from-nnunet"
-        raise UsageError(f"{option} decides what a network sees; leave out --hu-windows and --hu-masks")
+        raise UsageError(f"{option} decides what a network sees; leave out --hu-windows, --hu-masks and --prior")
     if from_plan is not None and from_nnunet is not None:
         raise UsageError("--from and --from-nnunet both name the plan to follow; give one of them")
     if from_plan is not None or from_nnunet is not None:
@@ -149,6 +153,7 @@ def plan_request(
         other=None,
         overrides=by_hand,
         hu_ranges=hu_ranges,
+        prior=prior,
     )
 
 

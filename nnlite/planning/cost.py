@@ -91,8 +91,13 @@ def step_seconds(plan: Plan, configuration: Configuration) -> float | None:
 
 
 def input_channels(plan: Plan, configuration: Configuration) -> int:
-    """Channels that the network sees: the preprocessed image's, and in a cascade one per label of the stage before."""
-    return len(plan.image_channels) + (len(plan.labels.foreground) if configuration.previous_stage else 0)
+    """Channels that the convolutions see: the preprocessed image's, the atlas', and a previous stage's labels."""
+    atlas = plan.prior is not None and plan.prior.use == "channel"
+    return (
+        len(plan.image_channels)
+        + (len(plan.labels.structures) if atlas else 0)
+        + (len(plan.labels.foreground) if configuration.previous_stage else 0)
+    )
 
 
 def parameters(plan: Plan, configuration: Configuration) -> int:

@@ -21,9 +21,10 @@ from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.gpu import fit_gpu, require_memory
 from nnlite.planning.hu_channels import HuChannel, HuRange, hu_channels
-from nnlite.planning.mirroring import decide_mirroring
+from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner, fit_nnunet
 from nnlite.planning.patch import Fit, PatchFit
+from nnlite.planning.prior import Prior
 from nnlite.planning.spacing import (
     coarser_spacings,
     coarsest_axis_first,
@@ -56,7 +57,7 @@ class Plan:
     ``transpose``: axis i of everything in ``configurations`` is axis ``transpose[i]`` of the canonical image (z, y, x).
     ``reasons`` also tells why a configuration is missing. ``memory_gib`` is None for a CPU. Channels on other grids are
     resampled onto that of the ``reference_channel``; None where all are on one. ``channels`` are those of the files;
-    ``hu_channels`` are made of them.
+    ``hu_channels`` are made of them. ``prior`` tells how an atlas of the labels is used, None for not at all.
     """
 
     dataset: str
@@ -73,6 +74,7 @@ class Plan:
     preset: Preset = "nnlite"
     reference_channel: str | None = None
     hu_channels: tuple[HuChannel, ...] = ()
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         if sorted(self.transpose) != [0, 1, 2]:
@@ -140,13 +142,14 @@ def make_plan(
     preset: Preset = "nnlite",
     corrections: Mapping[int, float] | None = None,
     hu_ranges: Sequence[HuRange] = (),
+    prior: Prior | None = None,
 ) -> Plan:
     """Plan all configurations that the dataset calls for.
 
     ``memory_gib`` is the GPU's, None for what the planner was made for (8, 8, 24 and 40 GiB); a CPU's plan has none.
     ``preset`` "nnunet" gives nnU-Net's plan, for GPUs only. ``corrections``, by number of axes, is measured over
     predicted memory, for preset "nnlite" on a GPU that was probed. ``hu_ranges`` are windows and masks that each CT
-    channel brings along. PlanError if the numbers allow no plan.
+    channel brings along. ``prior`` is the atlas to use. PlanError if the numbers allow no plan.
     """
     reference = MEMORY_REFERENCES[planner]
     memory = None if device == "cpu" else reference.memory_gib if memory_gib is None else float(memory_gib)
@@ -172,7 +175,10 @@ def make_plan(
             )
         budget = f"{memory:g} GiB of GPU memory"
     made = hu_channels(hu_ranges, [name for name in channels if normalization_scheme(name) == "ct"], channels)
-    transpose, configurations, missing = _configurations(fingerprint, channels, labels, fit, more_channels=len(made))
+    more = len(made) + (len(labels.structures) if prior is not None and prior.use == "channel" else 0)
+    transpose, configurations, missing = _configurations(fingerprint, channels, labels, fit, more_channels=more)
+    if prior is not None:
+        configurations = [without_sides(one, labels, transpose) for one in configurations]
     return Plan(
         dataset=dataset,
         device=device,
@@ -186,6 +192,7 @@ def make_plan(
         training_cases=len(fingerprint.spacings_mm),
         configurations={one.name: decide_mirroring(one, labels, transpose) for one in configurations},
         hu_channels=made,
+        prior=prior,
         reasons={
             "planner": f"{planner}: a U-Net with a {reference.encoder} encoder, sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations),

@@ -69,10 +69,17 @@ class BatchSource:
             batch_size=batch,
             placing=self.augmentation.placing,
             exchange=exchange(plan, configuration),
+            with_places=plan.prior is not None,
             transforms=transforms,
             in_memory=in_memory,
         )
-        self.validation = PatchLoader(validation_cases, patch_size=size, batch_size=batch, in_memory=in_memory)
+        self.validation = PatchLoader(
+            validation_cases,
+            patch_size=size,
+            batch_size=batch,
+            with_places=plan.prior is not None,
+            in_memory=in_memory,
+        )
 
     @property
     def mirrored_axes(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from nnlite.data.faults import named_in_errors
 from nnlite.errors import UsageError
 from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.open_cases import OpenCases
+from nnlite.preprocessing.places import places
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.augmentation.spatial import (
     STILL,
@@ -118,10 +119,10 @@ class PatchLoader(SlimDataLoaderBase):
     """An endless batchgenerators data loader over preprocessed cases; each batch is a list of ``Patch``.
 
     ``placing`` tells how patches are turned, deformed and flipped; without it every patch is as it lies in its case
-    (validation). ``exchange`` tells which labels change places in a patch that is flipped. ``draw``
-    makes a batch a function of the random numbers it is given, whatever was drawn before, so that several threads may
-    draw at a time. ``reseed`` does the same for the run of batches that ``next`` gives. ``in_memory`` keeps all cases
-    in memory.
+    (validation). ``exchange`` tells which labels change places in a patch that is flipped. ``with_places`` adds to the
+    channels of an image where in it each voxel lies, for networks with an atlas. ``draw`` makes a batch a function of
+    the random numbers it is given, whatever was drawn before, so that several threads may draw at a time. ``reseed``
+    does the same for the run of batches that ``next`` gives. ``in_memory`` keeps all cases in memory.
 
     ``transforms`` are batchgenerators transforms (or callables like them) that keep the size of what they are given:
     ``data`` (1, channels, *region) and ``seg`` (1, maps, *region), the maps being the label and, in a cascade, the
@@ -136,6 +137,7 @@ class PatchLoader(SlimDataLoaderBase):
         batch_size: int,
         placing: Placing | None = None,
         exchange: Exchange | None = None,
+        with_places: bool = False,
         transforms: Sequence[Callable[..., dict]] = (),
         in_memory: bool = False,
     ):
@@ -145,6 +147,7 @@ class PatchLoader(SlimDataLoaderBase):
         self.patch_size = tuple(patch_size)
         self.flat = len(self.patch_size) == 2  # slices: patches one voxel deep whose first axis is dropped
         self.placing, self.exchange = placing, exchange
+        self.restorations = {case_id: case.restoration for case_id, case in cases.items()} if with_places else {}
         self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
@@ -205,6 +208,8 @@ class PatchLoader(SlimDataLoaderBase):
         image, *maps = (turned(volume, motion.turn, len(self.patch_size)) for volume in (image, *maps))
         if place.seed is not None:
             image, maps = self._transformed(image, maps, seed=place.seed)
+        if self.restorations:
+            image = np.concatenate([image, self._places(place)])
         drawn = case.drawn
         if self.exchange is not None and self.exchange.axis in motion.flips:
             drawn = None if drawn is None else self.exchange.of_channels(drawn)
@@ -221,6 +226,11 @@ class PatchLoader(SlimDataLoaderBase):
             flips=motion.flips,
             drawn=drawn,
         )
+
+    def _places(self, place: Place) -> np.ndarray:
+        """Where in the whole image the voxels of a place lie: (3, *region)."""
+        where = places(self.restorations[place.case_id], place.start, place.size)
+        return turned(where[:, 0] if self.flat else where, place.motion.turn, len(self.patch_size))
 
     def _transformed(
         self, image: np.ndarray, maps: Sequence[np.ndarray], *, seed: int

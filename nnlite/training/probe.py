@@ -30,6 +30,7 @@ from nnlite.planning.cost import input_channels
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 from nnlite.planning.spacing import voxels
+from nnlite.preprocessing.places import PLACE_CHANNELS
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
 from nnlite.training.learner import Learner, build_optimizer
@@ -161,7 +162,10 @@ def _two_steps(plan: Plan, configuration: Configuration, config: TrainConfig, de
 def _noise(plan: Plan, configuration: Configuration, device: torch.device) -> Batch:
     """Normal noise, and labels that take turns from voxel to voxel, so that each of them occurs."""
     size = (configuration.batch_size, *configuration.patch_size)
-    images = torch.randn(size[0], input_channels(plan, configuration), *size[1:], device=device)
+    channels = input_channels(plan, configuration)
+    if plan.prior is not None:  # the places at which the network looks its atlas up
+        channels += PLACE_CHANNELS - (len(plan.labels.structures) if plan.prior.use == "channel" else 0)
+    images = torch.randn(size[0], channels, *size[1:], device=device)
     labels = torch.arange(math.prod(size), device=device).remainder_(plan.labels.count).view(size)
     return Batch(images=images, labels=labels)
 

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from nnlite.errors import CheckpointError
+from nnlite.networks.atlas import WithAtlas
 from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import StoredCase
+from nnlite.training.atlas import count_atlas
 from nnlite.training.batches import THREADS, BatchSource
 from nnlite.training.checkpoint import Checkpoint, ModelCard, save_model
 from nnlite.training.config import TrainConfig
@@ -88,6 +90,8 @@ def train(
     learner = _new_learner(plan, configuration, config, device, ranks)
     if not resume:
         learner.network.load_state_dict(dict(initial), strict=False)
+        if isinstance(learner.network, WithAtlas):  # of the cases of this fold, whatever weights were taken over
+            learner.network.take(count_atlas(training_cases.values(), plan))
     course = _restored(files, learner) if resume and files else Course()
     if ranks.count > 1:
         course = _as_the_first(learner, course, ranks)

@@ -42,8 +42,8 @@ class Augmentation:
         These are the ``share`` of a batch; by default they are all of it.
         """
         noise = torch.Generator(images.device).manual_seed(int(rng.integers(LARGEST_SEED)))
-        masks = list(self.imaging.masks)
-        kept = images[:, masks].clone() if masks else None
+        untouched = list(self.imaging.untouched)
+        kept = images[:, untouched].clone() if untouched else None
         for step in self.steps:
             chance = Chance(
                 probability=step.probability,
@@ -55,7 +55,7 @@ class Augmentation:
             )
             images = step.transform(images, chance)
         if kept is not None:
-            images[:, masks] = kept
+            images[:, untouched] = kept
         return images
 
 

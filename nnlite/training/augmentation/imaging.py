@@ -16,6 +16,7 @@ from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.hu_channels import HuChannel
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.normalize import SMALLEST_DIVISOR
+from nnlite.preprocessing.places import PLACE_CHANNELS
 
 HEAD_TO_FOOT = 0  # canonical axes are z, y, x: a scanner's plane is that of the others
 
@@ -67,13 +68,14 @@ class Imaging:
     """``hounsfield`` has an entry per channel, None where it is no CT; none at all where nothing is known.
 
     ``spacing_mm`` is that of the axes of a patch; ``axial`` are the two of them that span a scanner's plane, None for
-    patches that have not both. ``masks`` are channels of truth values, whose numbers are left as they are.
+    patches that have not both. ``untouched`` are channels whose numbers are left as they are: masks, and
+    the places that an atlas is looked up by.
     """
 
     hounsfield: tuple[Hounsfield | None, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     axial: tuple[int, int] | None = None
-    masks: tuple[int, ...] = ()
+    untouched: tuple[int, ...] = ()
 
     @property
     def ct_channels(self) -> tuple[tuple[int, Hounsfield], ...]:
@@ -89,7 +91,9 @@ def imaging_of(plan: Plan, configuration: Configuration) -> Imaging:
     """What the preprocessed images of a configuration show."""
     axes = plan.transpose[3 - configuration.topology.ndim :]
     axial = tuple(axis for axis, canonical in enumerate(axes) if canonical != HEAD_TO_FOOT)
-    made = plan.hu_channels
+    made, count = plan.hu_channels, len(plan.image_channels)
+    masks = tuple(place for place, one in enumerate(made, start=len(plan.channels)) if one.kind == "mask")
+    places = tuple(range(count, count + PLACE_CHANNELS)) if plan.prior is not None else ()
     return Imaging(
         hounsfield=tuple(
             Hounsfield.of_ct(channel, intensities) if scheme == "ct" else None
@@ -98,7 +102,7 @@ def imaging_of(plan: Plan, configuration: Configuration) -> Imaging:
             )
         )
         + tuple(Hounsfield.of_window(one, plan.channels) for one in made),
-        masks=tuple(place for place, one in enumerate(made, start=len(plan.channels)) if one.kind == "mask"),
+        untouched=masks + places,
         spacing_mm=configuration.spacing_mm,
         axial=(axial[0], axial[1]) if len(axial) == 2 else None,
     )
