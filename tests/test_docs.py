@@ -183,6 +183,7 @@ def test_the_reference_of_files_has_every_field():
         IntensityProperties,
         Plan,
         HuChannel,
+        Prior,
         Configuration,
         Topology,
         TrainConfig,
