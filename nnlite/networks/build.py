@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import nn
 
 from nnlite.networks.atlas import WithAtlas
+from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
 from nnlite.planning.cost import input_channels
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.planning.topology import Topology
+
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet, "resenc": ResidualEncoderUNet}
+"""By ``Topology.architecture``."""
+
+
+def network_of(topology: Topology, *, channels: int, labels: int) -> nn.Module:
+    """The network of a topology for images of so many channels, with an output per label, background included."""
+    return NETWORKS[topology.architecture](topology, channels=channels, labels=labels)
 
 
 def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
@@ -18,7 +30,8 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     cascade sees the foreground labels of the first as further channels. With a prior it also takes the place of each
     voxel, after the channels of the image.
     """
-    network = UNet(configuration.topology, channels=input_channels(plan, configuration), labels=plan.labels.outputs)
+    channels = input_channels(plan, configuration)
+    network = network_of(configuration.topology, channels=channels, labels=plan.labels.outputs)
     if plan.prior is None:
         return network
     return WithAtlas(network, plan.prior, plan.labels, image_channels=len(plan.image_channels))

@@ -16,6 +16,7 @@ from typing import Literal
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError, UsageError
+from nnlite.planning.architectures import ARCHITECTURES
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
@@ -158,7 +159,7 @@ def make_plan(
     if memory is None:
         if preset == "nnunet":
             raise PlanError("preset nnunet has plans for GPUs only; plan for a CPU with preset nnlite")
-        fit = partial(fit_cpu, labels=labels.outputs, encoder=reference.encoder)
+        fit = partial(fit_cpu, labels=labels.outputs, architecture=reference.architecture)
         budget = "a step that is worth taking on a CPU"
     else:
         require_memory(memory)
@@ -169,7 +170,7 @@ def make_plan(
             fit = partial(
                 fit_gpu,
                 labels=labels.outputs,
-                encoder=reference.encoder,
+                architecture=reference.architecture,
                 memory_gib=memory,
                 corrections=corrections or {},
             )
@@ -194,7 +195,7 @@ def make_plan(
         hu_channels=made,
         prior=prior,
         reasons={
-            "planner": f"{planner}: a U-Net with a {reference.encoder} encoder, sized for {budget}",
+            "planner": f"{planner}: a {ARCHITECTURES[reference.architecture].name}, sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations),
             **({"hu_channels": f"asked for: {', '.join(one.in_words() for one in made)}"} if made else {}),
             **missing,
