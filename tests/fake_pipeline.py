@@ -25,6 +25,7 @@ VERBS = (
     "show_augmentation",
     "train",
     "status",
+    "compare",
     "select",
     "report",
     "export",

@@ -6,6 +6,7 @@ The pipeline, and torch with it, is imported inside each command, so that ``nnli
 from __future__ import annotations
 
 from nnlite.cli import (
+    compare,
     convert,
     dataset,
     demo,
@@ -29,6 +30,7 @@ for command in (  # in the order in which they are used, which is the order of t
     show_augmentation.show_augmentation,
     train.train,
     status.status,
+    compare.compare,
     select.select,
     report.report,
     export.export,

@@ -74,6 +74,10 @@ def plan(
             metavar="channel|product", parser=parse_prior, help="Use an atlas of the labels of aligned images."
         ),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Plan a variant beside the plan there is: train it as 3d@NAME."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -106,6 +110,8 @@ def plan(
         raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
     if fingerprint is not None and prior is not None:
         raise UsageError("--prior belongs to a DATASET; a fingerprint does not tell whether images are aligned")
+    if fingerprint is not None and variant is not None:
+        raise UsageError("--as belongs to a DATASET; a fingerprint has no trainings to tell apart")
     if fingerprint is not None and from_nnunet is not None:
         raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
     if fingerprint is not None and (labels is None or channels is None):
@@ -137,6 +143,7 @@ def plan(
                 splits=splits,
                 resample_channels_to=resample_channels_to,
                 prior=cast("PriorUse | None", prior),
+                variant=variant,
                 probe=probe,
                 progress=progress,
                 **options,

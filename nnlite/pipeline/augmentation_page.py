@@ -9,6 +9,7 @@ from nnlite.data.progress import Progress, silent
 from nnlite.evaluation.contact_sheet import Tile, contact_sheet, write_sheet
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
+from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.augmentation.augmentation import Augmentation
 from nnlite.training.augmentation.examples import examples
@@ -45,11 +46,11 @@ def show_augmentation(
     training. The first channel is shown, with the labels as tints.
     """
     found, workspace = locate_dataset(dataset, work)
-    plan = read_plan(workspace)
+    plan = read_plan(workspace, parted(configuration)[1])
     planned = plan.configuration(configuration)
     suited = Augmentation.of(augmentation, plan, planned)
-    prepare(found, workspace, plan, [planned], progress=progress)
-    store = CaseStore(workspace.cases(configuration))
+    folders = prepare(found, workspace, plan, [planned], progress=progress)
+    store = CaseStore(folders[configuration])
     ids = store.ids()
     case_id = ids[seed % len(ids)]
     loader = PatchLoader({case_id: store.open(case_id)}, patch_size=planned.patch_size, batch_size=PLACES)

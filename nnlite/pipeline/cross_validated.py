@@ -12,7 +12,7 @@ from nnlite.errors import WorkspaceError
 from nnlite.evaluation.scores import Scores, read_scores
 from nnlite.pipeline.dataset_source import in_words, listed
 from nnlite.pipeline.prepare_cases import is_scored
-from nnlite.pipeline.train_folds import RunConfig
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.workspace import RunFolder, Workspace
 

@@ -54,15 +54,17 @@ def select(
     dataset: Path,
     *,
     work: Path = DEFAULT_WORK,
+    only: Sequence[str] = (),
     most: int = LARGEST_ENSEMBLE,
     device: str = "auto",
     progress: Progress = silent,
 ) -> SelectResult:
     """Choose among all configurations whose every fold is finished, and all ensembles of up to ``most`` of them.
 
-    Nothing that was predicted before is predicted again, and another process that selects is waited for.
-    ``WorkspaceError`` names what is missing where no configuration has all folds, ``DatasetError`` cases that have
-    changed since the plan, or that there is nothing to choose by: no foreground in any truth, or in any prediction.
+    Variants are configurations, too. ``only`` names those to choose among; none are all. Nothing that was predicted
+    before is predicted again, and another process that selects is waited for. ``WorkspaceError`` names what is missing
+    where no configuration has all folds, ``DatasetError`` cases that have changed since the plan, or that there is
+    nothing to choose by: no foreground in any truth, or in any prediction.
     """
     if most < 1:
         raise UsageError(f"ensembles of up to {most} configurations make no sense; name 1 or more")
@@ -73,16 +75,23 @@ def select(
     with selecting(workspace), ExitStack() as marks:
         for name in plan.configurations:
             marks.enter_context(cases_in_use(workspace, name))
-        return _select(found, workspace, plan, most, target, progress)
+        return _select(found, workspace, plan, only, most, target, progress)
 
 
 def _select(
-    found: Dataset, workspace: Workspace, plan: Plan, most: int, target: torch.device, progress: Progress
+    found: Dataset,
+    workspace: Workspace,
+    plan: Plan,
+    only: Sequence[str],
+    most: int,
+    target: torch.device,
+    progress: Progress,
 ) -> SelectResult:
     """``select`` in a workspace where nobody else does."""
     folds = held_out_by_fold(workspace)
     held_out = _held_out_cases(found, folds)
     finished, left_out = cross_validated(workspace, plan, folds)
+    finished, left_out = _named(only, finished, left_out)
     _refuse_edited_cases(found, workspace)
     by_name = {one.name: one for one in finished}
     sizes = range(2, most + 1)
@@ -119,6 +128,20 @@ def _select(
     write_record(workspace.reliability, Reliability(members=chosen.members, rows=rows))
     write_record(workspace.selection, selection)
     return SelectResult(selection=selection, path=workspace.selection)
+
+
+def _named(
+    only: Sequence[str], finished: list[CrossValidated], left_out: dict[str, str]
+) -> tuple[list[CrossValidated], dict[str, str]]:
+    """Those that are to be chosen among, in the order of the plan; ``WorkspaceError`` where one of them cannot be."""
+    if not only:
+        return finished, left_out
+    there = [one.name for one in finished]
+    for name in only:
+        if name not in there:
+            reason = left_out.get(name, "it is neither planned nor trained")
+            raise WorkspaceError(f"{name} cannot be chosen: {reason}; all folds are finished of {', '.join(there)}")
+    return [one for one in finished if one.name in only], {}
 
 
 def _held_out_cases(dataset: Dataset, folds: Mapping[str, Split]) -> list[Case]:
