@@ -15,8 +15,9 @@ from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.hu_channels import HuRange, hu_channels, parse_masks, parse_windows
 from nnlite.planning.nnunet import Planner
+from nnlite.planning.normalization import normalization_scheme
 from nnlite.planning.override import Override, override, parse_override
-from nnlite.planning.planner import Device, Plan, Preset, make_plan, normalization_scheme
+from nnlite.planning.planner import Device, Plan, Preset, make_plan
 from nnlite.planning.prior import PriorUse, plan_prior
 from nnlite.planning.transfer import transfer
 

@@ -17,13 +17,14 @@ from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError, UsageError
 from nnlite.planning.architectures import ARCHITECTURES
-from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
+from nnlite.planning.configurations import Configuration, ConfigurationName
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.gpu import fit_gpu, require_memory
 from nnlite.planning.hu_channels import HuChannel, HuRange, hu_channels
 from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner, fit_nnunet
+from nnlite.planning.normalization import normalization_scheme
 from nnlite.planning.patch import Fit, PatchFit
 from nnlite.planning.prior import Prior
 from nnlite.planning.spacing import (
@@ -42,13 +43,6 @@ LOW_RESOLUTION_BELOW = 0.25  # of the median image: a patch that sees less lacks
 LOW_RESOLUTION_SAVES = 2  # times fewer voxels, or a second resolution is not worth its training
 LITTLE_CONTEXT = "over the whole batch: a patch sees little of an image and often lacks a structure"
 MASK_BELOW = 0.75  # of the voxels left by cropping zeros away: then zeros are no tissue and stay out of statistics
-SCHEMES: Mapping[str, NormalizationScheme] = {
-    "ct": "ct",
-    "nonorm": "none",
-    "zscore": "zscore",
-    "rescale_to_0_1": "rescale_to_0_1",
-    "rgb_to_0_1": "rgb_to_0_1",
-}
 
 
 @record
@@ -378,15 +372,3 @@ def _configuration(
             "previous_stage": previous_stage[1],
         },
     )
-
-
-def normalization_scheme(channel: str) -> NormalizationScheme:
-    """How a channel of that name is normalised; z-score unless the name says otherwise.
-
-    >>> [normalization_scheme(name) for name in ("CT", "T1", "rgb-red", "noNorm")]
-    ['ct', 'zscore', 'rgb_to_0_1', 'none']
-    """
-    name = channel.strip().lower()
-    if name.startswith(("rgb-", "rgb ")):
-        return "rgb_to_0_1"
-    return SCHEMES.get(name, "zscore")
