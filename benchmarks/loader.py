@@ -15,9 +15,8 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +28,14 @@ from nnlite.networks.build import build_network
 from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import CaseStore, StoredCase
-from nnlite.training import augment
 from nnlite.training.assemble import Batch, assemble
+from nnlite.training.augmentation.presets import PRESETS
 from nnlite.training.batches import BatchSource
 from nnlite.training.config import default_config
 from nnlite.training.learner import Learner
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "hippocampus"
 BATCHES = 40  # per round and measurement
-TRANSFORMS: dict[str, Callable[[torch.Tensor, np.random.Generator], object]] = {
-    "noise": lambda images, rng: augment.add_noise(images, rng, torch.Generator(images.device)),
-    "blur": augment.blur,
-    "brightness": augment.scale_brightness,
-    "contrast": augment.scale_contrast,
-    "low resolution": augment.lower_resolution,
-    "inverted gamma": partial(augment.gamma, probability=augment.INVERTED_GAMMA_PROBABILITY, inverted=True),
-    "gamma": partial(augment.gamma, probability=augment.GAMMA_PROBABILITY, inverted=False),
-}
 
 
 def main() -> None:
@@ -57,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, help="compare epochs of so many training steps instead")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--augmentation", default="nnunet", choices=tuple(PRESETS))
     arguments = parser.parse_args()
     plan, configuration, cases = _prepared(arguments.data, arguments.work, arguments.batch)
     device = torch.device(arguments.device)
@@ -64,7 +55,9 @@ def main() -> None:
     keep_freed_memory()  # as train does
 
     def source(threads: int) -> BatchSource:
-        return BatchSource(plan, configuration, cases, {}, seed=0, device=device, threads=threads)
+        return BatchSource(
+            plan, configuration, cases, {}, seed=0, device=device, threads=threads, augmentation=arguments.augmentation
+        )
 
     if arguments.steps is None:
         _print_costs(source(1), arguments.rounds)
@@ -86,7 +79,10 @@ def _print_costs(source: BatchSource, rounds: int) -> None:
     """Processor time of each part of the work, per patch."""
     torch.set_num_threads(1)  # as in a thread of the loader
     size, batch = source.patch_size, source.batch_size
-    measured: dict[str, list[float]] = {name: [] for name in ("draw and read", "assemble", *TRANSFORMS)}
+    steps = source.augmentation.steps
+    measured: dict[str, list[float]] = {
+        name: [] for name in ("draw and read", "assemble", *(step.name for step in steps))
+    }
     rng = np.random.default_rng(0)
     for turn in range(rounds + 1):
         spent = dict.fromkeys(measured, 0.0)
@@ -98,10 +94,10 @@ def _print_costs(source: BatchSource, rounds: int) -> None:
             assembled = time.thread_time()
             spent["draw and read"] += drawn - started
             spent["assemble"] += assembled - drawn
-            for name, transform in TRANSFORMS.items():
+            for step in steps:
                 before = time.thread_time()
-                transform(images, rng)
-                spent[name] += time.thread_time() - before
+                replace(source.augmentation, steps=(step,)).change(images, rng)
+                spent[step.name] += time.thread_time() - before
         if turn > 0:  # the first round reads the cases
             for name, seconds in spent.items():
                 measured[name].append(1e3 * seconds / BATCHES / batch)

@@ -13,9 +13,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnlite.pipeline import check, evaluate, export, plan, predict, preprocess, report, select, status, train
+    from nnlite.pipeline import (
+        check,
+        evaluate,
+        export,
+        plan,
+        predict,
+        preprocess,
+        report,
+        select,
+        show_augmentation,
+        status,
+        train,
+    )
 
-__all__ = ["check", "evaluate", "export", "plan", "predict", "preprocess", "report", "select", "status", "train"]
+__all__ = [
+    "check",
+    "evaluate",
+    "export",
+    "plan",
+    "predict",
+    "preprocess",
+    "report",
+    "select",
+    "show_augmentation",
+    "status",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ VERBS = (
     "fix",
     "plan",
     "preprocess",
+    "show_augmentation",
     "train",
     "status",
     "compare",

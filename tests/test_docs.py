@@ -36,9 +36,11 @@ from nnlite.planning.cost import step_gib
 from nnlite.planning.counts import multiply_adds
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
 from nnlite.planning.gpu import usable_gib
+from nnlite.planning.hu_channels import HuChannel
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.memory import step_memory
 from nnlite.planning.planner import Plan, make_plan
+from nnlite.planning.prior import Prior
 from nnlite.planning.topology import Topology
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord
@@ -176,7 +178,18 @@ def test_the_reference_has_every_command_and_every_option_and_no_other():
 def test_the_reference_of_files_has_every_field():
     text = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([\w.-]+)`", text))
-    kinds = (Description, Fingerprint, IntensityProperties, Plan, Configuration, Topology, TrainConfig, EpochRecord)
+    kinds = (
+        Description,
+        Fingerprint,
+        IntensityProperties,
+        Plan,
+        HuChannel,
+        Prior,
+        Configuration,
+        Topology,
+        TrainConfig,
+        EpochRecord,
+    )
     selected = (Selection, CandidateScore, RuleTrial, Postprocessing, Rule, TrainedRun)
     trusted = (LabelFeatures, HeldOutReliability, LabelCalibration, Finding, LabelRecord, CaseRecord, PredictedBy)
     looks = (Appearance, ImageAppearance, ChannelAppearance, MirrorTest)

@@ -16,6 +16,7 @@ from nnlite.cli import (
     predict,
     report,
     select,
+    show_augmentation,
     status,
     train,
 )
@@ -26,6 +27,7 @@ for command in (  # in the order in which they are used, which is the order of t
     dataset.check,
     plan.plan,
     dataset.preprocess,
+    show_augmentation.show_augmentation,
     train.train,
     status.status,
     compare.compare,

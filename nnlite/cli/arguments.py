@@ -86,6 +86,7 @@ def parse_configuration(name: str) -> str:
 
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
+parse_prior = one_of(("channel", "product"), what="way to use an atlas", where="--prior")
 parse_output_format = one_of(("nifti", "dicom-seg", "rtstruct"), what="format of masks", where="--output-format")
 parse_optimizer = one_of(("sgd", "adamw"), what="optimiser", where="--optimizer")
 parse_schedule = one_of(
@@ -94,6 +95,9 @@ parse_schedule = one_of(
 parse_fusion = one_of(("early", "separate"), what="fusion", where="--fusion")
 parse_stem = one_of(("plain", "multi-scale"), what="stem", where="--stem")
 parse_architecture = one_of(ARCHITECTURES, what="architecture", where="--architecture")
+parse_augmentation = one_of(
+    ("nnunet", "ct", "mr", "microscopy", "none"), what="preset of augmentation", where="--augmentation"
+)
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 
 

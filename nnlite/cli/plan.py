@@ -19,6 +19,7 @@ from nnlite.cli.arguments import (
     parse_architecture,
     parse_fusion,
     parse_preset,
+    parse_prior,
     parse_residual,
     parse_stem,
 )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline import PlanResult
     from nnlite.planning.network import Fusion, Residual
     from nnlite.planning.planner import Plan, Preset
+    from nnlite.planning.prior import PriorUse
     from nnlite.planning.topology import Architecture, Stem, Topology
 
 
@@ -83,6 +85,20 @@ def plan(
         typer.Option("--splits", metavar="FILE", help="Your own folds, as in nnU-Net's splits_final.json."),
     ] = None,
     resample_channels_to: ResampleChannelsTo = None,
+    hu_windows: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,LOW:HIGH", help="Windows that CT brings as further channels, as lung,-160:240."),
+    ] = None,
+    hu_masks: Annotated[
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="Masks that CT brings as further channels, as 200: for 200 HU and more."),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="channel|product", parser=parse_prior, help="Use an atlas of the labels of aligned images."
+        ),
+    ] = None,
     variant: Annotated[
         str | None,
         typer.Option("--as", metavar="NAME", help="Plan a variant beside the plan there is: train it as 3d@NAME."),
@@ -117,6 +133,8 @@ def plan(
         raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
     if fingerprint is not None and resample_channels_to is not None:
         raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
+    if fingerprint is not None and prior is not None:
+        raise UsageError("--prior belongs to a DATASET; a fingerprint does not tell whether images are aligned")
     if fingerprint is not None and variant is not None:
         raise UsageError("--as belongs to a DATASET; a fingerprint has no trainings to tell apart")
     if fingerprint is not None and from_nnunet is not None:
@@ -143,6 +161,8 @@ def plan(
         ),
         "from_plan": from_plan,
         "overrides": overrides or (),
+        "hu_windows": hu_windows,
+        "hu_masks": hu_masks,
     }
     if fingerprint is not None and labels is not None and channels is not None:
         names = [channel.strip() for channel in channels.split(",")]
@@ -155,6 +175,7 @@ def plan(
                 from_nnunet=from_nnunet,
                 splits=splits,
                 resample_channels_to=resample_channels_to,
+                prior=cast("PriorUse | None", prior),
                 variant=variant,
                 probe=probe,
                 progress=progress,

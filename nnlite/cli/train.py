@@ -64,6 +64,7 @@ def train(
         Path | None,
         typer.Option(metavar="MODEL", help="Begin with the weights of a model file, an imported model or a run."),
     ] = None,
+    augmentation: training_options.Augmentation = None,
     loss: training_options.Loss = None,
     optimizer: training_options.Optimizer = None,
     learning_rate: training_options.LearningRate = None,
@@ -103,6 +104,7 @@ def train(
         "device": device,
     }
     choices = {
+        "augmentation": augmentation,
         "loss": loss,
         "optimizer": optimizer,
         "learning_rate": learning_rate,

@@ -6,10 +6,19 @@ from typing import Annotated
 
 import typer
 
-from nnlite.cli.arguments import parse_optimizer, parse_schedule, parse_warm_up
+from nnlite.cli.arguments import parse_augmentation, parse_optimizer, parse_schedule, parse_warm_up
 
 HOW_IT_LEARNS = "How it learns"
 
+Augmentation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRESET",
+        parser=parse_augmentation,
+        help="nnunet, ct, mr, microscopy or none. [default: nnunet]",
+        rich_help_panel=HOW_IT_LEARNS,
+    ),
+]
 Loss = Annotated[
     str | None,
     typer.Option(

@@ -27,6 +27,7 @@ from nnlite.networks.inputs import stack_previous
 from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.decide import Decision
+from nnlite.preprocessing.places import places
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.restore import KeepProbabilities, Logits, restore_labels
 
@@ -188,6 +189,9 @@ def logit_slabs(
     ``meter`` is told what folds and flips say, window by window, or slab by slab where folds are blended apart.
     """
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))  # a copy: a stored case is a read-only memory map
+    if model.plan.prior is not None:
+        where = places(case.restoration, (0, 0, 0), case.image.shape[1:])
+        image = torch.cat([image, torch.from_numpy(where)])
     if model.configuration.previous_stage is not None:
         if case.previous is None:
             raise ValueError(f"{model.configuration.name} needs the previous stage's prediction in each case")

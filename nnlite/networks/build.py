@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from nnlite.errors import PlanError
+from nnlite.networks.atlas import WithAtlas
 from nnlite.networks.attention_unet import AttentionUNet
 from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
 from nnlite.networks.unet_2015 import UNet2015
 from nnlite.networks.unet_plus_plus import UNetPlusPlus
 from nnlite.networks.vnet import VNet
+from nnlite.planning.cost import input_channels
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.topology import Topology
 
@@ -37,19 +39,20 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     """The planned network with freshly drawn weights (torch's global random state).
 
     It maps (batch, channels, *size) to logits (batch, labels, *size), background included. The second stage of a
-    cascade sees the foreground labels of the first as further channels.
+    cascade sees the foreground labels of the first as further channels. With a prior it also takes the place of each
+    voxel, after the channels of the image.
     """
-    labels = plan.labels
-    channels = len(plan.channels)
-    if configuration.previous_stage is not None:
-        channels += len(labels.foreground)
+    channels = input_channels(plan, configuration)
     encoders = configuration.topology.encoders
     if encoders and sum(encoders) != channels:
         raise PlanError(
             f"configuration {configuration.name}: topology.encoders {encoders} see {sum(encoders)} channels, and there "
             f"are {channels}; correct the plan or run `nnlite plan` again"
         )
-    return network_of(configuration.topology, channels=channels, labels=labels.outputs)
+    network = network_of(configuration.topology, channels=channels, labels=plan.labels.outputs)
+    if plan.prior is None:
+        return network
+    return WithAtlas(network, plan.prior, plan.labels, image_channels=len(plan.image_channels))
 
 
 def weight_shapes(plan: Plan, configuration: Configuration) -> dict[str, tuple[int, ...]]:

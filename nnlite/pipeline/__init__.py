@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnlite.pipeline.augmentation_page import ShownAugmentation, show_augmentation
     from nnlite.pipeline.cluster import cluster_for
     from nnlite.pipeline.cluster_folds import train_on_cluster
     from nnlite.pipeline.compare_runs import ComparedRun, RunComparison, compare
@@ -42,6 +43,7 @@ __all__ = [
     "ReportResult",
     "RunComparison",
     "SelectResult",
+    "ShownAugmentation",
     "TrainResult",
     "check",
     "cluster_for",
@@ -60,6 +62,7 @@ __all__ = [
     "processes",
     "report",
     "select",
+    "show_augmentation",
     "status",
     "train",
     "train_on_cluster",
@@ -90,6 +93,8 @@ _HOMES = {
     "report": "report_dataset",
     "SelectResult": "select_model",
     "select": "select_model",
+    "ShownAugmentation": "augmentation_page",
+    "show_augmentation": "augmentation_page",
     "DatasetStatus": "run_status",
     "FoldStatus": "run_status",
     "status": "run_status",

@@ -16,6 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "patience": None,
     "curriculum": False,
     "freeze_encoder": 0,
+    "augmentation": "nnunet",
 }
 OPTIMIZER = {"cpu": "adamw"}  # of a device; sgd for the others
 LEARNING_RATE = {"adamw": 0.003, "sgd": 0.01}

@@ -29,6 +29,7 @@ from nnlite.planning.mirrored_cases import label_thumbnail, mirrored_cases
 from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.network import NOTHING_ASKED, NetworkOptions, Residual
 from nnlite.planning.planner import Plan, Preset
+from nnlite.planning.prior import PriorUse, Sketch, alignment, sketch
 from nnlite.planning.variants import as_variant, parted, require_variant
 from nnlite.workspace import Workspace
 
@@ -99,6 +100,9 @@ def plan(
     overrides: Sequence[str] = (),
     splits: Path | None = None,
     resample_channels_to: str | None = None,
+    hu_windows: str | None = None,
+    hu_masks: str | None = None,
+    prior: PriorUse | None = None,
     variant: str | None = None,
     probe: bool = True,
     progress: Progress = silent,
@@ -111,10 +115,12 @@ def plan(
     ``from_plan`` is another plan to take all this from, ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then
     trained as it is. ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds
     of the user's own: nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the
-    channel ``resample_channels_to``, where one is named, in training and prediction, too. ``probe`` measures a training
-    step of each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it.
-    A ``variant`` is planned beside the dataset's plan, its configurations are called "3d@variant". Raises
-    ``DatasetError`` with all faults if any case cannot be used.
+    channel ``resample_channels_to``, where one is named, in training and prediction, too. ``hu_windows``
+    ("lung,-160:240") and ``hu_masks`` ("200:") are what each CT channel brings along. ``prior`` "channel" or "product"
+    uses an atlas of the training cases' labels. ``probe`` measures a training step of each configuration where this
+    machine has the device that is planned for; a GPU's patch and batch follow it. A ``variant`` is planned beside the
+    dataset's plan, its configurations are called "3d@variant". Raises ``DatasetError`` with all faults if any case
+    cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
     found = with_reference(found, resample_channels_to)
@@ -129,7 +135,12 @@ def plan(
         from_plan=from_plan,
         from_nnunet=from_nnunet,
         overrides=overrides,
+        hu_windows=hu_windows,
+        hu_masks=hu_masks,
+        prior=prior,
     )
+    if found.channels:
+        request.require_channels(found.channels)
     fixed = fixed_splits(found, workspace, splits)
     ignore = None if found.labels is None else found.labels.ignore
     report = check_dataset(
@@ -140,16 +151,19 @@ def plan(
         progress=progress,
     )
     report.raise_if_faulty()
-    fingerprint = merge(measured for measured, _ in report.findings.values())
+    fingerprint = merge(measured for measured, _, _ in report.findings.values())
     labels = report.dataset.labels
     assert labels is not None, "a checked dataset has a label table"
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
     decided = as_variant(replace(decided, reference_channel=found.reference_channel), variant)
+    decided, about_prior = _with_alignment(decided, [seen for _, _, seen in report.findings.values()])
     folds, about_folds = decide_splits(report, workspace, fixed)
     notes = (
         *report.notes,
         *_unnamed_labels(found, labels),
+        *_made_channels(decided),
+        *about_prior,
         *([] if request.follows else _no_gpu(device, decided)),
         *_one_sided(decided),
         *slow_steps(decided),
@@ -158,7 +172,7 @@ def plan(
     )
     write_record(workspace.source, source_of(found))
     write_record(workspace.fingerprint, fingerprint)
-    write_appearance(workspace, (seen for _, seen in report.findings.values()))
+    write_appearance(workspace, (seen for _, seen, _ in report.findings.values()))
     write_record(workspace.splits, folds)
     path = workspace.plan_of(variant)
     write_record(path, decided)
@@ -196,12 +210,23 @@ def read_plan(workspace: Workspace, variant: str | None = None) -> Plan:
 
 def _visit(
     case: Case, image: Image, label: np.ndarray | None, *, samples: int, ignore: int | None
-) -> tuple[CaseFingerprint, Look]:
-    """What one case adds to the fingerprint, and to what is known of the images' looks."""
+) -> tuple[CaseFingerprint, Look, Sketch]:
+    """What one case adds to the fingerprint, to what is known of the images' looks, and of where labels lie."""
     assert label is not None, "cases for training have labels"
     spacing = image.geometry.spacing_mm
     fingerprint = case_fingerprint(case.id, image.array, label, spacing, samples=samples, ignore=ignore)
-    return fingerprint, look(case.id, image)
+    return fingerprint, look(case.id, image), sketch(label, spacing)
+
+
+def _with_alignment(decided: Plan, sketches: Sequence[Sketch]) -> tuple[Plan, tuple[str, ...]]:
+    """The plan with what speaks for or against its prior, and a note of that."""
+    if decided.prior is None:
+        return decided, ()
+    found = alignment(sketches)
+    verdict = "the images are aligned" if found.aligned else "warning: the images are NOT aligned, so it may mislead"
+    reason = f"{decided.prior.use}: asked for; {verdict}: {found.in_words()}"
+    remedy = "" if found.aligned else "; to plan without it, leave --prior out"
+    return replace(decided, reasons={**decided.reasons, "prior": reason}), (f"prior {reason}{remedy}",)
 
 
 def _suspicious(report: CheckReport[T], dataset: Path) -> tuple[str, ...]:
@@ -231,6 +256,13 @@ def _unnamed_labels(found: Dataset, labels: Labels) -> tuple[str, ...]:
     if found.labels is not None:
         return ()
     return (f"labels have no names yet ({labels.in_words()}); name them in {found.root / DESCRIPTION_FILE}",)
+
+
+def _made_channels(decided: Plan) -> tuple[str, ...]:
+    """A note that tells which channels a network sees besides those of the files."""
+    if not decided.hu_channels:
+        return ()
+    return (f"networks also see {', '.join(made.in_words() for made in decided.hu_channels)}",)
 
 
 def _one_sided(decided: Plan) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ def plan_fingerprint(
     network: NetworkOptions = NOTHING_ASKED,
     from_plan: Path | None = None,
     overrides: Sequence[str] = (),
+    hu_windows: str | None = None,
+    hu_masks: str | None = None,
 ) -> PlanResult:
     """Plan from nnlite's or nnU-Net v2's fingerprint alone; the plan is that of the dataset it was taken from.
 
@@ -46,6 +48,8 @@ def plan_fingerprint(
         network=network,
         from_plan=from_plan,
         overrides=overrides,
+        hu_windows=hu_windows,
+        hu_masks=hu_masks,
     )
     if labels < 2:
         raise UsageError(f"--labels {labels}: at least 2, the background and one structure")

@@ -13,10 +13,13 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.machine import device_name, gpu_memory_gib
 from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
+from nnlite.planning.hu_channels import HuRange, hu_channels, parse_masks, parse_windows
 from nnlite.planning.network import NOTHING_ASKED, OF_NNUNET, NetworkChoice, NetworkOptions, Residual
 from nnlite.planning.nnunet import Planner
+from nnlite.planning.normalization import normalization_scheme
 from nnlite.planning.override import Override, override, parse_override
 from nnlite.planning.planner import Device, Plan, Preset, make_plan
+from nnlite.planning.prior import PriorUse, plan_prior
 from nnlite.planning.topology import KERNEL
 from nnlite.planning.transfer import transfer
 
@@ -38,6 +41,8 @@ class PlanRequest:
     other: Plan | None
     overrides: tuple[Override, ...]
     nnunet: NnunetPlans | None = None
+    hu_ranges: tuple[HuRange, ...] = ()
+    prior: PriorUse | None = None
 
     @property
     def leaves_size_open(self) -> bool:
@@ -48,6 +53,10 @@ class PlanRequest:
     def follows(self) -> bool:
         """Whether another plan, nnlite's or nnU-Net's, brings the device and all decisions."""
         return self.other is not None or self.nnunet is not None
+
+    def require_channels(self, channels: Sequence[str]) -> None:
+        """PlanError if something is asked for that cannot be made of these channels."""
+        hu_channels(self.hu_ranges, [name for name in channels if normalization_scheme(name) == "ct"], channels)
 
     def decide(
         self,
@@ -80,6 +89,8 @@ class PlanRequest:
                 preset=self.preset,
                 network=self.network,
                 corrections=corrections,
+                hu_ranges=self.hu_ranges,
+                prior=None if self.prior is None else plan_prior(self.prior, fingerprint),
             )
         plan = override(plan, self.overrides)
         require_within_memory(plan)
@@ -96,9 +107,16 @@ def plan_request(
     from_plan: Path | None = None,
     from_nnunet: Path | None = None,
     overrides: Sequence[str] = (),
+    hu_windows: str | None = None,
+    hu_masks: str | None = None,
+    prior: PriorUse | None = None,
 ) -> PlanRequest:
     """A request whose parts fit together; UsageError where they do not, before any case is read."""
     by_hand = tuple(map(parse_override, overrides))
+    hu_ranges = (*parse_windows(hu_windows or ""), *parse_masks(hu_masks or ""))
+    if (hu_ranges or prior) and (from_plan is not None or from_nnunet is not None or preset == "nnunet"):
+        option = "--preset nnunet" if preset == "nnunet" else "--from" if from_nnunet is None else "--from-nnunet"
+        raise UsageError(f"{option} decides what a network sees; leave out --hu-windows, --hu-masks and --prior")
     if from_plan is not None and from_nnunet is not None:
         raise UsageError("--from and --from-nnunet both name the plan to follow; give one of them")
     if from_plan is not None or from_nnunet is not None:
@@ -148,6 +166,8 @@ def plan_request(
         network=asked,
         other=None,
         overrides=by_hand,
+        hu_ranges=hu_ranges,
+        prior=prior,
     )
 
 

@@ -229,7 +229,7 @@ def _threads(workspace: Workspace, plan: Plan, configurations: Sequence[Configur
 def _bytes_per_case(workspace: Workspace, plan: Plan, configurations: Sequence[Configuration]) -> int:
     """Memory that the largest case may take while it is preprocessed."""
     fingerprint = read_record(workspace.fingerprint, Fingerprint)
-    channels = len(plan.channels) + plan.labels.count
+    channels = len(plan.image_channels) + plan.labels.count
     largest = 0
     for shape, spacing in zip(fingerprint.shapes_after_crop, fingerprint.spacings_mm, strict=True):
         voxels = math.prod(shape)

@@ -32,6 +32,7 @@ FIXED = {
     "ema": "--ema",
     "curriculum": "--curriculum",
     "freeze_encoder": "--freeze-encoder",
+    "augmentation": "--augmentation",
 }
 """Fields of a configuration that a training keeps, and the options that set them."""
 

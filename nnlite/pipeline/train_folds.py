@@ -37,6 +37,7 @@ from nnlite.pipeline.variant_runs import require_difference, settings_of_variant
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
+from nnlite.training.augmentation.augmentation import Augmentation
 from nnlite.training.choices import TrainChoices, with_choices
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
@@ -176,6 +177,7 @@ def train(
             before = len(read_log(run.log))
             begun = _begun(run, as_asked, resume=resume)
             job = begun or _new_job(plan, configuration, fold, as_asked(defaults), target)
+            Augmentation.of(job.train.augmentation, plan, planned)  # one that does not suit is refused before long work
             job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
             require_sense(job, split_of[fold])
             if is_finished(run):

@@ -91,8 +91,13 @@ def step_seconds(plan: Plan, configuration: Configuration) -> float | None:
 
 
 def input_channels(plan: Plan, configuration: Configuration) -> int:
-    """Channels that the network sees: the image's, and in a cascade one per label of the stage before."""
-    return len(plan.channels) + (len(plan.labels.foreground) if configuration.previous_stage else 0)
+    """Channels that the convolutions see: the preprocessed image's, the atlas', and a previous stage's labels."""
+    atlas = plan.prior is not None and plan.prior.use == "channel"
+    return (
+        len(plan.image_channels)
+        + (len(plan.labels.structures) if atlas else 0)
+        + (len(plan.labels.foreground) if configuration.previous_stage else 0)
+    )
 
 
 def parameters(plan: Plan, configuration: Configuration) -> int:
@@ -131,7 +136,7 @@ def disk_gib(plan: Plan, configuration: Configuration, folds: int) -> float:
     slices = 3 - configuration.topology.ndim  # a 2D configuration keeps all slices, whose number its shape leaves out
     depth = next((one.median_shape[0] for one in plan.configurations.values() if one.topology.ndim == 3), 1.0)
     case_voxels = math.prod(configuration.median_shape) * depth**slices
-    channels = len(plan.channels)
+    channels = len(plan.image_channels)
     label_bytes = (1 if plan.labels.index_count <= 256 else 2) * (2 if configuration.previous_stage else 1)
     cases = plan.training_cases * case_voxels * (channels * IMAGE_BYTES + label_bytes)
     values = 2 + 1 + STATES[OPTIMIZER[plan.device]]

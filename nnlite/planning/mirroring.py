@@ -94,6 +94,19 @@ def decide_mirroring(configuration: Configuration, labels: Labels, transpose: Se
     return replace(configuration, mirror_axes=axes, reasons={**configuration.reasons, "mirror_axes": reason})
 
 
+def without_sides(configuration: Configuration, labels: Labels, transpose: Sequence[int]) -> Configuration:
+    """The configuration for use with an atlas: not mirrored left to right where labels tell the sides apart.
+
+    In a mirrored image they change places, and in the atlas, which is mirrored with it, they would not.
+    """
+    axis = left_right_axis(transpose, configuration.topology.ndim)
+    if axis is None or not labels.mirrored:
+        return configuration
+    axes = tuple(other for other in configuration.mirrored_axes if other != axis)
+    reason = "not left to right (axis x): an atlas knows on which side a label is"
+    return replace(configuration, mirror_axes=axes, reasons={**configuration.reasons, "mirror_axes": reason})
+
+
 def spares_sides(configuration: Configuration, transpose: Sequence[int]) -> bool:
     """Whether images are not mirrored left to right, though patches have that axis."""
     axis = left_right_axis(transpose, configuration.topology.ndim)

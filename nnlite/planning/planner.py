@@ -16,14 +16,17 @@ from typing import Literal
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError, UsageError
-from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
+from nnlite.planning.configurations import Configuration, ConfigurationName
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.gpu import fit_gpu, require_memory
-from nnlite.planning.mirroring import decide_mirroring
+from nnlite.planning.hu_channels import HuChannel, HuRange, hu_channels
+from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner, fit_nnunet
+from nnlite.planning.normalization import normalization_scheme
 from nnlite.planning.patch import Fit, PatchFit
+from nnlite.planning.prior import Prior
 from nnlite.planning.spacing import (
     coarser_spacings,
     coarsest_axis_first,
@@ -40,13 +43,6 @@ LOW_RESOLUTION_BELOW = 0.25  # of the median image: a patch that sees less lacks
 LOW_RESOLUTION_SAVES = 2  # times fewer voxels, or a second resolution is not worth its training
 LITTLE_CONTEXT = "over the whole batch: a patch sees little of an image and often lacks a structure"
 MASK_BELOW = 0.75  # of the voxels left by cropping zeros away: then zeros are no tissue and stay out of statistics
-SCHEMES: Mapping[str, NormalizationScheme] = {
-    "ct": "ct",
-    "nonorm": "none",
-    "zscore": "zscore",
-    "rescale_to_0_1": "rescale_to_0_1",
-    "rgb_to_0_1": "rgb_to_0_1",
-}
 
 
 @record
@@ -55,7 +51,8 @@ class Plan:
 
     ``transpose``: axis i of everything in ``configurations`` is axis ``transpose[i]`` of the canonical image (z, y, x).
     ``reasons`` also tells why a configuration is missing. ``memory_gib`` is None for a CPU. Channels on other grids are
-    resampled onto that of the ``reference_channel``; None where all are on one.
+    resampled onto that of the ``reference_channel``; None where all are on one. ``channels`` are those of the files;
+    ``hu_channels`` are made of them. ``prior`` tells how an atlas of the labels is used, None for not at all.
     """
 
     dataset: str
@@ -72,6 +69,8 @@ class Plan:
     preset: Preset = "nnlite"
     network: NetworkChoice = NetworkChoice()
     reference_channel: str | None = None
+    hu_channels: tuple[HuChannel, ...] = ()
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         if sorted(self.transpose) != [0, 1, 2]:
@@ -85,6 +84,10 @@ class Plan:
             raise PlanError(f"plan: reference_channel {self.reference_channel} is none of the channels {there}")
         if len(self.channels) != len(self.intensities):
             raise PlanError(f"plan: {len(self.channels)} channels but {len(self.intensities)} intensities")
+        for made in self.hu_channels:
+            if made.source not in self.channels:
+                there = ", ".join(self.channels)
+                raise PlanError(f"plan: hu_channels: {made.name} is made of {made.source}; there are {there}")
         for key, configuration in self.configurations.items():
             if key != configuration.name:
                 raise PlanError(f"plan: configurations.{key} is named {configuration.name}; the two must agree")
@@ -102,6 +105,11 @@ class Plan:
     def reference(self) -> int | None:
         """The place of the reference channel among the channels."""
         return None if self.reference_channel is None else self.channels.index(self.reference_channel)
+
+    @property
+    def image_channels(self) -> tuple[str, ...]:
+        """The channels of a preprocessed image: those of the files, and those that are made of them."""
+        return (*self.channels, *(made.name for made in self.hu_channels))
 
     def decisions(self) -> Plan:
         """The plan without what was measured: two plans that decide alike are equal in this."""
@@ -130,13 +138,16 @@ def make_plan(
     preset: Preset = "nnlite",
     network: NetworkChoice | None = None,
     corrections: Mapping[int, float] | None = None,
+    hu_ranges: Sequence[HuRange] = (),
+    prior: Prior | None = None,
 ) -> Plan:
     """Plan all configurations that the dataset calls for.
 
     ``memory_gib`` is the GPU's, None for what the planner was made for (8, 8, 24 and 40 GiB); a CPU's plan has none.
     ``preset`` "nnunet" gives nnU-Net's plan, for GPUs only. ``network`` of None is the planner's own. ``corrections``,
-    by number of axes, is measured over predicted memory, for preset "nnlite" on a GPU that was probed. PlanError if the
-    numbers allow no plan.
+    by number of axes, is measured over predicted memory, for preset "nnlite" on a GPU that was probed. ``hu_ranges``
+    are windows and masks that each CT channel brings along. ``prior`` is the atlas to use. PlanError if the numbers
+    allow no plan.
     """
     reference = MEMORY_REFERENCES[planner]
     network = (network or NetworkChoice(architecture=reference.architecture)).of_channels(channels)
@@ -162,7 +173,11 @@ def make_plan(
                 corrections=corrections or {},
             )
         budget = f"{memory:g} GiB of GPU memory"
-    transpose, configurations, missing = _configurations(fingerprint, channels, labels, fit)
+    made = hu_channels(hu_ranges, [name for name in channels if normalization_scheme(name) == "ct"], channels)
+    more = len(made) + (len(labels.structures) if prior is not None and prior.use == "channel" else 0)
+    transpose, configurations, missing = _configurations(fingerprint, channels, labels, fit, more_channels=more)
+    if prior is not None:
+        configurations = [without_sides(one, labels, transpose) for one in configurations]
     return Plan(
         dataset=dataset,
         device=device,
@@ -176,10 +191,13 @@ def make_plan(
         intensities=fingerprint.intensities,
         training_cases=len(fingerprint.spacings_mm),
         configurations={one.name: decide_mirroring(one, labels, transpose) for one in configurations},
+        hu_channels=made,
+        prior=prior,
         reasons={
             **network.reasons(),
             "planner": f"{planner}: sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations),
+            **({"hu_channels": f"asked for: {', '.join(one.in_words() for one in made)}"} if made else {}),
             **missing,
         },
     )
@@ -222,9 +240,13 @@ class _Resolution:
 
 
 def _configurations(
-    fingerprint: Fingerprint, channels: Sequence[str], labels: Labels, fit_channels: Fit
+    fingerprint: Fingerprint, channels: Sequence[str], labels: Labels, fit_channels: Fit, *, more_channels: int
 ) -> tuple[tuple[int, int, int], list[Configuration], dict[str, str]]:
-    """The order of the axes, what is planned in that order, and why the rest is not."""
+    """The order of the axes, what is planned in that order, and why the rest is not.
+
+    A network sees ``more_channels`` than the files have.
+    """
+    seen = len(channels) + more_channels
     target, reason = target_spacing(fingerprint)
     transpose = coarsest_axis_first(target)
     median = median_resampled_shape(fingerprint, target)
@@ -233,7 +255,7 @@ def _configurations(
     dataset_voxels = math.prod(shape) * cases
     reason = f"{millimetres(spacing)}: {reason}"
     make = partial(_configuration, channels=channels, relative_size=fingerprint.median_relative_size_after_crop)
-    fit = partial(fit_channels, channels=len(channels))
+    fit = partial(fit_channels, channels=seen)
     planned: list[Configuration] = []
     missing: dict[str, str] = {}
     try:
@@ -257,8 +279,8 @@ def _configurations(
         low = _low_resolution(full, fit, cases)
         planned += _volumes(full, low, make)
         if not isinstance(low, str):
-            seen = len(channels) + len(labels.foreground)
-            cascade = replace(full, fitted=fit_channels(spacing, shape, dataset_voxels, channels=seen))
+            fitted = fit_channels(spacing, shape, dataset_voxels, channels=seen + len(labels.foreground))
+            cascade = replace(full, fitted=fitted)
             planned.append(_cascade(cascade, make))
         if isinstance(low, str):
             missing.update({"3d-lowres": low, "3d-cascade": f"there is no 3d-lowres to start from: {low}"})
@@ -356,15 +378,3 @@ def _configuration(
             "previous_stage": previous_stage[1],
         },
     )
-
-
-def normalization_scheme(channel: str) -> NormalizationScheme:
-    """How a channel of that name is normalised; z-score unless the name says otherwise.
-
-    >>> [normalization_scheme(name) for name in ("CT", "T1", "rgb-red", "noNorm")]
-    ['ct', 'zscore', 'rgb_to_0_1', 'none']
-    """
-    name = channel.strip().lower()
-    if name.startswith(("rgb-", "rgb ")):
-        return "rgb_to_0_1"
-    return SCHEMES.get(name, "zscore")

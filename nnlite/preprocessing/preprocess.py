@@ -19,6 +19,7 @@ from nnlite.data.records import record
 from nnlite.errors import ImageError
 from nnlite.planning.fingerprint import nonzero_box, nonzero_mask
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.hu_windows import hu_windows
 from nnlite.preprocessing.normalize import normalize
 from nnlite.preprocessing.resample import (
     resample,
@@ -61,8 +62,9 @@ class Restoration:
 class PreprocessedCase:
     """One case as the network sees it, every array on the same grid, in the axis order of the plan.
 
-    ``image`` is float32 (channels, z, y, x). ``label`` holds label indices (z, y, x). ``previous`` is the
-    low-resolution stage's prediction, also as label indices, where the configuration is the second stage of a cascade.
+    ``image`` is float32 (channels, z, y, x), with the channels ``plan.image_channels``. ``label`` holds label indices
+    (z, y, x). ``previous`` is the low-resolution stage's prediction, also as label indices, where the configuration is
+    the second stage of a cascade.
     """
 
     case_id: str
@@ -130,13 +132,13 @@ def normalize_case(
         return _tensor(inside(volume, box, plan.transpose), device)
 
     mask = cropped(nonzero_mask(image)) if any(use_mask) else None
+    voxels = cropped(image)  # of the file's type: normalize makes float32 of it
     try:
-        # of the file's type: normalize makes float32 of it
-        normalized = normalize(
-            cropped(image), configuration.normalization, plan.intensities, mask=mask, use_mask=use_mask
-        )
+        normalized = normalize(voxels, configuration.normalization, plan.intensities, mask=mask, use_mask=use_mask)
     except ImageError as error:
         raise ImageError(f"{case_id}: {error}") from error
+    if plan.hu_channels:
+        normalized = torch.cat([normalized, hu_windows(voxels, plan.channels, plan.hu_channels)])
     return NormalizedCase(
         case_id=case_id,
         shape=_per_axis(image.shape[1:]),

@@ -58,8 +58,12 @@ def signature(plan: Plan, configuration: Configuration) -> str:
     recipe = _Recipe(
         preprocessing_version=PREPROCESSING_VERSION,
         transpose=plan.transpose,
-        # what the channels hold depends on the grid that they were brought to
-        channels=(*plan.channels, *([] if plan.reference is None else [f"on the grid of {plan.reference_channel}"])),
+        # what the channels hold depends on the grid that they were brought to, and on what is made of them
+        channels=(
+            *plan.channels,
+            *([] if plan.reference is None else [f"on the grid of {plan.reference_channel}"]),
+            *(made.in_words() for made in plan.hu_channels),
+        ),
         label_values=plan.labels.values,
         structures=plan.labels.members,
         ignore=plan.labels.ignore,

@@ -2,9 +2,9 @@
 
 A patch that keeps its pose is copied once, flips included. The others are interpolated: images linearly, labels linear
 for each label and then the label that wins, as in nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). Because a
-pose is affine, where each voxel comes from is a sum of one number per axis; the values around it are gathered once per
-corner, for several patches at a time. That is a few times faster than a general sampler on a CPU, and waits for nothing
-on a GPU.
+pose is affine, where each voxel comes from is a sum of one number per axis, and of a smooth field where the patch is
+deformed elastically; the values around it are gathered once per corner, for several patches at a time. That is a few
+times faster than a general sampler on a CPU, and waits for nothing on a GPU.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnlite.training.augmentation.elastic import displacement_fields
 from nnlite.training.target_maps import NO_MAPS, TargetMaps
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def assemble(patches: Sequence[Patch], patch_size: Sequence[int], device: torch.
             patch_size,
             np.array([patch.label.shape for patch in posed]),
             device,
+            [_flipped_displacements(patch) for patch in posed],
         )
         for channel in range(images.shape[1]):
             regions = _joined([patch.image[channel] for patch in posed], device)
@@ -123,6 +125,13 @@ def _flipped(patch: Patch) -> np.ndarray:
     return patch.pose * signs
 
 
+def _flipped_displacements(patch: Patch) -> np.ndarray | None:
+    """The displacements of a patch that is mirrored first: their grid runs the other way along these axes."""
+    return (
+        None if patch.displacements is None else np.flip(patch.displacements, tuple(axis + 1 for axis in patch.flips))
+    )
+
+
 def _put(target: Tensor, rows: Sequence[int], voxels: Tensor) -> None:
     """Write the voxels of patches to some rows of (batch, *size)."""
     for row, values in zip(rows, voxels.view(len(rows), *target.shape[1:]), strict=True):
@@ -161,11 +170,18 @@ def _staging(shape: Sequence[int], dtype: np.dtype, device: torch.device) -> Ten
     return torch.empty(tuple(shape), dtype=empty.dtype, pin_memory=device.type == "cuda")
 
 
-def sampling(poses: np.ndarray, patch_size: Sequence[int], region_sizes: np.ndarray, device: torch.device) -> Sampling:
+def sampling(
+    poses: np.ndarray,
+    patch_size: Sequence[int],
+    region_sizes: np.ndarray,
+    device: torch.device,
+    displacements: Sequence[np.ndarray | None] = (),
+) -> Sampling:
     """Where each voxel of patches lies in regions of the same centres; what lies outside is moved to the border.
 
     ``poses`` (patches, ndim, ndim) map offsets from the centre of a patch to offsets from the centre of its region, in
     voxels. ``region_sizes`` (patches, ndim) are parts of regions as large as the largest along each axis.
+    ``displacements`` have an entry per patch, None for those that are not deformed.
     """
     count, ndim = region_sizes.shape
     largest = region_sizes.max(axis=0).tolist()
@@ -182,6 +198,10 @@ def sampling(poses: np.ndarray, patch_size: Sequence[int], region_sizes: np.ndar
         )
         for axis, length in enumerate(patch_size)
     ]
+    # patch by patch: a product of matrices may round otherwise in other company
+    fields = {
+        row: displacement_fields(grid, patch_size, device) for row, grid in enumerate(displacements) if grid is not None
+    }
     first = torch.arange(count, dtype=torch.int32, device=device).view(each).expand(count, *patch_size)
     strides: list[int] = []
     weights = []
@@ -190,6 +210,8 @@ def sampling(poses: np.ndarray, patch_size: Sequence[int], region_sizes: np.ndar
         place = last / 2
         for other in reversed(range(ndim)):  # the sum grows to whole patches at the end only
             place = place + steps[other] * on_device(poses[:, axis, other])
+        for row, field in fields.items():
+            place[row] += field[axis]
         place = place.clamp_(min=0).minimum(last)
         lower = place.floor().minimum((last - 1).clamp_(min=0))
         weights.append(place.sub_(lower).flatten())

@@ -23,8 +23,9 @@ from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch, assemble
-from nnlite.training.augment import augment
 from nnlite.training.augment_cascade import disturb_previous
+from nnlite.training.augmentation.augmentation import Augmentation
+from nnlite.training.augmentation.presets import PresetName
 from nnlite.training.curriculum import pool_size
 from nnlite.training.parts import on_device_or_cpu
 from nnlite.training.patches import PatchLoader
@@ -42,8 +43,9 @@ class BatchSource:
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
     ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch. Batches come with the ``maps`` of their labels that a loss wants.
-    Where the training cases are named ``easiest_first``, the first ones are drawn from these alone.
+    ``ranks`` are the processes that share each batch. ``augmentation`` names a preset. Batches come with the ``maps``
+    of their labels that a loss wants. Where the training cases are named ``easiest_first``, the first ones are drawn
+    from these alone.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class BatchSource:
         transforms: Sequence[Callable[..., dict]] = (),
         threads: int = THREADS,
         ranks: Ranks = ALONE,
+        augmentation: PresetName = "nnunet",
         maps: Collection[str] = (),
         easiest_first: Sequence[str] = (),
     ):
@@ -70,20 +73,31 @@ class BatchSource:
         in_memory = fit_in_memory(training_cases, validation_cases)
         size, batch, margin = self.patch_size, self.batch_size, configuration.topology.margin
         self.seen_size = configuration.topology.seen_size(size)
+        self.augmentation = Augmentation.of(augmentation, plan, configuration)
         self.training = PatchLoader(
             training_cases,
             patch_size=size,
             batch_size=batch,
-            posed=True,
             margin=margin,
-            mirror_axes=configuration.mirrored_axes,
+            placing=self.augmentation.placing,
             exchange=exchange(plan, configuration),
+            with_places=plan.prior is not None,
             transforms=transforms,
             in_memory=in_memory,
         )
         self.validation = PatchLoader(
-            validation_cases, patch_size=size, batch_size=batch, posed=False, margin=margin, in_memory=in_memory
+            validation_cases,
+            patch_size=size,
+            batch_size=batch,
+            margin=margin,
+            with_places=plan.prior is not None,
+            in_memory=in_memory,
         )
+
+    @property
+    def mirrored_axes(self) -> tuple[int, ...]:
+        """Axes of the patch along which training patches are mirrored: what a prediction may be averaged over."""
+        return self.augmentation.placing.mirror_axes
 
     def training_batches(
         self, epoch: int, count: int, *, first: int = 0, share_done: Sequence[float] = (1.0,)
@@ -97,7 +111,7 @@ class BatchSource:
         def make(number: int, device: torch.device) -> Batch:
             pool = self._pool(number - first, share_done)
             batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device, pool)
-            images = augment(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
+            images = self.augmentation.change(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal, TypedDict
 
+from nnlite.training.augmentation.presets import PresetName
 from nnlite.training.config import CPU_LEARNING_RATE, CPU_WEIGHT_DECAY, ScheduleName, TrainConfig
 
 
@@ -20,6 +21,7 @@ class TrainChoices(TypedDict, total=False):
     patience: int | None
     curriculum: bool | None
     freeze_encoder: int | None
+    augmentation: PresetName | None
 
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {

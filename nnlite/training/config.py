@@ -14,6 +14,7 @@ import torch
 from nnlite.data.records import record
 from nnlite.errors import UsageError
 from nnlite.planning import cpu
+from nnlite.training.augmentation.presets import PresetName
 from nnlite.training.loss import Loss
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -53,6 +54,7 @@ class TrainConfig:
     patience: int | None = None  # epochs without a better moving pseudo Dice after which a training ends
     curriculum: bool = False  # easy cases first
     freeze_encoder: int = 0  # epochs in which weights that the encoder was given stay as they are
+    augmentation: PresetName = "nnunet"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations", "validation_iterations"):

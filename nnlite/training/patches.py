@@ -1,8 +1,8 @@
 """Which voxels make a batch: draw a case, a place, a pose and flips, and read only what that patch needs.
 
-Pose (rotation, scaling) and flips are drawn before anything is read, so that the two thirds of all samples that keep
-their pose cost one patch of reading, and the others the box that their turned patch covers. Turning and flipping is
-left to ``assemble.py``, on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 2021).
+How a patch is moved (``augmentation/spatial.py``) is drawn before anything is read, so that samples that keep their
+pose cost one patch of reading, and the others the box that their turned patch covers. Turning, deforming and flipping
+is left to ``assemble.py``, on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 2021).
 
 The loader is a batchgenerators data loader: transforms of a user's own, written for batchgenerators, are run on every
 patch through its ``Compose`` before it goes to the device.
@@ -10,7 +10,6 @@ patch through its ``Compose`` before it goes to the device.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,20 +23,19 @@ from nnlite.errors import UsageError
 from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.mirrored_borders import read_mirrored
 from nnlite.preprocessing.open_cases import OpenCases
+from nnlite.preprocessing.places import places
 from nnlite.preprocessing.store import StoredCase
+from nnlite.training.augmentation.spatial import (
+    STILL,
+    Motion,
+    Placing,
+    before_turn,
+    draw_motion,
+    region_size,
+    turned,
+)
 
 RANDOM_SHARE = 0.67  # of each batch lies anywhere; the rest on a labelled voxel, so that rare labels are seen at all
-
-ROTATION_PROBABILITY = 0.2
-SCALING_PROBABILITY = 0.2
-SCALING_RANGE = (0.7, 1.4)
-ROTATION_3D_DEG = 30.0
-ROTATION_2D_DEG = 180.0
-ROTATION_2D_ELONGATED_DEG = 15.0
-ELONGATED_RATIO = 1.5  # a 2D patch longer than this would be turned out of the image
-ANISOTROPY_RATIO = 3.0  # a patch flatter than this is turned in-plane only
-MIRROR_PROBABILITY = 0.5
-
 BATCHGENERATORS = threading.Lock()  # its transforms draw from numpy's global random numbers: one thread at a time
 
 
@@ -45,15 +43,14 @@ BATCHGENERATORS = threading.Lock()  # its transforms draw from numpy's global ra
 class Place:
     """What is drawn of a sample before anything is read: a box of a case (first voxel and voxels per axis), and more.
 
-    ``start`` and ``size`` have three axes, also in 2D. ``pose`` and ``flips`` are those of ``Patch``; ``seed`` is for
-    the transforms of a user's own, None where there are none.
+    ``start`` and ``size`` have three axes, also in 2D. ``motion`` is what becomes of the box; ``seed`` is for the
+    transforms of a user's own, None where there are none.
     """
 
     case_id: str
     start: tuple[int, ...]
     size: tuple[int, ...]
-    pose: np.ndarray | None
-    flips: tuple[int, ...]
+    motion: Motion
     seed: int | None
 
 
@@ -64,8 +61,9 @@ class Patch:
     ``image`` (channels, *region) float32, ``label`` (*region) label indices, ``previous`` the same for the input of a
     cascade; they may be views of a case's own arrays, so nothing is written to them. ``pose`` is None where the region
     is the patch itself; otherwise it maps voxel offsets from the centre of the patch to offsets from the centre of the
-    region: an (ndim, ndim) matrix, axes ordered like the array. ``flips`` are the spatial axes along which the patch
-    is still to be mirrored; labels that this exchanges already are. ``drawn`` (channels,) bool is that of the case.
+    region: an (ndim, ndim) matrix, axes ordered like the array. ``displacements`` (ndim, *grid) in voxels of the region
+    come on top of it, None for none. ``flips`` are the spatial axes along which the patch is still to be mirrored;
+    labels that this exchanges already are. ``drawn`` (channels,) bool is that of the case.
     """
 
     case_id: str
@@ -73,64 +71,9 @@ class Patch:
     label: np.ndarray
     previous: np.ndarray | None = None
     pose: np.ndarray | None = None
+    displacements: np.ndarray | None = None
     flips: tuple[int, ...] = ()
     drawn: np.ndarray | None = None
-
-
-def draw_pose(rng: np.random.Generator, patch_size: Sequence[int]) -> np.ndarray | None:
-    """Rotation and scaling of one sample as a matrix (patch offset -> image offset), or None for neither."""
-    rotates = rng.random() < ROTATION_PROBABILITY
-    scales = rng.random() < SCALING_PROBABILITY
-    if not (rotates or scales):
-        return None
-    ndim = len(patch_size)
-    in_plane = ndim == 3 and max(patch_size) / patch_size[0] > ANISOTROPY_RATIO
-    pose = np.eye(ndim)
-    if rotates:
-        pose = _rotation(rng, patch_size, in_plane)
-    if scales:
-        low, high = SCALING_RANGE
-        scale = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)  # as often smaller as larger
-        factors = np.full(ndim, scale)
-        if in_plane:
-            factors[0] = 1
-        pose = pose * factors
-    return pose
-
-
-def _rotation(rng: np.random.Generator, patch_size: Sequence[int], in_plane: bool) -> np.ndarray:
-    if len(patch_size) == 2 or in_plane:
-        plane = patch_size[-2:]
-        limit = ROTATION_2D_ELONGATED_DEG if max(plane) / min(plane) > ELONGATED_RATIO else ROTATION_2D_DEG
-        return _plane_rotation(len(patch_size), -2, -1, math.radians(rng.uniform(-limit, limit)))
-    matrix = np.eye(3)
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        angle = math.radians(rng.uniform(-ROTATION_3D_DEG, ROTATION_3D_DEG))
-        matrix = matrix @ _plane_rotation(3, first, second, angle)
-    return matrix
-
-
-def _plane_rotation(ndim: int, first: int, second: int, angle: float) -> np.ndarray:
-    matrix = np.eye(ndim)
-    matrix[first, first] = matrix[second, second] = math.cos(angle)
-    matrix[first, second] = -math.sin(angle)
-    matrix[second, first] = math.sin(angle)
-    return matrix
-
-
-def region_size(patch_size: Sequence[int], pose: np.ndarray | None) -> tuple[int, ...]:
-    """Voxels per axis that a posed patch touches: the patch itself without a pose.
-
-    >>> region_size((32, 32), np.eye(2) * 1.25)  # from the centre the patch reaches 15.5 x 1.25 = 19.4 voxels
-    (40, 40)
-    """
-    if pose is None:
-        return tuple(patch_size)
-    half = (np.asarray(patch_size) - 1) / 2
-    reach = np.abs(pose) @ half
-    # the same parity as the patch, so that both centres fall together
-    extra = np.maximum(0, np.ceil(reach - half)).astype(int)
-    return tuple(int(size + 2 * more) for size, more in zip(patch_size, extra, strict=True))
 
 
 def read_region(volume: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
@@ -179,11 +122,11 @@ class PatchLoader(SlimDataLoaderBase):
     A network without padding sees ``margin`` voxels more on either side of a patch, where it gives no answer: regions
     are larger by as much, and mirrored where they reach beyond the case. Places are drawn for the patch without them.
 
-    ``posed`` draws rotations and scalings, and flips along each of ``mirror_axes``; without these every patch is as it
-    lies in its case (validation). ``exchange`` tells which labels change places in a patch that is flipped. ``draw``
-    makes a batch a function of the random numbers it is given, whatever was drawn before, so that several threads may
-    draw at a time. ``reseed`` does the same for the run of batches that ``next`` gives. ``in_memory`` keeps all cases
-    in memory.
+    ``placing`` tells how patches are turned, deformed and flipped; without it every patch is as it lies in its case
+    (validation). ``exchange`` tells which labels change places in a patch that is flipped. ``with_places`` adds to the
+    channels of an image where in it each voxel lies, for networks with an atlas. ``draw`` makes a batch a function of
+    the random numbers it is given, whatever was drawn before, so that several threads may draw at a time. ``reseed``
+    does the same for the run of batches that ``next`` gives. ``in_memory`` keeps all cases in memory.
 
     ``transforms`` are batchgenerators transforms (or callables like them) that keep the size of what they are given:
     ``data`` (1, channels, *region) and ``seg`` (1, maps, *region), the maps being the label and, in a cascade, the
@@ -196,10 +139,10 @@ class PatchLoader(SlimDataLoaderBase):
         *,
         patch_size: Sequence[int],
         batch_size: int,
-        posed: bool,
+        placing: Placing | None = None,
         margin: Sequence[int] = (),
-        mirror_axes: Sequence[int] = (),
         exchange: Exchange | None = None,
+        with_places: bool = False,
         transforms: Sequence[Callable[..., dict]] = (),
         in_memory: bool = False,
     ):
@@ -212,7 +155,8 @@ class PatchLoader(SlimDataLoaderBase):
             size + 2 * more for size, more in zip(patch_size, margin or (0,) * len(patch_size), strict=True)
         )
         self.flat = len(self.patch_size) == 2  # slices: patches one voxel deep whose first axis is dropped
-        self.posed, self.mirror_axes, self.exchange = posed, tuple(mirror_axes), exchange
+        self.placing, self.exchange = placing, exchange
+        self.restorations = {case_id: case.restoration for case_id, case in cases.items()} if with_places else {}
         self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
@@ -244,18 +188,18 @@ class PatchLoader(SlimDataLoaderBase):
 
     def _draw_from(self, case_id: str, rng: np.random.Generator, *, forced: bool) -> Place:
         case = self._data[case_id]
-        pose = draw_pose(rng, self.patch_size) if self.posed else None
-        flips = tuple(axis for axis in self.mirror_axes if rng.random() < MIRROR_PROBABILITY)
+        motion = STILL if self.placing is None else draw_motion(rng, self.seen_size, self.placing)
         centre = None
         if case.locations is not None:  # where only some voxels are labelled, every patch is to hold some of them
             centre = case.locations.draw(rng) if forced else case.locations.draw_annotated(rng)
-        window, size = self.patch_size, region_size(self.seen_size, pose)
+        window = before_turn(self.patch_size, motion.turn)
+        size = before_turn(region_size(self.seen_size, motion.pose, motion.displacements), motion.turn)
         if self.flat:
             window, size = (1, *window), (1, *size)
         start = draw_start(rng, case.image.shape[1:], window, centre)
         start = tuple(first - (more - less) // 2 for first, more, less in zip(start, size, window, strict=True))
         seed = int(rng.integers(2**32)) if self.compose.transforms else None
-        return Place(case_id=case_id, start=start, size=size, pose=pose, flips=flips, seed=seed)
+        return Place(case_id=case_id, start=start, size=size, motion=motion, seed=seed)
 
     def listed_channels(self, places: Sequence[Place]) -> int:
         """How many channels a network has, where a list says what is drawn in one of the cases; else 0."""
@@ -274,10 +218,14 @@ class PatchLoader(SlimDataLoaderBase):
         image, *maps = (read(volume, place.start, place.size) for volume in (case.image, *maps))
         if self.flat:
             image, *maps = image[:, 0], *(volume[0] for volume in maps)
+        motion = place.motion
+        image, *maps = (turned(volume, motion.turn, len(self.patch_size)) for volume in (image, *maps))
         if place.seed is not None:
             image, maps = self._transformed(image, maps, seed=place.seed)
+        if self.restorations:
+            image = np.concatenate([image, self._places(place)])
         drawn = case.drawn
-        if self.exchange is not None and self.exchange.axis in place.flips:
+        if self.exchange is not None and self.exchange.axis in motion.flips:
             drawn = None if drawn is None else self.exchange.of_channels(drawn)
             tables = (self.exchange.indices, self.exchange.previous)
             maps = [np.array(table, dtype=volume.dtype)[volume] for table, volume in zip(tables, maps, strict=False)]
@@ -287,10 +235,16 @@ class PatchLoader(SlimDataLoaderBase):
             image=image,
             label=label,
             previous=previous,
-            pose=place.pose,
-            flips=place.flips,
+            pose=motion.pose,
+            displacements=motion.displacements,
+            flips=motion.flips,
             drawn=drawn,
         )
+
+    def _places(self, place: Place) -> np.ndarray:
+        """Where in the whole image the voxels of a place lie: (3, *region)."""
+        where = places(self.restorations[place.case_id], place.start, place.size)
+        return turned(where[:, 0] if self.flat else where, place.motion.turn, len(self.patch_size))
 
     def _transformed(
         self, image: np.ndarray, maps: Sequence[np.ndarray], *, seed: int

@@ -30,6 +30,7 @@ from nnlite.planning.cost import input_channels
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
 from nnlite.planning.spacing import voxels
+from nnlite.preprocessing.places import PLACE_CHANNELS
 from nnlite.training.answer import Answer
 from nnlite.training.assemble import Batch
 from nnlite.training.config import TrainConfig
@@ -162,7 +163,10 @@ def _noise(plan: Plan, configuration: Configuration, device: torch.device) -> Ba
     """Normal noise, and labels that take turns from voxel to voxel, so that each of them occurs."""
     size = (configuration.batch_size, *configuration.patch_size)
     seen = configuration.topology.seen_size(configuration.patch_size)
-    images = torch.randn(size[0], input_channels(plan, configuration), *seen, device=device)
+    channels = input_channels(plan, configuration)
+    if plan.prior is not None:  # the places at which the network looks its atlas up
+        channels += PLACE_CHANNELS - (len(plan.labels.structures) if plan.prior.use == "channel" else 0)
+    images = torch.randn(size[0], channels, *seen, device=device)
     labels = torch.arange(math.prod(size), device=device).remainder_(plan.labels.count).view(size)
     return Batch(images=images, labels=labels)
 

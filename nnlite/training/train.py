@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from nnlite.errors import CheckpointError
+from nnlite.networks.atlas import WithAtlas
 from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.answer import Answer
+from nnlite.training.atlas import count_atlas
 from nnlite.training.batches import THREADS, BatchSource
 from nnlite.training.checkpoint import Checkpoint, ModelCard, save_model
 from nnlite.training.config import TrainConfig
@@ -89,6 +91,8 @@ def train(
     learner = _new_learner(plan, configuration, config, device, ranks)
     if not resume:
         learner.begin_with(initial)
+        if isinstance(learner.network, WithAtlas):  # of the cases of this fold, whatever weights were taken over
+            learner.network.take(count_atlas(training_cases.values(), plan))
     course = _restored(files, learner) if resume and files else Course()
     if ranks.count > 1:
         course = _as_the_first(learner, course, ranks)
@@ -106,6 +110,7 @@ def train(
         ranks=ranks,
         maps=learner.loss.needs,
         easiest_first=easiest_first(training_cases, plan.labels.members) if config.curriculum else (),
+        augmentation=config.augmentation,
     )
     pace = Pace(ranks, stop)
     schedule = Schedule(config, elapsed_s=course.elapsed_s, clock=pace.time_s)
@@ -114,7 +119,7 @@ def train(
         learner.compile_if_faster(sample)
 
     def checkpoint() -> Checkpoint:
-        name, axes = configuration.name, configuration.mirrored_axes
+        name, axes = configuration.name, batches.mirrored_axes
         card = ModelCard(plan=plan, configuration=name, fold=fold, epoch=course.epoch, mirror_axes=axes)
         return Checkpoint(card=card, weights=learner.shown.state_dict())
 

@@ -25,10 +25,15 @@ def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
         "splits_final.json",
         "--resample-channels-to",
         "CT",
+        "--hu-windows",
+        "-1000:400,lung",
+        "--hu-masks",
+        "200:",
     )
     assert pipeline.calls[0][2]["memory_gib"] == 11.0
     assert pipeline.calls[0][2]["splits"] == Path("splits_final.json")
     assert pipeline.calls[0][2]["resample_channels_to"] == "CT"
+    assert (pipeline.calls[0][2]["hu_windows"], pipeline.calls[0][2]["hu_masks"]) == ("-1000:400,lung", "200:")
     row, cost = (line for line in shown.stdout.splitlines() if line.split()[:1] == ["3d"])
     topology = plan.configurations["3d"].topology
     assert row.split()[1:5] == ["unet", "1.00x1.00x1.00", "16x16x16", "3"]

@@ -46,6 +46,17 @@ def test_another_plan_brings_device_memory_and_network_with_it(option: dict, tmp
         plan_request(from_plan=tmp_path, **option)
 
 
+@pytest.mark.parametrize("option", [{"hu_windows": "lung"}, {"hu_masks": "200:"}])
+def test_who_follows_a_plan_has_its_channels(option: dict, tmp_path: Path) -> None:
+    write_record(tmp_path / "plan.json", plan())
+    with pytest.raises(UsageError, match="--from decides what a network sees; leave out --hu-windows"):
+        plan_request(from_plan=tmp_path, **option)
+    with pytest.raises(UsageError, match="--preset nnunet decides what a network sees"):
+        plan_request(preset="nnunet", **option)
+    with pytest.raises(PlanError, match=r"none of the channels \(MR\) is"):
+        plan_request(device="cpu", **option).require_channels(["MR"])
+
+
 def test_a_plan_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:
     write_record(tmp_path / "plan.json", plan())
     assert read_plan_file(tmp_path) == read_plan_file(tmp_path / "plan.json") == plan()

@@ -49,6 +49,12 @@ def test_under_a_time_budget_the_number_of_epochs_does_not_matter():
 
 
 @pytest.mark.parametrize("resume", [False, True])
+def test_another_augmentation_is_always_refused(resume: bool):
+    with pytest.raises(UsageError, match=r"with the augmentation nnunet, not ct, .*or delete work.*fold1"):
+        require_as_begun(RUN, BEGUN, replace(BEGUN, augmentation="ct"), resume=resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
 def test_another_seed_is_always_refused(resume: bool):
     with pytest.raises(UsageError, match=r"begun with seed 3, not 0, .*or delete work.*fold1 to begin anew"):
         require_as_begun(RUN, BEGUN, replace(BEGUN, seed=0), resume=resume)

@@ -137,7 +137,8 @@ def test_a_slow_step_is_named_only_on_a_cpu() -> None:
 
 def test_a_cascade_counts_the_weights_of_the_previous_stage_s_channels():
     topology, _ = plan_topology((1.0, 1.0, 1.0), (40, 56, 40), base_features=8)
-    plan = SimpleNamespace(channels=("MRI",), labels=Labels(names=("background", "a", "b"), values=(0, 1, 2)))
+    labels = Labels(names=("background", "a", "b"), values=(0, 1, 2))
+    plan = SimpleNamespace(image_channels=("MRI",), labels=labels, prior=None)
     alone, cascade = (SimpleNamespace(topology=topology, previous_stage=stage) for stage in (None, "3d-lowres"))
     kernel = 8 * 27  # 3x3x3 weights for each of the first stage's 8 features, per further input channel
     assert parameters(plan, cascade) - parameters(plan, alone) == 2 * kernel  # type: ignore[arg-type]

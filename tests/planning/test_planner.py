@@ -16,7 +16,7 @@ from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_n
 from nnlite.planning.gpu import LARGEST_BATCH, usable_gib
 from nnlite.planning.nnunet import MEMORY_REFERENCES
 from nnlite.planning.patch import LONGEST_PADDING
-from nnlite.planning.planner import Configuration, Plan, make_plan, normalization_scheme
+from nnlite.planning.planner import Configuration, Plan, make_plan
 
 LABELS = Labels(names=("background", "organ", "lesion"), values=(0, 1, 2))
 INTENSITIES = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
@@ -234,12 +234,6 @@ def test_the_z_score_leaves_zeros_out_when_much_was_cropped_away_and_other_schem
     assert plan(cropped, channels=("T1", "CT")).configuration("3d").use_nonzero_mask == (True, False)
     kept = replace(cropped, median_relative_size_after_crop=0.75)
     assert plan(kept, channels=("T1", "CT")).configuration("3d").use_nonzero_mask == (False, False)
-
-
-def test_normalization_is_chosen_by_name_whatever_its_case() -> None:
-    schemes = {"ct": "ct", " CT ": "ct", "noNorm": "none", "rescale_to_0_1": "rescale_to_0_1", "RGB red": "rgb_to_0_1"}
-    assert {name: normalization_scheme(name) for name in schemes} == schemes
-    assert normalization_scheme("CTA") == normalization_scheme("R") == "zscore"
 
 
 def test_one_case_is_enough_for_a_plan() -> None:

@@ -22,7 +22,8 @@ from nnlite.training.assemble import (
     interpolate,
     sampling,
 )
-from nnlite.training.patches import Patch, draw_pose, read_region, region_size
+from nnlite.training.augmentation.spatial import draw_pose, region_size
+from nnlite.training.patches import Patch, read_region
 
 CPU = torch.device("cpu")
 

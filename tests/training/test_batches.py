@@ -113,9 +113,9 @@ def test_training_patches_are_mirrored_as_planned_and_validation_patches_never(t
     configuration = replace(made.configuration("3d"), mirror_axes=(0, 2))
     cases = store_cases(tmp_path)
     batches = BatchSource(made, configuration, cases, cases, seed=0, device=torch.device("cpu"))
-    assert batches.training.mirror_axes == (0, 2)
+    assert batches.mirrored_axes == (0, 2)
     assert batches.training.exchange == Exchange(axis=2, indices=(0, 2, 1), channels=((1, 2),))
-    assert (batches.validation.mirror_axes, batches.validation.exchange) == ((), None)
+    assert (batches.validation.placing, batches.validation.exchange) == (None, None)
 
 
 def test_without_validation_cases_there_are_no_validation_batches(tmp_path: Path) -> None:

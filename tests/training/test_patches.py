@@ -19,7 +19,8 @@ from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.training.assemble import assemble
-from nnlite.training.patches import Patch, PatchLoader, draw_pose, draw_start, read_region, region_size
+from nnlite.training.augmentation.spatial import Placing, Spatial, region_size
+from nnlite.training.patches import Patch, PatchLoader, draw_start, read_region
 
 
 def stored(
@@ -61,8 +62,20 @@ def blobs(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 3, shape)
 
 
-def loader(cases: dict[str, StoredCase], patch_size: Sequence[int], **others) -> PatchLoader:
-    made = PatchLoader(cases, patch_size=patch_size, **{"batch_size": 4, "posed": False, **others})
+def loader(
+    cases: dict[str, StoredCase],
+    patch_size: Sequence[int],
+    *,
+    posed: bool = False,
+    mirror_axes: tuple[int, ...] = (),
+    placing: Placing | None = None,
+    **others,
+) -> PatchLoader:
+    """As nnU-Net moves patches where ``posed``, and mirrored along these axes; or as ``placing`` says."""
+    if posed or mirror_axes:
+        spatial = Spatial() if posed else Spatial(rotation=0, scaling=0)
+        placing = Placing(spatial=spatial, mirror_axes=mirror_axes)
+    made = PatchLoader(cases, patch_size=patch_size, placing=placing, **{"batch_size": 4, **others})
     made.reseed(1)
     return made
 
@@ -76,70 +89,6 @@ def test_regions_of_a_network_without_padding_are_larger_and_mirrored_at_the_bor
         centre = np.argwhere(number == patch.image[1, 3, 2, 0])  # the first voxel that is answered for
         z, y, x = next(place for place in centre if (place >= 3).all() and (place < np.array(label.shape) + 3).all())
         assert np.array_equal(patch.image[1], number[z - 3 : z + 7, y - 2 : y + 6, x : x + 4])
-
-
-# poses
-
-
-def poses(patch_size: Sequence[int], count: int = 3000) -> list[np.ndarray | None]:
-    rng = np.random.default_rng(0)
-    return [draw_pose(rng, patch_size) for _ in range(count)]
-
-
-def test_two_thirds_of_all_samples_keep_their_pose() -> None:
-    kept = sum(pose is None for pose in poses((16, 16, 16)))
-    assert kept / 3000 == pytest.approx(0.8 * 0.8, abs=4 * math.sqrt(0.64 * 0.36 / 3000))
-
-
-@pytest.mark.parametrize("patch_size", [(32, 32), (16, 16, 16), (8, 32, 32)])
-def test_a_pose_is_a_rotation_times_a_scaling_between_the_limits(patch_size: tuple[int, ...]) -> None:
-    scales = []
-    turned_axes = 2 if max(patch_size) / patch_size[0] > 3 else len(patch_size)
-    for pose in filter(lambda pose: pose is not None, poses(patch_size)):
-        scale = abs(np.linalg.det(pose)) ** (1 / turned_axes)
-        scales.append(scale)
-        turned = pose[-turned_axes:, -turned_axes:]
-        assert np.allclose(turned.T @ turned, scale**2 * np.eye(turned_axes))
-        assert np.linalg.det(turned) > 0  # no mirroring hides in it
-    assert 0.7 <= min(scales) < 0.72
-    assert 1.38 < max(scales) <= 1.4
-
-
-def angles_deg(patch_size: Sequence[int]) -> np.ndarray:
-    drawn = [pose for pose in poses(patch_size) if pose is not None]
-    return np.array([math.degrees(math.atan2(pose[-1, -2], pose[-1, -1])) for pose in drawn])
-
-
-def test_slices_are_turned_all_the_way_unless_they_are_long() -> None:
-    assert np.abs(angles_deg((32, 32))).max() > 170
-    assert np.abs(angles_deg((48, 32))).max() > 170  # 1.5 : 1 is not longer than that
-    assert 14 < np.abs(angles_deg((64, 32))).max() <= 15
-
-
-def test_volumes_are_turned_by_thirty_degrees_per_axis_at_most() -> None:
-    for pose in filter(lambda pose: pose is not None, poses((16, 16, 16))):
-        tilt = math.degrees(math.acos(min(1, pose[0, 0] / np.cbrt(np.linalg.det(pose)))))
-        assert tilt <= math.degrees(math.acos(math.cos(math.radians(30)) ** 2)) + 1e-6  # turned about two axes
-
-
-def test_flat_patches_are_turned_and_scaled_in_plane_only() -> None:
-    for pose in filter(lambda pose: pose is not None, poses((8, 32, 32))):
-        assert pose[0].tolist() == [1, 0, 0]
-        assert pose[:, 0].tolist() == [1, 0, 0]
-    assert any(pose is not None and pose[0, 1] != 0 for pose in poses((11, 32, 32)))  # 32 / 11 < 3
-
-
-@pytest.mark.parametrize("patch_size", [(16, 24), (15, 16, 9), (4, 32, 32)])
-def test_a_region_holds_every_voxel_of_its_patch_and_shares_its_centre(patch_size: tuple[int, ...]) -> None:
-    corners = np.stack(np.meshgrid(*[(-(s - 1) / 2, (s - 1) / 2) for s in patch_size]), axis=-1).reshape(
-        -1, len(patch_size)
-    )
-    for pose in poses(patch_size, 300):
-        size = np.array(region_size(patch_size, pose))
-        reach = np.abs(corners if pose is None else corners @ pose.T).max(axis=0)
-        assert (reach <= (size - 1) / 2 + 1e-9).all()
-        assert ((size - patch_size) % 2 == 0).all()
-        assert (size >= patch_size).all()
 
 
 # places

@@ -10,8 +10,8 @@ import torch
 from tiny import plan, store_cases
 
 from nnlite.planning.configurations import ConfigurationName
-from nnlite.training.augment import augment
 from nnlite.training.augment_cascade import disturb_previous
+from nnlite.training.augmentation.augmentation import Augmentation
 from nnlite.training.batches import BatchSource
 from nnlite.training.ranks import Ranks
 from nnlite.training.share import Share
@@ -27,10 +27,11 @@ def test_a_share_is_all_of_a_batch_or_a_fraction():
 
 def test_shares_are_augmented_as_they_are_in_the_whole_batch():
     images = torch.randn(12, 2, 8, 9, 10, generator=torch.Generator().manual_seed(0))
+    change = Augmentation().change
     for seed in range(8):
-        whole = augment(images.clone(), np.random.default_rng(seed))
+        whole = change(images.clone(), np.random.default_rng(seed))
         parts = [
-            augment(images[share.first : share.stop].clone(), np.random.default_rng(seed), share) for share in SHARES
+            change(images[share.first : share.stop].clone(), np.random.default_rng(seed), share) for share in SHARES
         ]
         assert torch.equal(torch.cat(parts), whole)
         assert not torch.equal(whole, images)

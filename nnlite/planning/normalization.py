@@ -1,0 +1,27 @@
+"""How a channel is normalised, told by its name, as in nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nnlite.planning.configurations import NormalizationScheme
+
+SCHEMES: Mapping[str, NormalizationScheme] = {
+    "ct": "ct",
+    "nonorm": "none",
+    "zscore": "zscore",
+    "rescale_to_0_1": "rescale_to_0_1",
+    "rgb_to_0_1": "rgb_to_0_1",
+}
+
+
+def normalization_scheme(channel: str) -> NormalizationScheme:
+    """How a channel of that name is normalised; z-score unless the name says otherwise.
+
+    >>> [normalization_scheme(name) for name in ("CT", "T1", "rgb-red", "noNorm")]
+    ['ct', 'zscore', 'rgb_to_0_1', 'none']
+    """
+    name = channel.strip().lower()
+    if name.startswith(("rgb-", "rgb ")):
+        return "rgb_to_0_1"
+    return SCHEMES.get(name, "zscore")

@@ -1,0 +1,82 @@
+"""The augmentation of one training: a preset, told what the images of a configuration show."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnlite.errors import UsageError
+from nnlite.planning.planner import Configuration, Plan
+from nnlite.training.augmentation.chance import LARGEST_SEED, Chance
+from nnlite.training.augmentation.imaging import Imaging, imaging_of
+from nnlite.training.augmentation.presets import PRESETS, PresetName, Step
+from nnlite.training.augmentation.spatial import Placing, placing_of
+from nnlite.training.share import Share
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """How the patches of a training are moved (``placing``) and then changed (``steps``, one after the other)."""
+
+    steps: tuple[Step, ...] = PRESETS["nnunet"].steps
+    placing: Placing = field(default_factory=Placing)
+    imaging: Imaging = field(default_factory=Imaging)
+
+    @classmethod
+    def of(cls, name: PresetName, plan: Plan, configuration: Configuration) -> Augmentation:
+        """The preset of that name for a configuration; ``UsageError`` where it speaks of other images."""
+        preset, imaging = PRESETS[name], imaging_of(plan, configuration)
+        _require_suited(name, plan.channels, imaging)
+        return cls(steps=preset.steps, placing=placing_of(preset.spatial, plan, configuration), imaging=imaging)
+
+    def change(self, images: Tensor, rng: np.random.Generator, share: Share | None = None) -> Tensor:
+        """Images (batch, channels, *size) after all steps, written into ``images``.
+
+        These are the ``share`` of a batch; by default they are all of it.
+        """
+        noise = torch.Generator(images.device).manual_seed(int(rng.integers(LARGEST_SEED)))
+        untouched = list(self.imaging.untouched)
+        kept = images[:, untouched].clone() if untouched else None
+        for step in self.steps:
+            chance = Chance(
+                probability=step.probability,
+                limits=step.limits,
+                rng=rng,
+                noise=noise,
+                share=share or Share.whole(len(images)),
+                imaging=self.imaging,
+            )
+            images = step.transform(images, chance)
+        if kept is not None:
+            images[:, untouched] = kept
+        return images
+
+
+def _require_suited(name: PresetName, channels: Sequence[str], imaging: Imaging) -> None:
+    """Refuse a preset that has nothing to say of the images, and tell what it leaves alone of others."""
+    ct = [channel for place, channel in enumerate(channels) if imaging.is_ct(place)]
+    others = [channel for place, channel in enumerate(channels) if not imaging.is_ct(place)]
+    needs = PRESETS[name].needs
+    if needs == "ct" and not ct:
+        raise UsageError(
+            f"the augmentation ct speaks of Hounsfield units, and none of the channels ({', '.join(others)}) is "
+            'normalised as CT; take mr, microscopy or nnunet, or name the channel CT under "channels" in nnlite.json'
+        )
+    if needs == "other than ct" and not others:
+        raise UsageError(
+            f"the augmentation {name} is for MR, and all channels ({', '.join(ct)}) are CT, which has no bias field; "
+            "take ct or nnunet"
+        )
+    if needs == "ct" and others:
+        logger.warning("augmentation ct: streaks and quantum noise leave %s alone, no CT", ", ".join(others))
+    if needs == "ct" and imaging.axial is None:
+        logger.warning("augmentation ct: no metal streaks, for slices do not lie in the plane of the scanner")
+    if needs == "other than ct" and ct:
+        logger.warning("augmentation %s: the bias field leaves %s alone, which is CT", name, ", ".join(ct))
