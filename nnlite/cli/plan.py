@@ -15,6 +15,7 @@ from nnlite.cli.arguments import (
     ResampleChannelsTo,
     Verbose,
     Work,
+    parse_instances,
     parse_preset,
     parse_residual,
 )
@@ -22,6 +23,7 @@ from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import PlanResult
+    from nnlite.pipeline.instance_request import InstanceChoice
     from nnlite.pipeline.plan_request import Residual
     from nnlite.planning.planner import Plan, Preset
 
@@ -58,6 +60,13 @@ def plan(
         typer.Option("--splits", metavar="FILE", help="Your own folds, as in nnU-Net's splits_final.json."),
     ] = None,
     resample_channels_to: ResampleChannelsTo = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(metavar="border|distance|none", parser=parse_instances, help="How to tell single objects apart."),
+    ] = None,
+    border_width: Annotated[
+        int | None, typer.Option("--border-width", metavar="PIXELS", help="Of --instances border. [default: 2]")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -88,6 +97,8 @@ def plan(
         raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
     if fingerprint is not None and resample_channels_to is not None:
         raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
+    if fingerprint is not None and (instances, border_width) != (None, None):
+        raise UsageError("--instances belongs to a DATASET; a fingerprint has no label maps")
     if fingerprint is not None and from_nnunet is not None:
         raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
     if fingerprint is not None and (labels is None or channels is None):
@@ -116,6 +127,8 @@ def plan(
                 from_nnunet=from_nnunet,
                 splits=splits,
                 resample_channels_to=resample_channels_to,
+                instances=cast("InstanceChoice | None", instances),
+                border_px=border_width,
                 probe=probe,
                 progress=progress,
                 **options,

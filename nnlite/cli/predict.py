@@ -114,6 +114,9 @@ def evaluate(
         str,
         typer.Option(metavar="KIND,KIND", help="What to compute; overlap and volumes, always there, take least time."),
     ] = "overlap,distances,lesions",
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Score single objects, too: average precision, aggregated Jaccard.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Compare masks with the truth: overlap, distances of surfaces, lesions and volumes."""
@@ -128,7 +131,12 @@ def evaluate(
             metrics=metrics.split(","),
             progress=progress,
         )
+        objects = (
+            pipeline.evaluate_instances(truth, prediction, output=output, progress=progress) if instances else None
+        )
     _show_scores(scores, output)
+    if objects is not None:
+        screen.line(f"instances: {objects.summary().in_words()}")
 
 
 def _show_prediction(result: PredictResult, output: Path) -> None:

@@ -20,12 +20,14 @@ from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
 from nnlite.inference.ensemble import predict_cases
 from nnlite.inference.familiarity import Familiarity
+from nnlite.inference.instances import find_instances
 from nnlite.inference.postprocess import Postprocessing, apply
 from nnlite.inference.predict import Model, ready_case
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.retreat import with_retreat
 from nnlite.pipeline.case_preview import PREVIEW_SUFFIX, Previews
 from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path
+from nnlite.pipeline.instance_maps import instances_path, write_instances
 from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, volumes_kept
 from nnlite.pipeline.mask_output import MaskOutput
 from nnlite.preprocessing.decide import Decision
@@ -47,13 +49,21 @@ class ReadCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedCase:
-    """A mask that only has to be written, with the values of the training labels, and what is told of it."""
+    """A mask that only has to be written, with the values of the training labels, and what is told of it.
+
+    ``instances`` are the numbers of its single objects, None where they are not told apart.
+    """
 
     case: Case
     mask: Path
     grid: StoredGrid
     values: np.ndarray
     record: CaseRecord
+    instances: np.ndarray | None = None
+
+    def beside(self) -> tuple[str, ...]:
+        """How the name of its map of instances ends, where there is one."""
+        return () if self.instances is None else (instances_path(Path(), "", self.grid).name,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +118,14 @@ class CaseSteps:
                 return predict_cases(lighter, cases, keep_probabilities=keep, meter=meter), meter
 
             indices, meter = with_retreat(self.models, predicted, name)
-        repaired = apply(indices, self.rules, labels, voxel_ml=read.grid.geometry.voxel_volume_ml)
+        found = labels.without_border(indices)
+        repaired = apply(found, self.rules, labels, voxel_ml=read.grid.geometry.voxel_volume_ml)
         told = self.notes.record(name, read.grid, repaired, meter, read.seen)
         values = labels.to_values(repaired)
-        return PredictedCase(case=read.case, mask=read.mask, grid=read.grid, values=values, record=told)
+        instances = find_instances(indices, repaired, labels)
+        return PredictedCase(
+            case=read.case, mask=read.mask, grid=read.grid, values=values, record=told, instances=instances
+        )
 
     def write(self, predicted: PredictedCase | ImageError) -> PredictedCase:
         """Write a mask, its record, and a preview if asked for; raises an image's fault."""
@@ -119,6 +133,8 @@ class CaseSteps:
             raise predicted
         name = predicted.case.id
         self.masks_as.write(predicted.mask, name, predicted.values, predicted.grid)
+        if predicted.instances is not None:
+            write_instances(instances_path(self.output, name, predicted.grid), predicted.instances, predicted.grid)
         write_record(record_path(self.output, name), predicted.record)
         if self.previews is not None:
             self.previews.write(self.output, name, predicted.values, predicted.grid)

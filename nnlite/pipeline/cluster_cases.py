@@ -79,7 +79,8 @@ def predict_on_worker(case: Case, errand: Errand) -> WrittenCase:
         read.set_result(steps.read(case))
         written = steps.write(steps.predict(read))
         seconds = time.perf_counter() - started
-        return WrittenCase(mask=written.mask, record=written.record, beside=steps.beside(), seconds=seconds)
+        beside = (*steps.beside(), *written.beside())
+        return WrittenCase(mask=written.mask, record=written.record, beside=beside, seconds=seconds)
 
 
 def steps_of(errand: Errand, trained: TrainedModel, cases: Sequence[Case]) -> CaseSteps:

@@ -19,6 +19,7 @@ from nnlite.data.records import write_record
 from nnlite.errors import PlanError
 from nnlite.pipeline.appearance import write_appearance
 from nnlite.pipeline.dataset_source import refuse_another_source, source_of
+from nnlite.pipeline.instance_request import InstanceChoice, InstanceRequest
 from nnlite.pipeline.machine import has_gpu, workers_for_files
 from nnlite.pipeline.plan_request import PlanRequest, Residual, plan_request, read_plan_file
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
@@ -96,6 +97,8 @@ def plan(
     overrides: Sequence[str] = (),
     splits: Path | None = None,
     resample_channels_to: str | None = None,
+    instances: InstanceChoice | None = None,
+    border_px: int | None = None,
     probe: bool = True,
     progress: Progress = silent,
 ) -> PlanResult:
@@ -107,7 +110,9 @@ def plan(
     ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then trained as it is.
     ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
     nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the channel
-    ``resample_channels_to``, where one is named, in training and prediction, too. ``probe`` measures a training step of
+    ``resample_channels_to``, where one is named, in training and prediction, too. ``instances`` tells single objects of
+    the label apart: by a "border" class of ``border_px`` pixels, by the "distance" to the background alone, or "none";
+    None follows the dataset's nnlite.json. ``probe`` measures a training step of
     each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
     ``DatasetError`` with all faults if any case cannot be used.
     """
@@ -122,6 +127,7 @@ def plan(
         from_plan=from_plan,
         from_nnunet=from_nnunet,
         overrides=overrides,
+        instances=InstanceRequest(choice=instances, border_px=border_px),
     )
     fixed = fixed_splits(found, workspace, splits)
     ignore = None if found.labels is None else found.labels.ignore

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nnlite.data.labels import Labels
 from nnlite.data.records import read_record
 from nnlite.errors import PlanError, UsageError
+from nnlite.pipeline.instance_request import LABELS_DECIDE, InstanceRequest
 from nnlite.pipeline.machine import device_name, gpu_memory_gib
 from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
@@ -36,6 +37,7 @@ class PlanRequest:
     other: Plan | None
     overrides: tuple[Override, ...]
     nnunet: NnunetPlans | None = None
+    instances: InstanceRequest = LABELS_DECIDE
 
     @property
     def leaves_size_open(self) -> bool:
@@ -60,6 +62,7 @@ class PlanRequest:
 
         ``corrections`` are those of ``make_plan``.
         """
+        labels, why = self.instances.decide(labels, None if self.other is None else self.other.labels)
         if self.nnunet is not None:
             from nnlite.interop.nnunet_transfer import transfer_nnunet
 
@@ -78,6 +81,8 @@ class PlanRequest:
                 preset=self.preset,
                 corrections=corrections,
             )
+        if why:
+            plan = replace(plan, reasons={**plan.reasons, "instances": why})
         plan = override(plan, self.overrides)
         require_within_memory(plan)
         return plan
@@ -92,6 +97,7 @@ def plan_request(
     from_plan: Path | None = None,
     from_nnunet: Path | None = None,
     overrides: Sequence[str] = (),
+    instances: InstanceRequest = LABELS_DECIDE,
 ) -> PlanRequest:
     """A request whose parts fit together; UsageError where they do not, before any case is read."""
     by_hand = tuple(map(parse_override, overrides))
@@ -114,6 +120,7 @@ def plan_request(
             preset="nnunet",
             other=None,
             overrides=by_hand,
+            instances=instances,
             nnunet=read_nnunet_plans(from_nnunet),
         )
     if from_plan is not None:
@@ -125,6 +132,7 @@ def plan_request(
             preset=other.preset,
             other=other,
             overrides=by_hand,
+            instances=instances,
         )
     chosen = preset or "nnlite"
     target, memory_gib = _target(device, memory_gib, chosen)
@@ -135,6 +143,7 @@ def plan_request(
         preset=chosen,
         other=None,
         overrides=by_hand,
+        instances=instances,
     )
 
 

@@ -101,7 +101,8 @@ def restore_labels(
 
     Logits are interpolated linearly and the highest wins, unless another ``decision`` is given. Memory beside the
     answer is a few slices of one label, or of all labels where probabilities are to be kept. Outside of the box that
-    preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels.
+    preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels. The border of instances, where the
+    decision knows one, keeps its index.
     """
     stream = _checked(logits, restoration)
     first = next(stream)
@@ -114,7 +115,8 @@ def restore_labels(
             continue
         scores = slab.stacked()
         inside[slab.target] = decision.from_logits(enumerate(scores)).cpu().numpy()
-        keep_probabilities(*on_image(decision.probabilities(scores), slab.target, restoration))
+        probabilities = decision.of_labels(decision.probabilities(scores))
+        keep_probabilities(*on_image(probabilities, slab.target, restoration))
     return indices
 
 
