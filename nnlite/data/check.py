@@ -273,7 +273,7 @@ def _labels(dataset: Dataset, looks: Mapping[str, _Look[T]], home: Path | None) 
     where = dataset.description or (home or dataset.root) / DESCRIPTION_FILE
     remedy = f'correct the label map, or name all its values under "labels" in {where}'
     if labels.instances is not None:
-        remedy = f'correct the label map, or write "instances": "numbered" in {where} if each object has its own number'
+        remedy += ', or write "instances": "numbered" there if each object has its own number'
     files = {case.id: case.label for case in dataset.cases}
     for name, found in seen.items():
         if unknown := labels.unknown(found):
