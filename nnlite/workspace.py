@@ -11,7 +11,7 @@ Reads nothing and makes nothing; whoever writes a file asks here for its place, 
                                                      instances.csv  instances.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
                                                                    reliability.json
-                      selection.json  reliability.json  report.html  tracking/
+                      selection.json  crf/  reliability.json  report.html  tracking/
 """
 
 from __future__ import annotations
@@ -210,6 +210,11 @@ class Workspace:
     def selection(self) -> Path:
         """Which configuration or ensemble is the model, with which postprocessing, and the numbers that say so."""
         return self.folder / "selection.json"
+
+    @property
+    def crf(self) -> Path:
+        """Folder of the masks that a dense CRF made of held-out cases; there only where one was selected."""
+        return self.folder / "crf"
 
     @property
     def report(self) -> Path:

@@ -141,10 +141,10 @@ def evaluate(
 
 def _show_prediction(result: PredictResult, output: Path) -> None:
     """How many masks were written, by what, how fast, and where; and how far they can be trusted."""
-    rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
+    rules = ", ".join(result.postprocessing.in_words()) or "none"
     if result.selection is not None:
         screen.line(f"as selected in {result.selection}: {result.configuration}; postprocessing: {rules}")
-    elif result.postprocessing.rules:
+    elif result.postprocessing.in_words():
         screen.line(f"postprocessing, as imported with the model: {rules}")
     _show_trust(result, output)
     seconds = result.seconds_per_case

@@ -88,7 +88,7 @@ def steps_of(errand: Errand, trained: TrainedModel, cases: Sequence[Case]) -> Ca
     plan, rules = trained.models[0].plan, rules_of(errand, trained)
     return CaseSteps(
         models=trained.models,
-        notes=recorder(trained, [rule.in_words() for rule in rules.rules], mirroring=errand.mirroring),
+        notes=recorder(trained, rules.in_words(), mirroring=errand.mirroring),
         rules=rules,
         output=errand.output,
         masks_as=mask_output(cases, plan.labels, errand.output_format, errand.series, channel=plan.reference or 0),
