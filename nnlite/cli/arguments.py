@@ -64,7 +64,7 @@ parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
 parse_output_format = one_of(("nifti", "dicom-seg", "rtstruct"), what="format of masks", where="--output-format")
-parse_instances = one_of(("border", "distance", "none"), what="way to tell instances apart", where="--instances")
+parse_instances = one_of(("border", "rim", "distance", "none"), what="way to tell instances apart", where="--instances")
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 
 

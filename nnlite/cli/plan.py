@@ -62,10 +62,13 @@ def plan(
     resample_channels_to: ResampleChannelsTo = None,
     instances: Annotated[
         str | None,
-        typer.Option(metavar="border|distance|none", parser=parse_instances, help="How to tell single objects apart."),
+        typer.Option(
+            metavar="border|rim|distance|none", parser=parse_instances, help="How to tell single objects apart."
+        ),
     ] = None,
     border_width: Annotated[
-        int | None, typer.Option("--border-width", metavar="PIXELS", help="Of --instances border. [default: 2]")
+        int | None,
+        typer.Option("--border-width", metavar="PIXELS", help="Of --instances border or rim. [default: 3, 1]"),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[

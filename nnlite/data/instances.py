@@ -20,11 +20,13 @@ class Instances:
     """How the objects of the one foreground label are told apart in label maps, and in training.
 
     ``numbered``: each object has a number of its own in a label map; otherwise what is connected is one. ``border_px``
-    is the width of the border that a network learns as a class of its own, 0 for none.
+    is the width of the border that a network learns as a class of its own, 0 for none: where another object is near,
+    or, with ``rim``, all around.
     """
 
     numbered: bool = False
     border_px: int = 0
+    rim: bool = False
 
     def __post_init__(self) -> None:
         if self.border_px < 0:

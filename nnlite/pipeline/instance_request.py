@@ -9,9 +9,9 @@ from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.errors import UsageError
 
-InstanceChoice = Literal["border", "distance", "none"]
-CHOICES: tuple[InstanceChoice, ...] = ("border", "distance", "none")
-BORDER_PX = 2  # see docs/how-to/segment-cells.md for what was measured
+InstanceChoice = Literal["border", "rim", "distance", "none"]
+BORDER_PX = 3  # of each of two objects with up to two pixels between them
+RIM_PX = 1  # wider ones leave nothing of small nuclei to begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class InstanceRequest:
                 f"--border-width {self.border_px}: at least 1 pixel; without a border, --instances distance"
             )
         if self.border_px is not None and self.choice in ("distance", "none"):
-            raise UsageError(f"--border-width belongs to --instances border, and --instances is {self.choice}")
+            raise UsageError(f"--border-width belongs to --instances border and rim, and --instances is {self.choice}")
 
     def decide(self, labels: Labels, other: Labels | None) -> tuple[Labels, str | None]:
         """The labels with what is decided about their instances, and the reason; None where there are none.
@@ -50,8 +50,12 @@ class InstanceRequest:
         if self.choice == "distance":
             reason = "the plain mask is split where it is narrow; no border is learned"
             return _labels_with(labels, replace(known, border_px=0)), f"{told}: {reason}"
+        if self.choice == "rim":
+            width = self.border_px or RIM_PX
+            reason = f"objects come apart by a border class, the outer {width} pixels of each of them"
+            return _labels_with(labels, replace(known, border_px=width, rim=True)), f"{told}: {reason}"
         width = self.border_px or BORDER_PX
-        reason = f"objects that nearly touch come apart by a border class, {width} pixels of each of them"
+        reason = f"objects that nearly touch come apart by a border class, what is within {width} pixels of another one"
         return _labels_with(labels, replace(known, border_px=width)), f"{told}: {reason}"
 
 

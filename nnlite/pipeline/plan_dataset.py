@@ -111,10 +111,10 @@ def plan(
     ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own:
     nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the channel
     ``resample_channels_to``, where one is named, in training and prediction, too. ``instances`` tells single objects of
-    the label apart: by a "border" class of ``border_px`` pixels, by the "distance" to the background alone, or "none";
-    None follows the dataset's nnlite.json. ``probe`` measures a training step of
-    each configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. Raises
-    ``DatasetError`` with all faults if any case cannot be used.
+    the label apart: by a "border" class where another one is near, by a "rim" around each (both of ``border_px``
+    pixels), at necks of the plain mask ("distance"), or "none"; None follows the dataset's nnlite.json. ``probe``
+    measures a training step of each configuration where this machine has the device that is planned for; a GPU's patch
+    and batch follow it. Raises ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
     found = with_reference(found, resample_channels_to)

@@ -21,7 +21,8 @@ def with_border(values: np.ndarray, labels: Labels) -> np.ndarray:
     if labels.border_index is None:
         return indices
     assert labels.instances is not None, "a border is that of instances"
-    indices[border(labels.to_instances(values), labels.instances.border_px)] = labels.border_index
+    found, width = labels.to_instances(values), labels.instances.border_px
+    indices[rim(found, width) if labels.instances.rim else border(found, width)] = labels.border_index
     return indices
 
 
@@ -33,11 +34,25 @@ def border(instances: np.ndarray, width: int) -> np.ndarray:
     >>> border(np.array([[[1, 1, 1, 0, 2, 2, 0, 0]]]), width=2).astype(int).tolist()
     [[[0, 0, 1, 0, 1, 0, 0, 0]]]
     """
-    near = ball(width, flat=instances.shape[0] == 1)
-    highest = ndimage.maximum_filter(instances, footprint=near, mode="nearest")
-    none = np.iinfo(instances.dtype).max
-    lowest = ndimage.minimum_filter(np.where(instances == 0, none, instances), footprint=near, mode="nearest")
+    lowest, highest = _extremes(np.where(instances == 0, np.iinfo(instances.dtype).max, instances), instances, width)
     return (instances != 0) & (lowest != highest)
+
+
+def rim(instances: np.ndarray, width: int) -> np.ndarray:
+    """Voxels of instances that are within ``width`` voxels of anything else; what the image cuts off has no rim there.
+
+    >>> rim(np.array([[[1, 1, 1, 1, 0, 2, 2, 2]]]), width=1).astype(int).tolist()
+    [[[0, 0, 0, 1, 0, 1, 0, 0]]]
+    """
+    lowest, highest = _extremes(instances, instances, width)
+    return (instances != 0) & (lowest != highest)
+
+
+def _extremes(for_lowest: np.ndarray, for_highest: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest number around each voxel."""
+    near = ball(width, flat=for_lowest.shape[0] == 1)
+    lowest = ndimage.minimum_filter(for_lowest, footprint=near, mode="nearest")
+    return lowest, ndimage.maximum_filter(for_highest, footprint=near, mode="nearest")
 
 
 def ball(radius: int, *, flat: bool) -> np.ndarray:

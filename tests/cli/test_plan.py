@@ -69,3 +69,13 @@ def test_a_fingerprint_is_planned_without_a_dataset(pipeline: FakePipeline):
     [(verb, arguments, options)] = pipeline.calls
     assert (verb, arguments) == ("plan_fingerprint", (Path("f.json"),))
     assert (options["labels"], options["channels"], options["name"]) == (3, ["T1", "T2"], "brain")
+
+
+def test_how_instances_come_apart_is_handed_on_and_needs_a_dataset(pipeline: FakePipeline):
+    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    nn("plan", "cells", "--instances", "rim", "--border-width", "2")
+    assert (pipeline.calls[0][2]["instances"], pipeline.calls[0][2]["border_px"]) == ("rim", 2)
+    wrong = nn("plan", "cells", "--instances", "edges")
+    assert "--instances is one of border, rim, distance, none" in wrong.stderr
+    options = ("--fingerprint", "f.json", "--labels", "2", "--channels", "grey")
+    assert "--instances belongs to a DATASET" in nn("plan", *options, "--instances", "rim").stderr

@@ -116,3 +116,11 @@ def test_a_cluster_gets_all_folds_at_once(pipeline: FakePipeline):
     assert arguments == (Path("brain"), "3d", ("fold0", "fold1"))
     assert (given["cluster"], given["epochs"], given["device"]) == ("tcp://node:8786", 7, "cpu")
     assert [line.partition(":")[0] for line in shown.stdout.splitlines()] == ["3d fold0", "3d fold1"]
+
+
+def test_scores_of_single_objects_are_shown_where_there_are_any(pipeline: FakePipeline):
+    told = SimpleNamespace(in_words=lambda: "AP 0.5 0.800 over 12 instances")
+    result = SimpleNamespace(**{**vars(trained()), "instances": told})
+    pipeline.answers["train"] = (result,)
+    shown = nn("train", "cells", "2d", "fold0")
+    assert "on the held-out cases (AP 0.5 0.800 over 12 instances), trained for" in shown.stdout

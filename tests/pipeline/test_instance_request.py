@@ -9,7 +9,7 @@ import pytest
 from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.errors import UsageError
-from nnlite.pipeline.instance_request import BORDER_PX, LABELS_DECIDE, InstanceRequest
+from nnlite.pipeline.instance_request import BORDER_PX, LABELS_DECIDE, RIM_PX, InstanceRequest
 
 PLAIN = Labels(names=("background", "nucleus"), values=(0, 1))
 SAID = replace(PLAIN, instances=Instances(numbered=True))
@@ -34,6 +34,15 @@ def test_an_option_asks_for_instances_that_the_dataset_does_not_tell_of():
     assert why is not None
     assert why.startswith("--instances: ")
     assert InstanceRequest(choice="none").decide(replace(PLAIN, instances=Instances()), None) == (PLAIN, None)
+
+
+def test_a_rim_is_narrower_than_a_border_unless_its_width_is_given():
+    labels, why = InstanceRequest(choice="rim").decide(PLAIN, None)
+    assert labels.instances == Instances(border_px=RIM_PX, rim=True)
+    assert why == "--instances: objects come apart by a border class, the outer 1 pixels of each of them"
+    assert InstanceRequest(choice="rim", border_px=2).decide(PLAIN, None)[0].instances == Instances(
+        border_px=2, rim=True
+    )
 
 
 def test_a_plan_that_is_followed_brings_its_border_and_the_dataset_its_kind_of_label_map():

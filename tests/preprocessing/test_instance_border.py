@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 
 from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
-from nnlite.preprocessing.instance_border import border, with_border
+from nnlite.preprocessing.instance_border import border, rim, with_border
 
 NUMBERED = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(numbered=True, border_px=2))
 
@@ -45,3 +45,12 @@ def test_connected_parts_have_a_border_of_the_value_of_their_label():
     assert indices.tolist() == [[[1, 2, 0, 2, 1, 1]]]
     assert labels.to_values(indices).tolist() == values.tolist()
     assert labels.without_border(indices).tolist() == [[[1, 1, 0, 1, 1, 1]]]
+
+
+def test_a_rim_is_what_lies_within_the_width_of_anything_else_but_not_of_the_edge_of_the_image():
+    square = np.zeros((1, 8, 8), dtype=np.int32)
+    square[0, :5, :5] = 1  # cut off by the image on two sides
+    assert rim(square, 1)[0].sum() == 9  # a row and a column of 5, which share a corner
+    assert not rim(square, 1)[0, 0, 0]
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=1, rim=True))
+    assert (with_border((square > 0).astype(np.uint8), labels) == 2).sum() == 9
