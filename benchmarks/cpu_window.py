@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from nnlite.data.memory import keep_freed_memory
-from nnlite.inference.side_by_side import side_by_side
 from nnlite.inference.sliding_window import mirrored_mean
 from nnlite.networks.blocks import Shortcut
 from nnlite.networks.unet import UNet
 from nnlite.planning.topology import plan_topology
+from nnlite.preprocessing.side_by_side import side_by_side
 
 ROUNDS = 7
 LABELS = 14

@@ -26,32 +26,32 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from nnlite.inference.sliding_window import mirrored_mean
-from nnlite.networks.unet import UNet
+from nnlite.networks.build import network_of
 from nnlite.planning.memory import Device, Optimizer, Precision, step_memory, window_memory
-from nnlite.planning.topology import Encoder, Topology, plan_topology
+from nnlite.planning.topology import Architecture, Topology, plan_topology
 from nnlite.training.assemble import Batch
 from nnlite.training.config import AUTOCAST, TrainConfig
 from nnlite.training.learner import Learner
 
 GIB = 2**30
 LABELS, CHANNELS = 3, 1
-CPU_CASES: tuple[tuple[Encoder, tuple[int, ...], int], ...] = (
-    ("plain", (192, 192), 4),
-    ("plain", (384, 320), 4),
-    ("residual", (192, 192), 4),
-    ("residual", (384, 320), 4),
-    ("plain", (40, 56, 40), 2),
-    ("plain", (64, 96, 64), 2),
-    ("residual", (40, 56, 40), 2),
-    ("residual", (64, 96, 64), 2),
+CPU_CASES: tuple[tuple[Architecture, tuple[int, ...], int], ...] = (
+    ("unet", (192, 192), 4),
+    ("unet", (384, 320), 4),
+    ("resenc", (192, 192), 4),
+    ("resenc", (384, 320), 4),
+    ("unet", (40, 56, 40), 2),
+    ("unet", (64, 96, 64), 2),
+    ("resenc", (40, 56, 40), 2),
+    ("resenc", (64, 96, 64), 2),
 )
 GPU_GIB: dict[
-    tuple[int, Encoder], tuple[float, ...]
-] = {  # what the plans for a GPU are to fill, by number of axes and encoder
-    (3, "plain"): (4, 8, 16, 32, 64, 80),
-    (3, "residual"): (4, 12, 24, 48, 72),
-    (2, "plain"): (4, 12, 40),
-    (2, "residual"): (8, 24),
+    tuple[int, Architecture], tuple[float, ...]
+] = {  # what the plans for a GPU are to fill, by number of axes and architecture
+    (3, "unet"): (4, 8, 16, 32, 64, 80),
+    (3, "resenc"): (4, 12, 24, 48, 72),
+    (2, "unet"): (4, 12, 40),
+    (2, "resenc"): (8, 24),
 }
 FIRST_EDGE, LAST_EDGE, EDGE_STEP = {2: 256, 3: 64}, {2: 768, 3: 256}, {2: 64, 3: 32}  # voxels, by number of axes
 SPARE_GIB = 4.0  # of a GPU, for CUDA itself and what the allocator cannot use
@@ -127,8 +127,8 @@ def cpu_cases() -> Iterator[Case]:
     """The eight topologies, in float32 with SGD and in bfloat16 with AdamW."""
     settings: tuple[tuple[Precision, Optimizer], ...] = (("fp32", "sgd"), ("bf16", "adamw"))
     for precision, optimizer in settings:
-        for encoder, size, batch in CPU_CASES:
-            topology, patch = plan_topology((1.0,) * len(size), size, encoder=encoder)
+        for architecture, size, batch in CPU_CASES:
+            topology, patch = plan_topology((1.0,) * len(size), size, architecture=architecture)
             yield Case(
                 topology=topology,
                 patch_size=patch,
@@ -141,17 +141,17 @@ def cpu_cases() -> Iterator[Case]:
 
 def gpu_cases(most_gib: float) -> Iterator[Case]:
     """For each amount of memory that the GPU has, the largest patch and then the largest batch that should fit."""
-    for (ndim, encoder), amounts in GPU_GIB.items():
+    for (ndim, architecture), amounts in GPU_GIB.items():
         for number, gib in enumerate(amounts):
             if gib <= most_gib:
-                yield _filling(ndim, encoder, gib, "bf16" if number % 2 == 0 else "fp16")
+                yield _filling(ndim, architecture, gib, "bf16" if number % 2 == 0 else "fp16")
 
 
-def _filling(ndim: int, encoder: Encoder, gib: float, precision: Precision) -> Case:
+def _filling(ndim: int, architecture: Architecture, gib: float, precision: Precision) -> Case:
     """The plan whose step should take up to ``gib``."""
 
     def case(edges: list[int], batch_size: int) -> Case:
-        topology, patch = plan_topology((1.0,) * ndim, edges, encoder=encoder)
+        topology, patch = plan_topology((1.0,) * ndim, edges, architecture=architecture)
         return Case(
             topology=topology,
             patch_size=patch,
@@ -193,12 +193,12 @@ def measure(case: Case) -> Row:
     peaks = peaks_cuda if case.device == "cuda" else peaks_cpu
     step_gib, window_gib = predicted(case)
     ndim = case.topology.ndim
-    small, patch = plan_topology((1.0,) * ndim, (8,) * ndim, encoder=case.topology.encoder)
+    small, patch = plan_topology((1.0,) * ndim, (8,) * ndim, architecture=case.topology.architecture)
     peaks(lambda: train(replace(case, topology=small, patch_size=patch)))  # loads all that torch loads late
     step_allocated_gib, beside_gib = peaks(lambda: train(case))
     window_allocated_gib, _ = peaks(lambda: predict(case))
     return Row(
-        network=f"{case.topology.ndim}D {case.topology.encoder}",
+        network=f"{case.topology.ndim}D {case.topology.architecture}",
         patch=" x ".join(map(str, case.patch_size)),
         batch=case.batch_size,
         precision=case.precision,
@@ -213,7 +213,7 @@ def measure(case: Case) -> Row:
 def train(case: Case) -> None:
     """Build a network and train it for two steps."""
     device = torch.device(case.device)
-    network = UNet(case.topology, channels=CHANNELS, labels=LABELS).to(device)
+    network = network_of(case.topology, channels=CHANNELS, labels=LABELS).to(device)
     config = TrainConfig(optimizer=case.optimizer, precision=case.precision)
     learner = Learner(network, config, batch_dice=True, device=device)
     labels = torch.randint(0, LABELS, (case.batch_size, *case.patch_size), device=device)
@@ -224,7 +224,7 @@ def train(case: Case) -> None:
 
 def predict(case: Case) -> None:
     """Build a network and predict a batch of windows and its mirror image."""
-    network = UNet(case.topology, channels=CHANNELS, labels=LABELS).to(case.device).eval()
+    network = network_of(case.topology, channels=CHANNELS, labels=LABELS).to(case.device).eval()
     dtype = AUTOCAST[case.precision]
     with torch.inference_mode(), torch.autocast(case.device, dtype=dtype, enabled=dtype is not None):
         mirrored_mean(network, images(case), axes=(0,), at_once=case.batch_size)

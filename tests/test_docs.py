@@ -33,12 +33,13 @@ from nnlite.pipeline.selection import Selection, TrainedRun
 from nnlite.planning.appearance import Appearance, ChannelAppearance, ImageAppearance, MirrorTest
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import step_gib
+from nnlite.planning.counts import multiply_adds
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
 from nnlite.planning.gpu import usable_gib
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.memory import step_memory
 from nnlite.planning.planner import Plan, make_plan
-from nnlite.planning.topology import Topology, multiply_adds
+from nnlite.planning.topology import Topology
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord
 from nnlite.training.initial_weights import InitialWeights

@@ -36,6 +36,6 @@ def import_nnunet(
         configuration = result.plan.configurations[name]
         spacing = "x".join(f"{step:.2f}" for step in configuration.spacing_mm)
         patch = "x".join(map(str, configuration.patch_size))
-        encoder = configuration.topology.encoder
-        screen.line(f"{name} {', '.join(folds)}: {encoder} U-Net, patch {patch} at {spacing} mm")
+        architecture = configuration.topology.architecture
+        screen.line(f"{name} {', '.join(folds)}: {architecture}, patch {patch} at {spacing} mm")
     screen.line(f"{result.plan.dataset}: {result.plan.labels.in_words()} -> {result.folder}")

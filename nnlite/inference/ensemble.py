@@ -8,6 +8,7 @@ so that none of them ever has to keep all of its probabilities.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def combine_each(
         raise ValueError(f"only predictions of one case with the same axis order can be combined, not {told or 'none'}")
     restoration = restorations[0]
     masks = [background(restoration, labels=decision.labels) for _ in groups]
-    streams = [restored_slabs(logits, way_back, stacked=True) for logits, way_back in members]
+    streams = [chain.from_iterable(restored_slabs(*member, stacked=True)) for member in members]
     for slabs in zip(*streams, strict=True):  # cut alike, as they lead to the same box
         target, probabilities = slabs[0].target, _probabilities(slabs, decision)
         answers = [_answer(decision, volume) for volume in probabilities] if meters else []

@@ -20,8 +20,8 @@ from torch.nn.functional import pad
 
 from nnlite.data.progress import Progress, silent
 from nnlite.inference.blending import Band, BandMaker, GaussianBand, WindowGrid
-from nnlite.inference.side_by_side import OrderedMap, side_by_side
 from nnlite.planning.mirroring import Exchange
+from nnlite.preprocessing.side_by_side import OrderedMap, side_by_side
 
 WINDOW_STEP = 0.5  # windows overlap by half, so that each voxel lies near the centre of some window
 FREE_MEMORY_SHARE = 0.5  # what the blended logits may take of a GPU's free memory; the rest is for the network

@@ -13,11 +13,11 @@ from typing import Any
 
 from nnlite.errors import PlanError
 from nnlite.networks.blocks import NEGATIVE_SLOPE, NORM_EPSILON
-from nnlite.planning.topology import MOST_BLOCKS, Encoder, Topology
+from nnlite.planning.topology import MOST_BLOCKS, Architecture, Topology
 
 PACKAGE = "dynamic_network_architectures."
-ENCODERS: Mapping[str, Encoder] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
-BLOCKS_KEY: Mapping[Encoder, str] = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
+ARCHITECTURES: Mapping[str, Architecture] = {"PlainConvUNet": "unet", "ResidualEncoderUNet": "resenc"}
+BLOCKS_KEY: Mapping[Architecture, str] = {"unet": "n_conv_per_stage", "resenc": "n_blocks_per_stage"}
 
 
 def topology_from_nnunet(settings: Mapping[str, Any], name: str) -> Topology:
@@ -26,7 +26,7 @@ def topology_from_nnunet(settings: Mapping[str, Any], name: str) -> Topology:
     PlanError names the first thing that nnlite's U-Net cannot represent.
     """
     class_name, arguments = _architecture(settings, name)
-    encoder = ENCODERS[class_name]
+    architecture = ARCHITECTURES[class_name]
     ndim = len(settings["patch_size"])
     arguments = dict(arguments)
     stages = int(arguments.pop("n_stages"))
@@ -37,8 +37,8 @@ def topology_from_nnunet(settings: Mapping[str, Any], name: str) -> Topology:
         strides=_per_axis(arguments.pop("strides"), stages, ndim),
         kernels=_per_axis(arguments.pop("kernel_sizes"), stages, ndim),
         features=features,
-        encoder=encoder,
-        encoder_blocks=_per_stage(arguments.pop(BLOCKS_KEY[encoder]), stages),
+        architecture=architecture,
+        encoder_blocks=_per_stage(arguments.pop(BLOCKS_KEY[architecture]), stages),
         decoder_convolutions=_per_stage(arguments.pop("n_conv_per_stage_decoder"), stages - 1)[::-1],
     )
     _require_same_layers(arguments, ndim=ndim, stem=features[0], name=name)
@@ -54,9 +54,9 @@ def _architecture(settings: Mapping[str, Any], name: str) -> tuple[str, Mapping[
     else:
         path, arguments = _derived_architecture(settings, name)
     module, _, class_name = str(path).rpartition(".")
-    if class_name not in ENCODERS or not f"{module or PACKAGE}.".startswith(PACKAGE):
+    if class_name not in ARCHITECTURES or not f"{module or PACKAGE}.".startswith(PACKAGE):
         raise PlanError(
-            f"{name}: nnlite has no network {path}; it can take over {' and '.join(ENCODERS)} of {PACKAGE[:-1]}"
+            f"{name}: nnlite has no network {path}; it can take over {' and '.join(ARCHITECTURES)} of {PACKAGE[:-1]}"
         )
     return class_name, arguments
 
@@ -72,13 +72,13 @@ def _derived_architecture(settings: Mapping[str, Any], name: str) -> tuple[str, 
     (path,) = named
     blocks = settings["n_conv_per_stage_encoder"]
     first, most = settings["UNet_base_num_features"], settings["unet_max_num_features"]
-    residual = ENCODERS.get(path.rpartition(".")[2]) == "residual"
+    architecture = ARCHITECTURES.get(path.rpartition(".")[2], "unet")
     return path, {
         "n_stages": len(blocks),
         "features_per_stage": [min(first * 2**stage, most) for stage in range(len(blocks))],
         "kernel_sizes": settings["conv_kernel_sizes"],
         "strides": settings["pool_op_kernel_sizes"],
-        BLOCKS_KEY["residual" if residual else "plain"]: blocks,
+        BLOCKS_KEY[architecture]: blocks,
         "n_conv_per_stage_decoder": settings["n_conv_per_stage_decoder"],
         "conv_bias": True,
         "norm_op_kwargs": {"eps": NORM_EPSILON, "affine": True},

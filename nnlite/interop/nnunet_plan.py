@@ -228,5 +228,5 @@ def _intensities(plans: Mapping[str, Any], channels: int) -> tuple[IntensityProp
 
 def _planner(plans: Mapping[str, Any], configurations: Mapping[str, Configuration]) -> Planner:
     """Which of the known planners made these plans, else the one that plans such networks."""
-    residual = any(one.topology.encoder == "residual" for one in configurations.values())
+    residual = any(one.topology.architecture == "resenc" for one in configurations.values())
     return PLANNERS.get(str(plans.get("experiment_planner_used")), "residual-M" if residual else "plain")

@@ -11,11 +11,13 @@ choice of kernels is slow there for single windows (docs/decisions/cpu-windows.m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 NEGATIVE_SLOPE = 0.01
 NORM_EPSILON = 1e-5
@@ -147,6 +149,17 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, *size) to (batch, outputs, *size / stride)."""
         return self.activation(self.second(self.first(x)) + self.skip(x))
+
+
+def run_stage(checkpointing: bool, stage: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """What a stage puts out; checkpointed, its inside is forgotten and computed again in the backward pass.
+
+    Gradients are the same: nothing in a stage is random.
+    """
+    if checkpointing and torch.is_grad_enabled():
+        output: Tensor = checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return output
+    return stage(*inputs)
 
 
 def without_shortcuts(network: nn.Module) -> None:

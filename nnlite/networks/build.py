@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import nn
 
+from nnlite.networks.resenc import ResidualEncoderUNet
 from nnlite.networks.unet import UNet
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.planning.topology import Topology
+
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet, "resenc": ResidualEncoderUNet}
+"""By ``Topology.architecture``."""
+
+
+def network_of(topology: Topology, *, channels: int, labels: int) -> nn.Module:
+    """The network of a topology for images of so many channels, with an output per label, background included."""
+    return NETWORKS[topology.architecture](topology, channels=channels, labels=labels)
 
 
 def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
@@ -19,7 +31,7 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     channels = len(plan.channels)
     if configuration.previous_stage is not None:
         channels += len(labels.foreground)
-    return UNet(configuration.topology, channels=channels, labels=labels.outputs)
+    return network_of(configuration.topology, channels=channels, labels=labels.outputs)
 
 
 def weight_shapes(plan: Plan, configuration: Configuration) -> dict[str, tuple[int, ...]]:

@@ -43,7 +43,7 @@ def settings_of(job: RunConfig) -> dict[str, Setting]:
     """What a run was asked for, flat, as trackers want it; several numbers are one text, "40x56x40"."""
     configuration = job.plan.configuration(job.configuration)
     decisions = {name: getattr(configuration, name) for name in TRACKED_DECISIONS}
-    plan = {"planner": job.plan.planner, "preset": job.plan.preset, "encoder": configuration.topology.encoder}
+    plan = {"planner": job.plan.planner, "preset": job.plan.preset, "architecture": configuration.topology.architecture}
     versions = {f"version/{name}": number for name, number in job.versions.items()}
     run = {"dataset": job.plan.dataset, "configuration": job.configuration, "fold": job.fold, "device": job.device}
     every = {**run, **plan, **decisions, **asdict(job.train), **versions}

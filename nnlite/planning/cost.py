@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
+from nnlite.planning.counts import multiply_adds, parameter_count
 from nnlite.planning.cpu import PASSES, STEP_BUDGET
 from nnlite.planning.gpu import usable_gib
 from nnlite.planning.measurement import StepMeasurement
@@ -18,7 +19,6 @@ from nnlite.planning.memory import Optimizer, Precision, step_memory
 from nnlite.planning.nnunet import estimated_gib
 from nnlite.planning.planner import Device, Plan
 from nnlite.planning.spacing import voxels
-from nnlite.planning.topology import multiply_adds, parameter_count
 
 ROUNDED_UP = 1.25  # nnU-Net rounds its batch to the nearest: 2.5 becomes 3, 1.2 times what fits. More is a mistake
 FOLDS = 5  # of a cross-validation

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from nnlite.planning.counts import multiply_adds
 from nnlite.planning.patch import (
     PatchFit,
     first_patch,
@@ -20,7 +21,7 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Encoder, multiply_adds, plan_topology
+from nnlite.planning.topology import Architecture, plan_topology
 
 STEP_BUDGET = 30e9  # multiplications per training step: a fraction of a second on two cores, thousands of steps an hour
 PASSES = 3  # forward, gradient of the input, gradient of the weights: each costs about the same
@@ -38,13 +39,13 @@ def fit_cpu(
     *,
     channels: int,
     labels: int,
-    encoder: Encoder,
+    architecture: Architecture,
 ) -> PatchFit:
     """The largest patch of which a small batch stays within ``STEP_BUDGET``, with 16 features if it is not too small.
 
     ``labels`` counts the background. ``dataset_voxels`` plays no part: batches this small hold little of any dataset.
     """
-    fit = partial(_fit_width, spacing_mm, median_shape, channels=channels, labels=labels, encoder=encoder)
+    fit = partial(_fit_width, spacing_mm, median_shape, channels=channels, labels=labels, architecture=architecture)
     fitted = fit(*WIDE)
     return fitted if _large_enough(fitted.patch_size, median_shape) else fit(*NARROW)
 
@@ -62,10 +63,12 @@ def _fit_width(
     *,
     channels: int,
     labels: int,
-    encoder: Encoder,
+    architecture: Architecture,
 ) -> PatchFit:
     smallest_batch, largest_batch = BATCHES[len(spacing_mm)]
-    plan = partial(plan_topology, spacing_mm, encoder=encoder, base_features=features, max_features=most_features)
+    plan = partial(
+        plan_topology, spacing_mm, architecture=architecture, base_features=features, max_features=most_features
+    )
     first = first_patch(spacing_mm, median_shape)
     topology, patch = plan(first)
     steps = 0

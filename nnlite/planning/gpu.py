@@ -26,7 +26,7 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Encoder, Topology, plan_topology
+from nnlite.planning.topology import Architecture, Topology, plan_topology
 
 SMALLEST_MEMORY_GIB = 1.0  # weights, their gradients and momentum, and CUDA itself take nearly as much
 CONTEXT_GIB = 0.5  # what CUDA and its libraries take of a GPU before the first tensor
@@ -56,7 +56,7 @@ def fit_gpu(
     *,
     channels: int,
     labels: int,
-    encoder: Encoder,
+    architecture: Architecture,
     memory_gib: float,
     corrections: Mapping[int, float],
 ) -> PatchFit:
@@ -72,14 +72,16 @@ def fit_gpu(
         return correction * step_gib(topology, patch, batch, channels=channels, labels=labels)
 
     first = first_patch(spacing_mm, median_shape)
-    topology, patch = plan_topology(spacing_mm, first, encoder=encoder)
+    topology, patch = plan_topology(spacing_mm, first, architecture=architecture)
     steps = 0
     while True:
         too_long = padded_axes(patch, median_shape)
         if not too_long and needed(topology, patch, SMALLEST_BATCH) <= usable:
             break
         axis = too_long[0] if too_long else longest_axis(patch, median_shape)
-        topology, patch = plan_topology(spacing_mm, shrink(patch, topology, axis, spacing_mm), encoder=encoder)
+        topology, patch = plan_topology(
+            spacing_mm, shrink(patch, topology, axis, spacing_mm), architecture=architecture
+        )
         steps += 1
     require_pooling(topology, patch, spacing_mm)
     allowed = int(dataset_voxels * DATASET_SHARE / math.prod(patch))

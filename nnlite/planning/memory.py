@@ -1,12 +1,8 @@
 """Count the bytes that a training step and a prediction hold at their fullest, without building the network.
 
-Numbers in, numbers out, no torch. The operations of the network are walked forward, then backward, each with what
-autograd keeps for it (torch's documentation: "Autograd mechanics") and with what lives only while it runs.
-benchmarks/memory.py shows the result beside torch's own accounting, so far on CPUs: that cuDNN needs the copies that
-oneDNN was seen to make is an assumption.
-
-What is kept, per block: the convolution's output (the normalisation's backward needs it) and the activation's (that of
-the next convolution and its own; it overwrites the normalisation's). A cat keeps itself; an addition keeps nothing.
+Numbers in, numbers out, no torch. The operations of the network (``operations.py``) are run forward and backward by
+``passes.py``; here stands what each of them takes. benchmarks/memory.py shows the result beside torch's own accounting,
+so far on CPUs: that cuDNN needs the copies that oneDNN was seen to make is an assumption.
 """
 
 from __future__ import annotations
@@ -14,8 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from nnlite.planning.architectures import tape_of
+from nnlite.planning.operations import Map, Operation, Tape
+from nnlite.planning.passes import Loss, Moment, forward, step
 from nnlite.planning.topology import Topology
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -72,14 +71,13 @@ def step_memory(
     >>> round(memory.peak / 2**20), round(memory.activations / 2**20)  # MiB
     (194, 147)
     """
-    sizes = _Sizes(topology, patch_size, batch_size, channels, labels, precision, device)
-    operations = [*_network(sizes), *_losses(sizes)]
-    parameters = sum(operation.weights for operation in operations)
-    moments = list(_moments(operations))
+    tape = tape_of(topology, tuple(patch_size), channels=channels, labels=labels)
+    sizes = _Sizes(tape, batch_size, precision, device)
+    weights = [sizes.weights(operation) for operation in tape.operations]
+    parameters = sum(weights)
     # Gradients are whole, only the logits are left of the activations: the optimiser's turn.
-    largest = max(operation.weights for operation in operations)
-    moments.append((parameters, sizes.all_logits, parameters if device == "cuda" else 2 * largest))
-    gradients, activations, passing = max(moments, key=sum)
+    update = Moment(parameters, sum(map(sizes.map, tape.heads)), parameters if device == "cuda" else 2 * max(weights))
+    gradients, activations, passing = max(*step(tape, sizes, list(_losses(sizes))), update, key=sum)
     return StepMemory(
         parameters=parameters,
         gradients=gradients,
@@ -104,265 +102,105 @@ def window_memory(
 
     The volume that windows are cut from and the logits they are blended into are not counted.
     """
-    sizes = _Sizes(topology, patch_size, batch_size, channels, labels, precision, device)
-    held = peak = parameters = 0
-    for operation in _network(sizes):
-        parameters += operation.weights
-        peak = max(peak, held + operation.alone)
-        held += operation.skip
+    tape = tape_of(topology, tuple(patch_size), channels=channels, labels=labels)
+    sizes = _Sizes(tape, batch_size, precision, device)
+    parameters = sum(map(sizes.weights, tape.operations))
+    # Without a backward to come, autocast makes its copies of weights anew each time.
+    alive = forward(tape.operations, sizes, saved=(), held=tape.held)
+    peak = max(now + sizes.kept(operation) for operation, now in zip(tape.operations, alive, strict=True))
     # Beside the network: the windows, their mirror image, and the sum of the logits so far; in the end, the new ones
     # are widened, flipped back and added to it.
-    logits = sizes.logits(0, FLOAT)
+    logits = sizes.of_elements(tape.heads[0], FLOAT)
     return parameters + max(peak, 2 * logits) + logits + 2 * sizes.images
 
 
 class _Sizes:
-    """Bytes of maps, by stage."""
+    """Bytes of maps and operations of a batch, in a precision, on a device."""
 
-    def __init__(
-        self,
-        topology: Topology,
-        patch_size: Sequence[int],
-        batch_size: int,
-        channels: int,
-        labels: int,
-        precision: Precision,
-        device: Device,
-    ):
-        self.topology, self.channels, self.labels, self.device = topology, channels, labels, device
+    def __init__(self, tape: Tape, batch_size: int, precision: Precision, device: Device):
+        self.tape, self.batch_size, self.device = tape, batch_size, device
         self.autocast = precision != "fp32"
         self.element = HALF if self.autocast else FLOAT
         # For gradients of weights oneDNN transposes its copies in half precision, a sample per thread: counted as if
         # there were a thread per sample.
         self.copies = 2 if self.autocast and device == "cpu" else 1
-        self.voxels, size = [], list(patch_size)
-        for stride in topology.strides:
-            size = [length // step for length, step in zip(size, stride, strict=True)]
-            self.voxels.append(batch_size * math.prod(size))
-        self.images = self.map(0, channels, FLOAT)
-        self.all_logits = sum(self.logits(stage, self.element) for stage in range(topology.stages - 1))
+        self.images = self.of_elements(tape.image, FLOAT)
+        self.value = batch_size * self.element  # of a feature, in every sample
+        self.image = tape.image
 
-    def map(self, stage: int, features: int, element: int | None = None) -> int:
-        return self.voxels[stage] * features * (element or self.element)
+    def map(self, one: Map) -> int:
+        """A map, or its gradient; of the image, which belongs to the batch, the copy that autocast makes."""
+        return self.value * one.voxels * one.features if one is not self.image or self.autocast else 0
 
-    def padded(self, stage: int, features: int) -> int:
+    def of_elements(self, one: Map, element: int) -> int:
+        """A map of values of so many bytes."""
+        return self.batch_size * one.voxels * one.features * element
+
+    def weights(self, operation: Operation) -> int:
+        """The weights of an operation, or their gradients."""
+        return operation.weights * FLOAT
+
+    def kept(self, operation: Operation) -> int:
+        """The copy of weights that autocast keeps from their first use to the backward; what pooling has widened."""
+        cast = self.weights(operation) // 2 if self.autocast and operation.kind == "convolution" else 0
+        return cast + self._widened(operation)
+
+    def working(self, operation: Operation) -> int:
+        """What an operation takes while it runs forward, its output included."""
+        output = self.map(operation.output)
+        if operation.overwrites:
+            return 0
+        if operation.kind != "convolution":
+            return output
+        copied = self._copied(operation) + self._kernel(operation)
+        if self.device == "cuda":
+            return output + copied
+        # On a CPU the output is the last to be made, out of its copy, when those of input and weights are gone.
+        return max(copied, self._padded(operation.output) + output)
+
+    def working_back(self, operation: Operation, *, partial: bool) -> int:
+        """What it takes while it runs backward, its inputs' gradients included; ``partial``: its output's is a view."""
+        if operation.kind in ("add", "cat"):
+            return 0
+        made = sum(self.map(one) for one in operation.inputs if one.learns)
+        if operation.kind == "norm" and self.device == "cpu":
+            return 2 * made
+        if operation.kind != "convolution":
+            return made
+        whole = self.map(operation.output) if partial else 0  # copied out of what it is a view of
+        return made + self.copies * self._copied(operation) + 2 * self._kernel(operation) + whole
+
+    def _copied(self, operation: Operation) -> int:
+        """Convolutions work on copies of input and output in layouts of their own; not so for the image."""
+        return sum(self._padded(one) for one in (*operation.inputs, operation.output) if one.learns)
+
+    def _kernel(self, operation: Operation) -> int:
+        """And on a copy of their weights."""
+        return self.weights(operation) // 2 if self.autocast else self.weights(operation)
+
+    def _padded(self, one: Map) -> int:
         block = CHANNEL_BLOCK[self.device]
-        return self.map(stage, -(-features // block) * block)
+        return self.batch_size * one.voxels * -(-one.features // block) * block * self.element
 
-    def logits(self, stage: int, element: int) -> int:
-        return self.map(stage, self.labels, element)
-
-    def cast(self, weights: int) -> int:
-        """The copy of weights that autocast keeps from their first use to the backward."""
-        return weights // 2 if self.autocast else 0
-
-
-class _Operation(NamedTuple):
-    """One operation of a step, in bytes."""
-
-    weights: int = 0
-    keeps: int = 0  # new with it, and kept by autograd
-    frees: int = 0  # what its backward no longer needs
-    passing: int = 0  # alive only while it runs forward, and
-    passing_back: int = 0  # backward, beside what is kept and the gradients of activations
-    gradients: int = 0  # how its backward changes the gradients of activations that wait
-    alone: int = 0  # alive while it runs when nothing is kept for a backward, skips aside
-    skip: int = 0  # what stays for the decoder even then
+    def _widened(self, operation: Operation) -> int:
+        """On a CPU torch pools volumes in float32, also under autocast, and keeps what it widened."""
+        volumes = len(self.tape.image.size) == 3
+        widens = operation.kind == "pool" and self.autocast and self.device == "cpu" and volumes
+        return sum(self.of_elements(one, FLOAT) for one in operation.inputs) if widens else 0
 
 
-def _moments(operations: Sequence[_Operation]) -> Iterator[tuple[int, int, int]]:
-    """Gradients of weights, activations, and what is passing, at every operation forward and backward."""
-    activations = 0
-    for operation in operations:  # the gradients of the step before are gone already
-        yield 0, activations, operation.passing
-        activations += operation.keeps
-    gradients = waiting = 0
-    for operation in reversed(operations):
-        yield gradients, activations, waiting + operation.passing_back
-        gradients += operation.weights
-        waiting += operation.gradients
-        activations -= operation.frees
+def _losses(sizes: _Sizes) -> Iterator[Loss]:
+    """Cross-entropy and soft Dice in float32: both softmaxes and the one-hot target are kept.
 
-
-def _network(sizes: _Sizes) -> Iterator[_Operation]:
-    """Everything the U-Net computes, in the order in which it does."""
-    topology = sizes.topology
-    inputs = sizes.channels
-    if sizes.autocast:
-        yield _Operation(keeps=sizes.map(0, inputs), frees=sizes.map(0, inputs))
-    if topology.encoder == "residual":
-        yield from _block(sizes, 0, 0, inputs, topology.features[0], first=True)
-        inputs = topology.features[0]
-    for stage, outputs in enumerate(topology.features):
-        for number in range(topology.encoder_blocks[stage]):
-            above = stage - 1 if number == 0 and stage > 0 else stage
-            if topology.encoder == "residual":
-                yield from _residual_block(sizes, above, stage, inputs, outputs)
-            else:
-                yield from _block(sizes, above, stage, inputs, outputs, first=stage == number == 0)
-            inputs = outputs
-        yield _skip(sizes, stage)
-    for stage in range(topology.stages - 2, -1, -1):
-        yield from _decoder_stage(sizes, stage)
-
-
-def _convolution(
-    sizes: _Sizes, above: int, stage: int, inputs: int, outputs: int, weights: int, *, first: bool = False
-) -> _Operation:
-    """A convolution from the maps of one stage to those of the same or the next; ``first``: the image learns nothing.
-
-    Libraries work on copies of input, output and weights in layouts of their own.
+    All heads have a loss but the lowest, unless it is the only one.
     """
-    before, after = sizes.map(above, inputs), sizes.map(stage, outputs)
-    copied = (0 if first else sizes.padded(above, inputs)) + sizes.padded(stage, outputs)
-    cast = sizes.cast(weights)
-    kernel = cast or weights
-    back = 0 if first else before
-    # On a CPU the output is the last to be made, out of its copy, when those of input and weights are gone.
-    working = (
-        max(copied + kernel, sizes.padded(stage, outputs) + after) if sizes.device == "cpu" else after + copied + kernel
-    )
-    return _Operation(
-        weights=weights,
-        keeps=cast,
-        frees=cast,
-        passing=working,
-        passing_back=back + sizes.copies * copied + 2 * kernel,
-        gradients=back - after,
-        alone=before + working + cast,  # without a backward to come, autocast makes its casts anew each time
-    )
-
-
-def _norm(sizes: _Sizes, stage: int, features: int, *, waits: int = 0) -> _Operation:
-    """Instance normalisation, which keeps its input; ``waits`` if the gradient of its output is needed once more."""
-    size = sizes.map(stage, features)
-    back = 2 * size if sizes.device == "cpu" else size
-    return _Operation(
-        weights=2 * features * FLOAT,
-        keeps=size,
-        frees=size,
-        passing=size,
-        passing_back=back,
-        gradients=waits,
-        alone=2 * size,
-    )
-
-
-def _block(
-    sizes: _Sizes, above: int, stage: int, inputs: int, outputs: int, *, first: bool = False
-) -> Iterator[_Operation]:
-    """Convolution, normalisation, activation."""
-    taps = math.prod(sizes.topology.kernels[stage])
-    weights = outputs * (inputs * taps + 1) * FLOAT
-    size = sizes.map(stage, outputs)
-    yield _convolution(sizes, above, stage, inputs, outputs, weights, first=first)
-    yield _norm(sizes, stage, outputs)
-    # The activation overwrites what the normalisation returned.
-    yield _Operation(keeps=size, frees=size, passing_back=size, alone=size)
-
-
-def _residual_block(sizes: _Sizes, above: int, stage: int, inputs: int, outputs: int) -> Iterator[_Operation]:
-    """Two convolutions and a skip, added and activated."""
-    before = sizes.map(above, inputs)
-    for operation in (
-        *_residual_branch(sizes, above, stage, inputs, outputs),
-        *_residual_skip(sizes, above, stage, inputs, outputs),
-    ):
-        yield operation._replace(alone=operation.alone + before)
-
-
-def _residual_branch(sizes: _Sizes, above: int, stage: int, inputs: int, outputs: int) -> Iterator[_Operation]:
-    size = sizes.map(stage, outputs)
-    weights = outputs * (outputs * math.prod(sizes.topology.kernels[stage]) + 1) * FLOAT
-    convolution, *rest = _block(sizes, above, stage, inputs, outputs)
-    # The skip's gradient of the input waits already when that of the convolutions is made, which is added to it.
-    yield convolution._replace(gradients=-size)
-    yield from rest
-    yield _convolution(sizes, stage, stage, outputs, outputs, weights)
-    identity = above == stage and inputs == outputs
-    yield _norm(sizes, stage, outputs, waits=size if identity else 0)
-
-
-def _residual_skip(sizes: _Sizes, above: int, stage: int, inputs: int, outputs: int) -> Iterator[_Operation]:
-    """The skip, while the other term waits; and the sum, which outlives both and passes its gradient on as it is."""
-    size, before, pooled = (sizes.map(*where) for where in ((stage, outputs), (above, inputs), (stage, inputs)))
-    projected = inputs != outputs
-    terms = size
-    if above != stage:
-        # On a CPU torch pools volumes in float32, also under autocast, and keeps what it widened.
-        widened = 2 * before if sizes.autocast and sizes.device == "cpu" and sizes.topology.ndim == 3 else 0
-        kept = widened + projected * pooled
-        yield _Operation(
-            keeps=kept,
-            frees=kept,
-            passing=size + pooled,
-            passing_back=before,
-            gradients=before - projected * pooled,
-            alone=size + pooled + widened,
-        )
-        terms = 2 * size
-    if projected:
-        for operation in (
-            _convolution(sizes, stage, stage, inputs, outputs, inputs * outputs * FLOAT),
-            _norm(sizes, stage, outputs, waits=size),
-        ):
-            yield operation._replace(passing=operation.passing + size, alone=operation.alone + size)
-        terms = 2 * size
-    yield _Operation(keeps=size, frees=size, passing=terms, passing_back=size, alone=terms + size)
-
-
-def _skip(sizes: _Sizes, stage: int) -> _Operation:
-    """What the encoder hands to the decoder; the gradient comes back as a view of that of the whole cat."""
-    size = sizes.map(stage, sizes.topology.features[stage])
-    if stage == sizes.topology.stages - 1:
-        return _Operation(skip=size)
-    return _Operation(passing_back=size, gradients=-2 * size, skip=size)
-
-
-def _decoder_stage(sizes: _Sizes, stage: int) -> Iterator[_Operation]:
-    """Transposed convolution, cat, convolutions, head."""
-    topology = sizes.topology
-    below, here = topology.features[stage + 1], topology.features[stage]
-    before, size = sizes.map(stage + 1, below), sizes.map(stage, here)
-    weights = here * (below * math.prod(topology.strides[stage + 1]) + 1) * FLOAT
-    upsample = _convolution(sizes, stage + 1, stage, below, here, weights)
-    # Its gradient is half of the cat's, which waits for the encoder: copied out, and nothing given free.
-    yield upsample._replace(passing_back=upsample.passing_back + size, gradients=before)
-    yield _Operation(keeps=2 * size, frees=2 * size, passing=size, alone=before + 3 * size)
-    for number in range(topology.decoder_convolutions[stage]):
-        for operation in _block(sizes, stage, stage, 2 * here if number == 0 else here, here):
-            yield operation._replace(alone=operation.alone + before)  # what came from below waits for its successor
-    yield _head(sizes, stage)
-
-
-def _head(sizes: _Sizes, stage: int) -> _Operation:
-    """The convolution that tells labels apart; its logits stay until the step is over."""
-    features = sizes.topology.features[stage]
-    logits = sizes.logits(stage, sizes.element)
-    weights = sizes.labels * (features + 1) * FLOAT
-    head = _convolution(sizes, stage, stage, features, sizes.labels, weights)
-    head = head._replace(keeps=head.keeps + logits)
-    if stage == 0:
-        return head
-    if stage not in _supervised(sizes.topology):
-        return head._replace(passing_back=0, gradients=0)
-    return head._replace(gradients=-logits)  # added to the gradient that came down from the level above
-
-
-def _supervised(topology: Topology) -> range:
-    """The stages with a loss: all levels of the decoder but the lowest, unless it is the only one."""
-    return range(max(1, topology.stages - 2))
-
-
-def _losses(sizes: _Sizes) -> Iterator[_Operation]:
-    """Cross-entropy and soft Dice in float32: both softmaxes and the one-hot target are kept."""
-    for stage in _supervised(sizes.topology):
-        logits, target = sizes.logits(stage, FLOAT), sizes.map(stage, 1, INDEX) if stage else 0
-        kept = 3 * logits + target
-        yield _Operation(
-            keeps=kept,
-            frees=kept,
-            passing=2 * logits if sizes.autocast else logits,
-            passing_back=logits,
-            gradients=sizes.logits(stage, sizes.element),
+    heads = sizes.tape.heads
+    for head in heads[: max(1, len(heads) - 1)]:
+        logits = sizes.of_elements(head, FLOAT)
+        target = sizes.batch_size * head.voxels * INDEX if head.size != sizes.tape.image.size else 0
+        yield Loss(
+            head=head,
+            kept=3 * logits + target,
+            working=2 * logits if sizes.autocast else logits,
+            working_back=logits,
         )

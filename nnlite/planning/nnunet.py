@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nnlite.planning.counts import output_elements
 from nnlite.planning.patch import (
     SMALLEST_BATCH,
     PatchFit,
@@ -22,7 +23,7 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Encoder, Topology, output_elements, plan_topology
+from nnlite.planning.topology import Architecture, Topology, plan_topology
 
 Planner = Literal["plain", "residual-M", "residual-L", "residual-XL"]
 
@@ -32,13 +33,13 @@ EPOCHS, ITERATIONS = 1000, 250  # of every training, whatever the dataset
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryReference:
-    """How many output values per step one of nnU-Net's planners knows to fit ``memory_gib``, and its encoder.
+    """How many output values per step one of nnU-Net's planners knows to fit ``memory_gib``, and its network.
 
     ``elements`` is by number of axes. ``dataset_share`` is the largest part of all the dataset's voxels that a batch
     may hold. ``fits_two``: the patch shrinks until two samples fit, else until the reference value holds for one.
     """
 
-    encoder: Encoder
+    architecture: Architecture
     elements: Mapping[int, float]
     memory_gib: float
     dataset_share: float
@@ -47,16 +48,16 @@ class MemoryReference:
 
 MEMORY_REFERENCES: dict[Planner, MemoryReference] = {
     "plain": MemoryReference(
-        encoder="plain", elements={3: 560e6, 2: 85e6}, memory_gib=8, dataset_share=0.05, fits_two=True
+        architecture="unet", elements={3: 560e6, 2: 85e6}, memory_gib=8, dataset_share=0.05, fits_two=True
     ),
     "residual-M": MemoryReference(
-        encoder="residual", elements={3: 680e6, 2: 135e6}, memory_gib=8, dataset_share=1.0, fits_two=False
+        architecture="resenc", elements={3: 680e6, 2: 135e6}, memory_gib=8, dataset_share=1.0, fits_two=False
     ),
     "residual-L": MemoryReference(
-        encoder="residual", elements={3: 2100e6, 2: 380e6}, memory_gib=24, dataset_share=1.0, fits_two=False
+        architecture="resenc", elements={3: 2100e6, 2: 380e6}, memory_gib=24, dataset_share=1.0, fits_two=False
     ),
     "residual-XL": MemoryReference(
-        encoder="residual", elements={3: 3600e6, 2: 560e6}, memory_gib=40, dataset_share=1.0, fits_two=False
+        architecture="resenc", elements={3: 3600e6, 2: 560e6}, memory_gib=40, dataset_share=1.0, fits_two=False
     ),
 }
 
@@ -80,11 +81,11 @@ def fit_nnunet(
     values = reference.elements[ndim] * memory_gib / reference.memory_gib
     largest = values * REFERENCE_BATCH[ndim] / 2 if reference.fits_two else values
     first = first_patch(spacing_mm, median_shape)
-    topology, patch = plan_topology(spacing_mm, first, encoder=reference.encoder)
+    topology, patch = plan_topology(spacing_mm, first, architecture=reference.architecture)
     steps = 0
     while (elements := output_elements(topology, patch, labels=labels)) > largest:
         smaller = shrink(patch, topology, longest_axis(patch, median_shape), spacing_mm)
-        topology, patch = plan_topology(spacing_mm, smaller, encoder=reference.encoder)
+        topology, patch = plan_topology(spacing_mm, smaller, architecture=reference.architecture)
         steps += 1
     require_pooling(topology, patch, spacing_mm)
     samples = round(values / elements * REFERENCE_BATCH[ndim])

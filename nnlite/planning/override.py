@@ -103,7 +103,7 @@ def _topology(
     topology, padded = plan_topology(
         spacing_mm,
         patch_size,
-        encoder=configuration.topology.encoder,
+        architecture=configuration.topology.architecture,
         base_features=features,
         max_features=CPU_WIDTHS.get(features) if device == "cpu" else None,
     )

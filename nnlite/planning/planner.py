@@ -16,6 +16,7 @@ from typing import Literal
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError, UsageError
+from nnlite.planning.architectures import ARCHITECTURES
 from nnlite.planning.configurations import Configuration, ConfigurationName, NormalizationScheme
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
@@ -141,7 +142,7 @@ def make_plan(
     if memory is None:
         if preset == "nnunet":
             raise PlanError("preset nnunet has plans for GPUs only; plan for a CPU with preset nnlite")
-        fit = partial(fit_cpu, labels=labels.outputs, encoder=reference.encoder)
+        fit = partial(fit_cpu, labels=labels.outputs, architecture=reference.architecture)
         budget = "a step that is worth taking on a CPU"
     else:
         require_memory(memory)
@@ -152,7 +153,7 @@ def make_plan(
             fit = partial(
                 fit_gpu,
                 labels=labels.outputs,
-                encoder=reference.encoder,
+                architecture=reference.architecture,
                 memory_gib=memory,
                 corrections=corrections or {},
             )
@@ -171,7 +172,7 @@ def make_plan(
         training_cases=len(fingerprint.spacings_mm),
         configurations={one.name: decide_mirroring(one, labels, transpose) for one in configurations},
         reasons={
-            "planner": f"{planner}: a U-Net with a {reference.encoder} encoder, sized for {budget}",
+            "planner": f"{planner}: a {ARCHITECTURES[reference.architecture].name}, sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations),
             **missing,
         },

@@ -2,7 +2,8 @@
 
 The network's answer arrives as a stream of slabs on the grid it works on. Linear interpolation needs one neighbouring
 slice, so a slab of the image is finished as soon as the slices around it have come, and what later slabs need of them
-is kept. Neither a volume of logits nor one of probabilities ever exists; the mask is filled in from top to bottom.
+is kept. Neither a volume of logits nor one of probabilities ever exists; the mask is filled in from top to bottom. On
+a CPU each of its cores works on a slab of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import Restoration
 from nnlite.preprocessing.resample import Slab, slabs
+from nnlite.preprocessing.side_by_side import side_by_side
 
 STACKED_SCORES = 2**22  # 16 MiB of float32: scores held at once where all labels of a slab are needed together
 
@@ -42,7 +44,7 @@ class RestoredSlab:
     """Neighbouring slices of the box that preprocessing cropped to, in the axis order of the plan.
 
     ``target`` counts slices of the box. ``source`` holds the slices of logits (labels, z, y, x) they are made from, in
-    one piece or more; it is only good until the next slab is asked for.
+    one piece or more; it is only good until the next slabs are asked for.
     """
 
     target: slice
@@ -64,8 +66,8 @@ class RestoredSlab:
         return torch.stack([score for _, score in self.scores()])
 
 
-def restored_slabs(logits: Logits, restoration: Restoration, *, stacked: bool = False) -> Iterator[RestoredSlab]:
-    """Slab after slab of the box that preprocessing cropped to, each as soon as ``logits`` has brought what it needs.
+def restored_slabs(logits: Logits, restoration: Restoration, *, stacked: bool = False) -> Iterator[list[RestoredSlab]]:
+    """The slabs of the box that preprocessing cropped to: as many at a time as need no more of ``logits`` than came.
 
     Slabs to be ``stacked`` have fewer slices the more labels there are. Slabs of one box and of as many labels are cut
     alike, whatever grid the logits lie on.
@@ -73,6 +75,7 @@ def restored_slabs(logits: Logits, restoration: Restoration, *, stacked: bool = 
     stream = _checked(logits, restoration)
     first = next(stream)
     pieces, end = [(0, first)], first.shape[1]  # what may still be needed, with the number of its first slice
+    ready: list[RestoredSlab] = []
     for slab in slabs(
         restoration.resampled_shape,
         restoration.cropped_shape,
@@ -81,13 +84,16 @@ def restored_slabs(logits: Logits, restoration: Restoration, *, stacked: bool = 
         voxels=max(1, STACKED_SCORES // first.shape[0]) if stacked else None,
     ):
         while end < slab.source.stop:
+            if ready:
+                yield ready
+                ready = []
             needed = _within(pieces, slice(slab.source.start, end))
             pieces = [(begin, piece.clone()) for begin, piece in needed]  # the last slab is about to be overwritten
             pieces.append((end, next(stream)))
             end += pieces[-1][1].shape[1]
-        yield RestoredSlab(
-            target=slab.target, source=tuple(piece for _, piece in _within(pieces, slab.source)), slab=slab
-        )
+        source = tuple(piece for _, piece in _within(pieces, slab.source))
+        ready.append(RestoredSlab(target=slab.target, source=source, slab=slab))
+    yield ready
 
 
 def restore_labels(
@@ -100,23 +106,30 @@ def restore_labels(
     """Label indices (z, y, x) on the image's own grid from ``logits`` on the network's.
 
     Logits are interpolated linearly and the highest wins, unless another ``decision`` is given. Memory beside the
-    answer is a few slices of one label, or of all labels where probabilities are to be kept. Outside of the box that
-    preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels. The border of instances, where the
-    decision knows one, keeps its index.
+    answer is a few slices of one label per core, or of all labels where probabilities are to be kept. Outside of the
+    box that preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels. The border of instances,
+    where the decision knows one, keeps its index.
     """
     stream = _checked(logits, restoration)
     first = next(stream)
     decision = decision or Decision(labels=first.shape[0])
     indices = background(restoration, labels=decision.labels)
     inside = restoration.inside(indices)
-    for slab in restored_slabs(chain([first], stream), restoration, stacked=keep_probabilities is not None):
+
+    @torch.inference_mode()
+    def answer(slab: RestoredSlab) -> tuple[slice, np.ndarray, Tensor | None]:
         if keep_probabilities is None:
-            inside[slab.target] = decision.from_logits(slab.scores()).cpu().numpy()
-            continue
+            return slab.target, decision.from_logits(slab.scores()).cpu().numpy(), None
         scores = slab.stacked()
-        inside[slab.target] = decision.from_logits(enumerate(scores)).cpu().numpy()
-        probabilities = decision.of_labels(decision.probabilities(scores))
-        keep_probabilities(*on_image(probabilities, slab.target, restoration))
+        labels = decision.from_logits(enumerate(scores)).cpu().numpy()
+        return slab.target, labels, decision.of_labels(decision.probabilities(scores))
+
+    with side_by_side(torch.get_num_threads() if first.device.type == "cpu" else 1) as ordered_map:
+        for ready in restored_slabs(chain([first], stream), restoration, stacked=keep_probabilities is not None):
+            for target, labels, probabilities in ordered_map(answer, ready):
+                inside[target] = labels
+                if keep_probabilities is not None and probabilities is not None:
+                    keep_probabilities(*on_image(probabilities, target, restoration))
     return indices
 
 

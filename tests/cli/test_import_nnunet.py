@@ -12,7 +12,7 @@ def test_import_nnunet_says_what_it_took_over_and_where_it_lies(tmp_path: Path):
     assert shown.exit_code == 0
     assert shown.stdout.splitlines() == [
         "3d_fullres: left out, as in nnU-Net: fold_all, because there are others",
-        "3d fold0: plain U-Net, patch 8x16x16 at 2.00x1.50x1.50 mm",
+        "3d fold0: unet, patch 8x16x16 at 2.00x1.50x1.50 mm",
         f"Dataset007_Balls: 0 background, 1 ball, 2 core -> {tmp_path / 'model'}",
     ]
     assert (tmp_path / "model" / "plan.json").exists()

@@ -66,7 +66,7 @@ def configuration(
         strides=((1,) * axes,),
         kernels=((3,) * axes,),
         features=(8,),
-        encoder="plain",
+        architecture="unet",
         encoder_blocks=(2,),
         decoder_convolutions=(),
     )

@@ -15,14 +15,14 @@ def test_a_plain_network_keeps_every_number():
     topology = topology_from_nnunet(settings(), "3d_fullres")
     assert topology.strides == ((1, 1, 1), (1, 2, 2), (2, 2, 2))
     assert topology.kernels == ((1, 3, 3), (3, 3, 3), (3, 3, 3))
-    assert (topology.encoder, topology.features) == ("plain", (4, 6, 8))
+    assert (topology.architecture, topology.features) == ("unet", (4, 6, 8))
     assert topology.encoder_blocks == (2, 1, 2)
     assert topology.decoder_convolutions == (1, 2)  # nnU-Net counts from the bottleneck up: [2, 1]
 
 
 def test_a_residual_network_counts_blocks():
     topology = topology_from_nnunet(settings("residual", 2), "2d")
-    assert (topology.encoder, topology.encoder_blocks, topology.ndim) == ("residual", (1, 2, 2), 2)
+    assert (topology.architecture, topology.encoder_blocks, topology.ndim) == ("resenc", (1, 2, 2), 2)
 
 
 def test_early_plans_give_width_and_depth_from_which_the_same_network_follows():

@@ -14,16 +14,16 @@ from nnlite.networks.build import build_network, weight_shapes
 from nnlite.planning.configurations import Configuration, ConfigurationName
 from nnlite.planning.fingerprint import IntensityProperties
 from nnlite.planning.planner import Plan
-from nnlite.planning.topology import Encoder, plan_topology
+from nnlite.planning.topology import Architecture, plan_topology
 
 INTENSITY = IntensityProperties(
     mean=0.0, median=0.0, std=1.0, min=-3.0, max=3.0, percentile_00_5=-2.5, percentile_99_5=2.5
 )
 
 
-def configuration(name: ConfigurationName, encoder: Encoder = "plain") -> Configuration:
+def configuration(name: ConfigurationName, architecture: Architecture = "unet") -> Configuration:
     ndim = 2 if name == "2d" else 3
-    topology, patch = plan_topology((1.0,) * ndim, (16,) * ndim, encoder=encoder, base_features=4)
+    topology, patch = plan_topology((1.0,) * ndim, (16,) * ndim, architecture=architecture, base_features=4)
     return Configuration(
         name=name,
         spacing_mm=(1.0,) * ndim,
@@ -78,9 +78,9 @@ def test_the_same_seed_draws_the_same_weights() -> None:
     assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
 
 
-@pytest.mark.parametrize("encoder", ["plain", "residual"])
-def test_shapes_are_those_of_the_network_without_memory_for_it(encoder: Encoder) -> None:
-    one = configuration("3d", encoder)
+@pytest.mark.parametrize("architecture", ["unet", "resenc"])
+def test_shapes_are_those_of_the_network_without_memory_for_it(architecture: Architecture) -> None:
+    one = configuration("3d", architecture)
     made = plan(one)
     built = build_network(made, one).state_dict()
     assert weight_shapes(made, one) == {name: tuple(tensor.shape) for name, tensor in built.items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnlite.networks.unet import UNet
-from nnlite.planning.topology import Encoder, Topology, parameter_count, plan_topology
+from nnlite.networks.build import network_of
+from nnlite.planning.counts import parameter_count
+from nnlite.planning.topology import Architecture, Topology, plan_topology
 
 SHAPES = {
     "isotropic volume": ((1.0, 1.0, 1.0), (16, 16, 16)),
@@ -15,56 +16,58 @@ SHAPES = {
 }
 
 
-def planned(shape: str, encoder: Encoder) -> tuple[Topology, tuple[int, ...]]:
+def planned(shape: str, architecture: Architecture) -> tuple[Topology, tuple[int, ...]]:
     spacing_mm, patch = SHAPES[shape]
-    return plan_topology(spacing_mm, patch, encoder=encoder, base_features=4, max_features=16)
+    return plan_topology(spacing_mm, patch, architecture=architecture, base_features=4, max_features=16)
 
 
-@pytest.mark.parametrize("encoder", ["plain", "residual"])
+@pytest.mark.parametrize("architecture", ["unet", "resenc"])
 @pytest.mark.parametrize("shape", SHAPES)
 class TestEveryTopology:
-    def test_the_parameters_are_as_many_as_the_planner_counts(self, shape: str, encoder: Encoder) -> None:
-        topology, _ = planned(shape, encoder)
-        network = UNet(topology, channels=2, labels=3)
+    def test_the_parameters_are_as_many_as_the_planner_counts(self, shape: str, architecture: Architecture) -> None:
+        topology, _ = planned(shape, architecture)
+        network = network_of(topology, channels=2, labels=3)
         assert sum(p.numel() for p in network.parameters()) == parameter_count(topology, channels=2, labels=3)
 
-    def test_training_gives_logits_at_every_level_full_resolution_first(self, shape: str, encoder: Encoder) -> None:
-        topology, patch = planned(shape, encoder)
-        outputs = UNet(topology, channels=2, labels=3).train()(torch.randn(2, 2, *patch))
+    def test_training_gives_logits_at_every_level_full_resolution_first(
+        self, shape: str, architecture: Architecture
+    ) -> None:
+        topology, patch = planned(shape, architecture)
+        outputs = network_of(topology, channels=2, labels=3).train()(torch.randn(2, 2, *patch))
         size = patch
         assert len(outputs) == topology.stages - 1
         for level, logits in enumerate(outputs):
             size = tuple(s // step for s, step in zip(size, topology.strides[level], strict=True))
             assert logits.shape == (2, 3, *size)
 
-    def test_evaluation_gives_the_full_resolution_alone(self, shape: str, encoder: Encoder) -> None:
-        topology, patch = planned(shape, encoder)
-        network, x = UNet(topology, channels=2, labels=3), torch.randn(1, 2, *patch)
+    def test_evaluation_gives_the_full_resolution_alone(self, shape: str, architecture: Architecture) -> None:
+        topology, patch = planned(shape, architecture)
+        network, x = network_of(topology, channels=2, labels=3), torch.randn(1, 2, *patch)
         assert torch.allclose(network.eval()(x), network.train()(x)[0], atol=1e-5)
 
-    def test_every_parameter_gets_a_finite_gradient(self, shape: str, encoder: Encoder) -> None:
-        topology, patch = planned(shape, encoder)
-        network = UNet(topology, channels=2, labels=3)
+    def test_every_parameter_gets_a_finite_gradient(self, shape: str, architecture: Architecture) -> None:
+        topology, patch = planned(shape, architecture)
+        network = network_of(topology, channels=2, labels=3)
         sum(logits.square().sum() for logits in network(torch.randn(1, 2, *patch))).backward()
         assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
 def test_any_multiple_of_the_divisor_is_a_possible_size() -> None:
-    topology, _ = planned("thick slices", "plain")
+    topology, _ = planned("thick slices", "unet")
     size = tuple(3 * step for step in topology.divisor)
-    assert UNet(topology, channels=1, labels=2).eval()(torch.randn(1, 1, *size)).shape == (1, 2, *size)
+    assert network_of(topology, channels=1, labels=2).eval()(torch.randn(1, 1, *size)).shape == (1, 2, *size)
 
 
 def test_samples_of_a_batch_do_not_influence_each_other() -> None:
-    topology, _ = planned("slice", "residual")
-    network, x = UNet(topology, channels=1, labels=2).eval(), torch.randn(3, 1, 32, 16)
+    topology, _ = planned("slice", "resenc")
+    network, x = network_of(topology, channels=1, labels=2).eval(), torch.randn(3, 1, 32, 16)
     assert torch.allclose(network(x)[1:2], network(x[1:2]), atol=1e-5)
 
 
 def test_skip_connections_carry_what_the_bottleneck_cannot() -> None:
     """With the upsampled path cut, the output still follows single voxels of the input."""
-    topology, patch = planned("slice", "plain")
-    network = UNet(topology, channels=1, labels=2).eval()
+    topology, patch = planned("slice", "unet")
+    network = network_of(topology, channels=1, labels=2).eval()
     torch.nn.init.zeros_(network.upsample[-1].get_parameter("weight"))
     x = torch.randn(1, 1, *patch)
     changed = x.clone()

@@ -4,13 +4,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nnlite.planning import cpu
+from nnlite.planning.counts import multiply_adds
 from nnlite.planning.cpu import NARROW, PASSES, STEP_BUDGET, WIDE, fit_cpu
 from nnlite.planning.patch import LONGEST_PADDING, PatchFit
-from nnlite.planning.topology import multiply_adds
 
 
 def fit(spacing: tuple[float, ...], median: tuple[float, ...]) -> PatchFit:
-    return fit_cpu(spacing, median, 1e9, channels=1, labels=3, encoder="plain")
+    return fit_cpu(spacing, median, 1e9, channels=1, labels=3, architecture="unet")
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
@@ -42,7 +42,7 @@ def test_small_images_are_seen_whole_by_the_wide_network() -> None:
 
 
 def test_a_short_finest_axis_is_spared_so_that_there_is_something_to_pool() -> None:
-    fitted = fit_cpu((1.0, 1.0, 0.5), (24, 96, 24), 1e9, channels=1, labels=3, encoder="residual")
+    fitted = fit_cpu((1.0, 1.0, 0.5), (24, 96, 24), 1e9, channels=1, labels=3, architecture="resenc")
     assert fitted.topology.stages >= 2
 
 

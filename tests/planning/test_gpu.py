@@ -19,7 +19,7 @@ def fit(
     dataset_voxels: float = PLENTY,
     *,
     channels: int = 1,
-    encoder="plain",
+    architecture="unet",
     memory_gib: float = 8,
     corrections=None,
 ) -> PatchFit:
@@ -29,7 +29,7 @@ def fit(
         dataset_voxels,
         channels=channels,
         labels=3,
-        encoder=encoder,
+        architecture=architecture,
         memory_gib=memory_gib,
         corrections=corrections or {},
     )
@@ -39,10 +39,10 @@ def needed(fitted: PatchFit, batch_size: int, channels: int = 1) -> float:
     return step_gib(fitted.topology, fitted.patch_size, batch_size, channels=channels, labels=3)
 
 
-@pytest.mark.parametrize("encoder", ["plain", "residual"])
+@pytest.mark.parametrize("architecture", ["unet", "resenc"])
 @pytest.mark.parametrize("memory_gib", [2.0, 4.0, 8.0, 24.0, 80.0])
-def test_a_step_fits_and_a_larger_batch_would_not_unless_it_is_capped(encoder, memory_gib: float) -> None:
-    fitted = fit(encoder=encoder, memory_gib=memory_gib)
+def test_a_step_fits_and_a_larger_batch_would_not_unless_it_is_capped(architecture, memory_gib: float) -> None:
+    fitted = fit(architecture=architecture, memory_gib=memory_gib)
     assert needed(fitted, fitted.batch_size) <= usable_gib(memory_gib)
     if fitted.batch_size < 4 * 2:  # four times the reference batch in 3D
         assert needed(fitted, fitted.batch_size + 1) > usable_gib(memory_gib)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nnlite.planning.counts import parameter_count
 from nnlite.planning.memory import Device, StepMemory, step_memory, window_memory
-from nnlite.planning.topology import Topology, parameter_count, plan_topology
+from nnlite.planning.topology import Topology, plan_topology
 
 
 def memory_of(
@@ -33,26 +34,28 @@ def allocated(work: Callable[[], object], folder: Path) -> int:
     return peak
 
 
-SIZES = [((64, 64), "plain"), ((16, 16, 16), "plain"), ((16, 16, 16), "residual")]
-ENCODERS = ["plain", "residual"]
+SIZES = [((64, 64), "unet"), ((16, 16, 16), "unet"), ((16, 16, 16), "resenc")]
+ARCHITECTURES = ["unet", "resenc"]
 
 
 @pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "sgd"), ("bf16", "adamw")])
-@pytest.mark.parametrize(("size", "encoder"), SIZES)
+@pytest.mark.parametrize(("size", "architecture"), SIZES)
 def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
-    size, encoder, precision, optimizer, tmp_path: Path
+    size, architecture, precision, optimizer, tmp_path: Path
 ) -> None:
     import torch
 
-    from nnlite.networks.unet import UNet
+    from nnlite.networks.build import network_of
     from nnlite.training.assemble import Batch
     from nnlite.training.config import TrainConfig
     from nnlite.training.learner import Learner
 
-    topology, patch = plan_topology((1.0,) * len(size), size, encoder=encoder, base_features=16, max_features=64)
+    topology, patch = plan_topology(
+        (1.0,) * len(size), size, architecture=architecture, base_features=16, max_features=64
+    )
 
     def two_steps() -> None:  # the second has the optimiser's state and the gradients of the first
-        network = UNet(topology, channels=2, labels=5)
+        network = network_of(topology, channels=2, labels=5)
         config = TrainConfig(optimizer=optimizer, precision=precision)
         learner = Learner(network, config, batch_dice=True, device=torch.device("cpu"))
         batch = Batch(images=torch.randn(2, 2, *patch), labels=torch.randint(0, 5, (2, *patch)))
@@ -66,19 +69,21 @@ def test_a_step_allocates_within_a_tenth_of_what_was_predicted(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("size", "encoder"), SIZES)
+@pytest.mark.parametrize(("size", "architecture"), SIZES)
 def test_windows_and_their_mirror_images_allocate_within_a_tenth_of_what_was_predicted(
-    size, encoder, precision, tmp_path: Path
+    size, architecture, precision, tmp_path: Path
 ) -> None:
     import torch
 
     from nnlite.inference.sliding_window import mirrored_mean
-    from nnlite.networks.unet import UNet
+    from nnlite.networks.build import network_of
 
-    topology, patch = plan_topology((1.0,) * len(size), size, encoder=encoder, base_features=16, max_features=64)
+    topology, patch = plan_topology(
+        (1.0,) * len(size), size, architecture=architecture, base_features=16, max_features=64
+    )
 
     def predict() -> None:
-        network, windows = UNet(topology, channels=2, labels=5).eval(), torch.randn(2, 2, *patch)
+        network, windows = network_of(topology, channels=2, labels=5).eval(), torch.randn(2, 2, *patch)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             mirrored_mean(network, windows, axes=(0, 1), at_once=2)
 
@@ -111,19 +116,19 @@ def test_a_small_batch_is_fullest_where_the_optimiser_works_on_the_largest_weigh
     assert on_gpu.passing == on_gpu.parameters  # there all weights are stepped at once
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_parameters_are_those_of_the_network_in_four_bytes_each(encoder, device: Device) -> None:
-    topology, patch = plan_topology((3.0, 1.0, 1.0), (8, 32, 32), encoder=encoder)
+def test_parameters_are_those_of_the_network_in_four_bytes_each(architecture, device: Device) -> None:
+    topology, patch = plan_topology((3.0, 1.0, 1.0), (8, 32, 32), architecture=architecture)
     memory = memory_of(topology, patch, device=device)
     assert memory.parameters == 4 * parameter_count(topology, channels=1, labels=3)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_more_of_anything_needs_more_memory(encoder, device: Device, precision) -> None:
-    topology, patch = plan_topology((1.0,) * 3, (64, 64, 64), encoder=encoder)
+def test_more_of_anything_needs_more_memory(architecture, device: Device, precision) -> None:
+    topology, patch = plan_topology((1.0,) * 3, (64, 64, 64), architecture=architecture)
     longer = (64 + topology.divisor[0], *patch[1:])
 
     def needed(patch: tuple[int, ...] = patch, batch: int = 2, channels: int = 1, labels: int = 3) -> tuple[int, int]:

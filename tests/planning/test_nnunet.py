@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from nnlite.planning.counts import output_elements
 from nnlite.planning.nnunet import EPOCHS, ITERATIONS, MEMORY_REFERENCES, estimated_gib, fit_nnunet
 from nnlite.planning.patch import PatchFit
-from nnlite.planning.topology import output_elements
 
 SPACING, MEDIAN = (1.0, 1.0, 1.0), (200.0, 200.0, 200.0)
 PLENTY = 1e12  # voxels: no batch is bounded by the dataset
@@ -21,7 +21,7 @@ def test_two_samples_of_the_patch_fit_the_reference_of_the_planner(planner) -> N
     reference = MEMORY_REFERENCES[planner]
     fitted = fit(planner, reference.memory_gib)
     assert output_elements(fitted.topology, fitted.patch_size, labels=3) <= reference.elements[3]
-    assert fitted.topology.encoder == reference.encoder
+    assert fitted.topology.architecture == reference.architecture
     assert (fitted.epochs, fitted.iterations) == (EPOCHS, ITERATIONS)
 
 

@@ -73,8 +73,8 @@ def decided(configuration: Configuration) -> dict[str, object]:
             "features_per_stage": [*topology.features],
             "kernel_sizes": [[*kernel] for kernel in topology.kernels],
             "strides": [[*stride] for stride in topology.strides],
-            "n_conv_per_stage": blocks if topology.encoder == "plain" else None,
-            "n_blocks_per_stage": blocks if topology.encoder == "residual" else None,
+            "n_conv_per_stage": blocks if topology.architecture == "unet" else None,
+            "n_blocks_per_stage": blocks if topology.architecture == "resenc" else None,
             "n_conv_per_stage_decoder": [*topology.decoder_convolutions],
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from threading import current_thread
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from nnlite.preprocessing import resample as resampling
 from nnlite.preprocessing import restore as module
-from nnlite.preprocessing.decide import Decision
+from nnlite.preprocessing.decide import Decision, Scores
 from nnlite.preprocessing.preprocess import Restoration
 from nnlite.preprocessing.resample import resample
-from nnlite.preprocessing.restore import restore_labels, restored_slabs
+from nnlite.preprocessing.restore import Logits, RestoredSlab, restore_labels, restored_slabs
 
 TRANSPOSES = list(itertools.permutations(range(3)))
 
@@ -54,6 +55,10 @@ def borrowed(logits: Tensor, depths: Sequence[int]) -> Iterator[Tensor]:
         slab.fill_(torch.nan)
         if begin >= logits.shape[1]:
             return
+
+
+def each_slab(logits: Logits, restoration: Restoration, *, stacked: bool = False) -> Iterator[RestoredSlab]:
+    return itertools.chain.from_iterable(restored_slabs(logits, restoration, stacked=stacked))
 
 
 def whole(logits: Tensor, restoration: Restoration) -> np.ndarray:
@@ -115,7 +120,7 @@ def test_regions_are_in_the_image_s_axis_order_whatever_that_of_the_plan(transpo
 def test_only_slices_that_are_still_needed_are_kept(monkeypatch):
     monkeypatch.setattr(resampling, "SLAB_VOXELS", 1)  # one slice at a time
     restoration = way_back((40, 14, 21))
-    for slab in restored_slabs(borrowed(logits_on(restoration), (8,)), restoration):
+    for slab in each_slab(borrowed(logits_on(restoration), (8,)), restoration):
         # linear interpolation between two neighbours
         assert sum(part.shape[1] for part in slab.source) <= 2
 
@@ -131,13 +136,41 @@ def test_the_work_on_logits_goes_no_further_than_the_slab_asked_for(monkeypatch)
             yield slab
 
     # two slices of logits per slice of the box: slice i lies between slices 2i and 2i + 1
-    for done, _ in enumerate(restored_slabs(slabs(), restoration)):
+    for done, _ in enumerate(each_slab(slabs(), restoration)):
         assert len(taken) == 2 * done + 2
+
+
+@pytest.mark.parametrize("depths", [(8,), (1, 5)])
+def test_threads_work_on_slabs_side_by_side_before_the_logits_they_are_made_from_are_spoilt(
+    monkeypatch: pytest.MonkeyPatch, depths: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(resampling, "SLAB_VOXELS", 1)
+    restoration = way_back((40, 14, 21))
+    logits = logits_on(restoration)
+    working: set[str] = set()
+    answer = Decision.from_logits
+
+    def noted(decision: Decision, scores: Scores) -> Tensor:
+        working.add(current_thread().name)
+        return answer(decision, scores)
+
+    monkeypatch.setattr(Decision, "from_logits", noted)
+    threads = torch.get_num_threads()
+    expected = restore_labels(logits, restoration)
+    working.clear()
+    try:
+        torch.set_num_threads(3)
+        mask = restore_labels(borrowed(logits, depths), restoration)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(mask, expected)
+    assert working
+    assert "MainThread" not in working
 
 
 def test_slabs_of_different_grids_are_cut_alike():
     cuts = [
-        [slab.target for slab in restored_slabs(logits_on(restoration), restoration, stacked=True)]
+        [slab.target for slab in each_slab(logits_on(restoration), restoration, stacked=True)]
         for restoration in (way_back((9, 11, 10)), way_back((30, 40, 50)), way_back((4, 16, 16), thick=5.0))
     ]
     assert cuts[0] == cuts[1] == cuts[2]
@@ -206,8 +239,8 @@ def test_a_gpu_restores_alike():
 def test_scores_are_rounded_to_the_precision_of_the_logits() -> None:
     restoration = way_back((7, 9, 8))
     logits = logits_on(restoration).half()
-    exact = torch.cat([slab.stacked() for slab in restored_slabs(logits.float(), restoration)], dim=1)
-    rounded = torch.cat([slab.stacked() for slab in restored_slabs(logits, restoration)], dim=1)
+    exact = torch.cat([slab.stacked() for slab in each_slab(logits.float(), restoration)], dim=1)
+    rounded = torch.cat([slab.stacked() for slab in each_slab(logits, restoration)], dim=1)
     assert rounded.dtype == torch.float32
     assert torch.equal(rounded, exact.half().float())
     assert not torch.equal(rounded, exact)

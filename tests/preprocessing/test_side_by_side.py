@@ -8,7 +8,7 @@ from threading import Barrier, Thread, get_ident
 import pytest
 import torch
 
-from nnlite.inference.side_by_side import side_by_side
+from nnlite.preprocessing.side_by_side import side_by_side
 
 
 @pytest.fixture

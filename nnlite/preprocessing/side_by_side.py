@@ -1,7 +1,9 @@
-"""Let the cores of a CPU work on several windows at once, each with its share of torch's threads.
+"""Let the cores of a CPU work on several things at once, each with its share of torch's threads.
 
-Torch splits every layer of one window between its threads, which wait for each other after each; two windows in a
-thread of Python each keep two cores busier than one window in two threads of torch (docs/decisions/cpu-windows.md).
+Torch splits every operation between its threads, which wait for each other after each: for windows of a network and for
+slabs that are restored, that is hundreds of times a second. Two of them in a thread of Python each keep two cores
+busier than one in two threads of torch, and where another program takes a part of one core they lose that part, not
+most of the time (docs/decisions/cpu-windows.md).
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def side_by_side(count: int) -> Iterator[OrderedMap]:
         torch.set_num_threads(max(1, threads // count))
         begun.wait()
 
-    with ThreadPoolExecutor(max_workers=count, thread_name_prefix="window") as pool:
+    with ThreadPoolExecutor(max_workers=count, thread_name_prefix="side-by-side") as pool:
         for _ in range(count):
             pool.submit(begin)
         begun.wait()
