@@ -30,7 +30,7 @@ import torch
 
 from nnlite.data.image import Geometry, write_image
 from nnlite.data.records import read_record, write_record
-from nnlite.pipeline.train_folds import RunConfig
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.training.checkpoint import load_model
 from nnlite.training.config import TrainConfig, default_config

@@ -2,7 +2,8 @@
 
 Reads nothing and makes nothing; whoever writes a file asks here for its place, so that one page tells the whole layout:
 
-    WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  appearance.json  plan.json  splits.json
+    WORK/<dataset>/   nnlite.json  dataset.json  fingerprint.json  appearance.json  splits.json
+                      plan.json  plan@<variant>.json
                       selecting.lock  cases/preprocessing.lock  cases/<configuration>/   in-use/
                       runs/<configuration>/   postprocessing.json
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
@@ -195,6 +196,10 @@ class Workspace:
     def plan(self) -> Path:
         """What was decided, and why."""
         return self.folder / "plan.json"
+
+    def plan_of(self, variant: str | None) -> Path:
+        """What was decided for a variant; there only where something was decided for it. None is the dataset's plan."""
+        return self.plan if variant is None else self.folder / f"plan@{variant}.json"
 
     @property
     def splits(self) -> Path:

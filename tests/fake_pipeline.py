@@ -24,6 +24,7 @@ VERBS = (
     "preprocess",
     "train",
     "status",
+    "compare",
     "select",
     "report",
     "export",

@@ -5,7 +5,20 @@ The pipeline, and torch with it, is imported inside each command, so that ``nnli
 
 from __future__ import annotations
 
-from nnlite.cli import convert, dataset, demo, export, import_nnunet, plan, predict, report, select, status, train
+from nnlite.cli import (
+    compare,
+    convert,
+    dataset,
+    demo,
+    export,
+    import_nnunet,
+    plan,
+    predict,
+    report,
+    select,
+    status,
+    train,
+)
 from nnlite.cli.application import app
 
 for command in (  # in the order in which they are used, which is the order of the help page
@@ -15,6 +28,7 @@ for command in (  # in the order in which they are used, which is the order of t
     dataset.preprocess,
     train.train,
     status.status,
+    compare.compare,
     select.select,
     report.report,
     export.export,

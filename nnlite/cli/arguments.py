@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from nnlite.errors import UsageError
+from nnlite.planning.variants import CONFIGURATIONS, parted
 
-CONFIGURATIONS = ("2d", "3d", "3d-lowres", "3d-cascade")
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -60,7 +60,17 @@ def parse_folds(name: str) -> str:
     return name if name == "folds" else parse_fold(name)
 
 
-parse_configuration = one_of(CONFIGURATIONS, what="configuration", where="CONFIG")
+def parse_configuration(name: str) -> str:
+    """A configuration's name, or that of a variant, as it is.
+
+    >>> parse_configuration("3d@focal")
+    '3d@focal'
+    """
+    kind, _ = parted(name)
+    one_of(CONFIGURATIONS, what="configuration", where="CONFIG")(kind)
+    return name
+
+
 parse_device = one_of(("auto", "cpu", "cuda"), what="device", where="--device")
 parse_preset = one_of(("nnlite", "nnunet"), what="preset", where="--preset")
 parse_output_format = one_of(("nifti", "dicom-seg", "rtstruct"), what="format of masks", where="--output-format")
@@ -94,7 +104,9 @@ Cluster = Annotated[
 ]
 ConfigurationName = Annotated[
     str,
-    typer.Argument(metavar="CONFIG", parser=parse_configuration, help=f"One of {', '.join(CONFIGURATIONS)}."),
+    typer.Argument(
+        metavar="CONFIG", parser=parse_configuration, help=f"{', '.join(CONFIGURATIONS)}, or a variant as 3d@NAME."
+    ),
 ]
 DEFAULT_WORK = Path("nnlite_work")
 ResampleChannelsTo = Annotated[

@@ -70,6 +70,10 @@ def plan(
         int | None,
         typer.Option("--border-width", metavar="PIXELS", help="Of --instances border or rim. [default: 3, 1]"),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Plan a variant beside the plan there is: train it as 3d@NAME."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each decision with its numbers.")] = False,
     fingerprint: Annotated[
         Path | None,
@@ -102,6 +106,8 @@ def plan(
         raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
     if fingerprint is not None and (instances, border_width) != (None, None):
         raise UsageError("--instances belongs to a DATASET; a fingerprint has no label maps")
+    if fingerprint is not None and variant is not None:
+        raise UsageError("--as belongs to a DATASET; a fingerprint has no trainings to tell apart")
     if fingerprint is not None and from_nnunet is not None:
         raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
     if fingerprint is not None and (labels is None or channels is None):
@@ -132,6 +138,7 @@ def plan(
                 resample_channels_to=resample_channels_to,
                 instances=cast("InstanceChoice | None", instances),
                 border_px=border_width,
+                variant=variant,
                 probe=probe,
                 progress=progress,
                 **options,

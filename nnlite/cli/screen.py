@@ -145,3 +145,12 @@ def table(first: str, *others: str) -> Table:
     for header in others:
         columns.add_column(header, no_wrap=True)
     return columns
+
+
+def interval(ends: tuple[float, float] | None, form: str) -> str:
+    """The ends of an interval, each in this form; a dash where there is none.
+
+    >>> interval((0.81, 0.853), "{:.2f}")
+    '0.81 .. 0.85'
+    """
+    return "-" if ends is None else " .. ".join(form.format(end) for end in ends)

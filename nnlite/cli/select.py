@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nnlite.cli import screen
-from nnlite.cli.arguments import DEFAULT_WORK, DatasetPath, Device, Verbose, Work
+from nnlite.cli.arguments import DEFAULT_WORK, DatasetPath, Device, Verbose, Work, parse_configuration
 
 if TYPE_CHECKING:
     from nnlite.evaluation.choose_crf import CrfTrial
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 def select(
     dataset: DatasetPath,
+    configurations: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CONFIG", parser=parse_configuration, help="Choose among these. [default: all finished]"
+        ),
+    ] = None,
     most: Annotated[
         int, typer.Option("--most", min=1, metavar="N", help="Try ensembles of up to N configurations.")
     ] = 2,
@@ -32,7 +38,9 @@ def select(
     from nnlite import pipeline
 
     with screen.progress_bars() as progress:
-        result = pipeline.select(dataset, work=work, most=most, crf=crf, device=device, progress=progress)
+        result = pipeline.select(
+            dataset, only=configurations or (), work=work, most=most, crf=crf, device=device, progress=progress
+        )
     _show_selection(result)
 
 
@@ -70,9 +78,9 @@ def _candidates(selection: Selection) -> screen.Table:
         table.add_row(
             " + ".join(one.members),
             f"{one.mean_dice:.4f}",
-            _interval(one.mean_dice_interval, "{:.4f}"),
+            screen.interval(one.mean_dice_interval, "{:.4f}"),
             "chosen" if chosen else f"{one.difference:+.4f}",
-            "" if chosen else _interval(one.difference_interval, "{:+.4f}"),
+            "" if chosen else screen.interval(one.difference_interval, "{:+.4f}"),
             "" if one.wilcoxon_p is None else f"{one.wilcoxon_p:.2g}",
         )
     return table
@@ -85,7 +93,3 @@ def _reliability(selection: Selection) -> screen.Table:
         rank = "-" if one.spearman is None else f"{one.spearman:.2f}"
         table.add_row(name, str(one.cases), rank, f"{one.mean_absolute_error:.3f}", f"{one.error_of_the_mean:.3f}")
     return table
-
-
-def _interval(interval: tuple[float, float] | None, number: str) -> str:
-    return "-" if interval is None else " .. ".join(number.format(end) for end in interval)

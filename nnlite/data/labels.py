@@ -191,6 +191,11 @@ class Labels:
             known = (*self.values, self.values[1], *known[self.count :])
         return np.array(known, dtype=np.min_scalar_type(max(known)))[indices]
 
+    @property
+    def of_masks(self) -> Labels:
+        """The labels as masks and their scores know them: whether single objects come apart, and how, plays no part."""
+        return replace(self, instances=None)
+
     def without_border(self, indices: np.ndarray) -> np.ndarray:
         """Label indices in which the border of instances is a part of its label again, as in files.
 

@@ -66,7 +66,7 @@ class CandidateScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All candidates, the chosen one first, the others by falling mean; and what the means hide, in words."""
+    """All candidates, the one that others are compared with first, these by falling mean; and remarks in words."""
 
     candidates: tuple[CandidateScore, ...]
     labels: tuple[str, ...]
@@ -82,8 +82,8 @@ def name_of(members: Sequence[str]) -> str:
     return " + ".join(members)
 
 
-def compare(candidates: Sequence[Candidate]) -> Comparison:
-    """Choose among candidates that were scored on the same cases.
+def compare(candidates: Sequence[Candidate], *, against: int | None = None) -> Comparison:
+    """Choose among candidates that were scored on the same cases, or set the others ``against`` one of them.
 
     ``DatasetError`` where there is nothing to choose by: no truth holds a label, or no prediction holds any.
     """
@@ -94,7 +94,7 @@ def compare(candidates: Sequence[Candidate]) -> Comparison:
     deciding, remarks = _deciding_labels(candidates)
     tables = np.stack([dice_table(candidate.scores, cases, deciding) for candidate in candidates])
     means = [mean_dice(table) for table in tables]
-    chosen = _choose(candidates, means)
+    chosen = _choose(candidates, means) if against is None else against
     resampled = _resampled_means(tables)
     enough = len(cases) > 1
 

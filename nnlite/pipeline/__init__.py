@@ -1,4 +1,4 @@
-"""The recipes: convert, check, plan, preprocess, train, status, select, report, export, predict, evaluate: the verbs.
+"""The recipes, the verbs: convert, check, plan, preprocess, train, status, compare, select, report, export, predict, ..
 
 This is where the stages are joined: training and inference know nothing of each other, and neither knows where files
 lie. Recipes never print; they return frozen dataclasses, report progress through a callback and raise ``NnliteError``.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnlite.pipeline.cluster import cluster_for
     from nnlite.pipeline.cluster_folds import train_on_cluster
+    from nnlite.pipeline.compare_runs import ComparedRun, RunComparison, compare
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
     from nnlite.pipeline.evaluate_masks import evaluate, evaluate_instances
     from nnlite.pipeline.export_model import ExportResult, export
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.train_together import follow, processes
 
 __all__ = [
+    "ComparedRun",
     "ConvertResult",
     "DatasetStatus",
     "ExportResult",
@@ -38,10 +40,12 @@ __all__ = [
     "PlanResult",
     "PredictResult",
     "ReportResult",
+    "RunComparison",
     "SelectResult",
     "TrainResult",
     "check",
     "cluster_for",
+    "compare",
     "convert",
     "evaluate",
     "evaluate_instances",
@@ -64,6 +68,9 @@ __all__ = [
 
 _HOMES = {
     "cluster_for": "cluster",
+    "ComparedRun": "compare_runs",
+    "RunComparison": "compare_runs",
+    "compare": "compare_runs",
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",

@@ -23,6 +23,7 @@ from nnlite.pipeline.process_lock import VOID_AFTER_S
 from nnlite.pipeline.run_status import is_finished
 from nnlite.pipeline.train_folds import TrainResult, fold_names, train
 from nnlite.pipeline.training_lock import lock_holder
+from nnlite.planning.variants import parted
 
 if TYPE_CHECKING:
     from distributed import Event
@@ -53,7 +54,8 @@ def train_on_cluster(
 
     names = fold_names(dataset, folds, work=work)
     _, workspace = locate_dataset(dataset, work)
-    read_plan(workspace).configuration(configuration)  # a misspelt name is refused before a cluster is asked
+    plan = read_plan(workspace, parted(configuration)[1])
+    plan.configuration(configuration)  # a misspelt name is refused before a cluster is asked
     if init_from is not None and init_from.exists():  # else it is a name in the workspace
         init_from = init_from.absolute()
     options["init_from"] = init_from

@@ -22,8 +22,8 @@ from nnlite.pipeline.appearance import read_appearance
 from nnlite.pipeline.choose_runs import ChosenRuns, choose_runs, first_stage, load_models
 from nnlite.pipeline.model_file import PackedModel, PackedRun, is_model_file, write_model_file
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.selection import read_selection
-from nnlite.pipeline.train_folds import RunConfig
 from nnlite.planning.appearance import Appearance
 from nnlite.planning.planner import Plan
 from nnlite.workspace import RunFolder, Workspace, locate_run

@@ -16,7 +16,7 @@ from nnlite.inference.postprocess import Postprocessing
 from nnlite.interop.nnunet import TrainedFolder, find_trained, joint_plan, read_model
 from nnlite.interop.nnunet_plan import configuration_name
 from nnlite.interop.nnunet_postprocessing import find_postprocessing, read_postprocessing
-from nnlite.pipeline.train_folds import RunConfig
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.training.checkpoint import save_model
 from nnlite.training.config import TrainConfig

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -18,13 +17,11 @@ from nnlite.errors import CheckpointError, UsageError
 from nnlite.networks.build import weight_shapes
 from nnlite.pipeline.choose_runs import finished_runs
 from nnlite.pipeline.model_file import is_model_file, read_model_file
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.training.checkpoint import Checkpoint, load_model
 from nnlite.training.initial_weights import InitialWeights, describe, matching
 from nnlite.workspace import RunFolder
-
-if TYPE_CHECKING:
-    from nnlite.pipeline.train_folds import RunConfig
 
 logger = logging.getLogger(__name__)
 

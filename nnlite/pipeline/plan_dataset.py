@@ -29,6 +29,7 @@ from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge
 from nnlite.planning.mirrored_cases import label_thumbnail, mirrored_cases
 from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.planner import Plan, Preset
+from nnlite.planning.variants import as_variant, parted, require_variant
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
@@ -99,6 +100,7 @@ def plan(
     resample_channels_to: str | None = None,
     instances: InstanceChoice | None = None,
     border_px: int | None = None,
+    variant: str | None = None,
     probe: bool = True,
     progress: Progress = silent,
 ) -> PlanResult:
@@ -114,11 +116,13 @@ def plan(
     the label apart: by a "border" class where another one is near, by a "rim" around each (both of ``border_px``
     pixels), at necks of the plain mask ("distance"), or "none"; None follows the dataset's nnlite.json. ``probe``
     measures a training step of each configuration where this machine has the device that is planned for; a GPU's patch
-    and batch follow it. Raises ``DatasetError`` with all faults if any case cannot be used.
+    and batch follow it. A ``variant`` is planned beside the dataset's plan, its configurations are called "3d@variant".
+    Raises ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
     found = with_reference(found, resample_channels_to)
     # A wrong request is refused before every case is read.
+    variant = None if variant is None else require_variant(variant)
     request = plan_request(
         device=device,
         memory_gib=memory_gib,
@@ -144,7 +148,7 @@ def plan(
     assert labels is not None, "a checked dataset has a label table"
     decide = partial(request.decide, fingerprint, dataset=found.name, channels=report.dataset.channels, labels=labels)
     decided, remarks = _measured(decide, request) if probe else (decide(), ())
-    decided = replace(decided, reference_channel=found.reference_channel)
+    decided = as_variant(replace(decided, reference_channel=found.reference_channel), variant)
     folds, about_folds = decide_splits(report, workspace, fixed)
     notes = (
         *report.notes,
@@ -153,14 +157,15 @@ def plan(
         *_one_sided(decided),
         *slow_steps(decided),
         *remarks,
-        *_runs_of_other_plans(workspace, decided),
+        *_runs_of_other_plans(workspace, decided, variant),
     )
     write_record(workspace.source, source_of(found))
     write_record(workspace.fingerprint, fingerprint)
     write_appearance(workspace, (seen for _, seen in report.findings.values()))
     write_record(workspace.splits, folds)
-    write_record(workspace.plan, decided)
-    return PlanResult(plan=decided, path=workspace.plan, notes=(*notes, *about_folds, *_suspicious(report, dataset)))
+    path = workspace.plan_of(variant)
+    write_record(path, decided)
+    return PlanResult(plan=decided, path=path, notes=(*notes, *about_folds, *_suspicious(report, dataset)))
 
 
 def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:
@@ -175,14 +180,19 @@ def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, 
     return with_measurements(decided, measure_here)
 
 
-def read_plan(workspace: Workspace) -> Plan:
-    """The dataset's plan; ``PlanError`` says how to make one where there is none."""
-    if not workspace.plan.exists():
+def read_plan(workspace: Workspace, variant: str | None = None) -> Plan:
+    """The plan of the dataset, or of a variant; ``PlanError`` says how to make one where there is none.
+
+    A variant without a plan of its own follows the dataset's.
+    """
+    if not workspace.plan_of(variant).exists():
+        if variant is not None:
+            return as_variant(read_plan(workspace), variant)
         raise PlanError(
             f"{workspace.dataset} has no plan in {workspace.root}; run nnlite plan first, "
             "or say with --work where the workspace lies"
         )
-    plan = read_plan_file(workspace.plan)
+    plan = read_plan_file(workspace.plan_of(variant))
     require_within_memory(plan)  # it may have been edited by hand
     return plan
 
@@ -234,18 +244,18 @@ def _one_sided(decided: Plan) -> tuple[str, ...]:
     return (f"{', '.join(spared)}: images are not mirrored left to right: {without_counterpart(decided.labels)}",)
 
 
-def _runs_of_other_plans(workspace: Workspace, decided: Plan) -> tuple[str, ...]:
+def _runs_of_other_plans(workspace: Workspace, decided: Plan, variant: str | None) -> tuple[str, ...]:
     """A note where earlier runs follow a plan that is now replaced."""
-    runs = workspace.existing_runs()
-    if not runs or _planned_before(workspace) == decided.decisions():
+    runs = [run for run in workspace.existing_runs() if parted(run.configuration)[1] == variant]
+    if not runs or _planned_before(workspace, variant) == decided.decisions():
         return ()
     names = ", ".join(f"{run.configuration} {run.fold}" for run in runs)
     return (f"{names} followed an earlier plan; they keep it, new runs follow this one",)
 
 
-def _planned_before(workspace: Workspace) -> Plan | None:
+def _planned_before(workspace: Workspace, variant: str | None) -> Plan | None:
     """The decisions that are about to be replaced; None where there are none that can still be read."""
     try:
-        return read_plan(workspace).decisions()
+        return read_plan(workspace, variant).decisions()
     except PlanError:
         return None

@@ -7,6 +7,7 @@ cases. A case whose files were written since is made again.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +26,11 @@ from nnlite.pipeline.dataset_source import case_signatures, edited_cases, in_wor
 from nnlite.pipeline.machine import workers_within_memory
 from nnlite.pipeline.make_case import MissingCase, make_case
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
+from nnlite.pipeline.plan_request import read_plan_file
 from nnlite.pipeline.training_lock import preprocessing, refuse_cases_in_use
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore, signature
 from nnlite.workspace import RunFolder, Workspace
 
@@ -74,10 +77,25 @@ def preprocess_with(
 ) -> dict[str, Path]:
     """The same, by those of ``pool``; None are threads of this process."""
     found, workspace = locate_dataset(dataset, work)
-    plan = read_plan(workspace)
-    names = configurations or [name for name, c in plan.configurations.items() if c.previous_stage is None]
-    wanted = [plan.configuration(name) for name in names]
-    return prepare(found, workspace, plan, wanted, pool=pool, progress=progress)
+    names = configurations or [
+        name for name, c in read_plan(workspace).configurations.items() if c.previous_stage is None
+    ]
+    folders: dict[str, Path] = {}
+    for variant, same in itertools.groupby(names, key=lambda name: parted(name)[1]):
+        plan = read_plan(workspace, variant)
+        wanted = [plan.configuration(name) for name in same]
+        folders |= prepare(found, workspace, plan, wanted, pool=pool, progress=progress)
+    return folders
+
+
+def store_name(workspace: Workspace, plan: Plan, configuration: Configuration) -> str:
+    """Under which configuration's name its preprocessed cases lie: variants that preprocess alike share those."""
+    kind, variant = parted(configuration.name)
+    if variant is not None and workspace.plan.exists():
+        own = read_plan_file(workspace.plan)
+        if kind in own.configurations and signature(own, own.configuration(kind)) == signature(plan, configuration):
+            return kind
+    return configuration.name
 
 
 def prepare(
@@ -122,12 +140,13 @@ def _prepare(
     previous = {
         c.name: _held_out_masks(workspace, dataset, c.previous_stage) for c in configurations if c.previous_stage
     }
-    stores = {c.name: CaseStore(workspace.cases(c.name)) for c in configurations}
+    places = {c.name: store_name(workspace, plan, c) for c in configurations}
+    stores = {name: CaseStore(workspace.cases(place)) for name, place in places.items()}
     for configuration in configurations:
         masks = previous.get(configuration.name, {})
         store, made_for = stores[configuration.name], signature(plan, configuration) + _digest(masks)
         if not store.is_for(made_for):
-            refuse_cases_in_use(workspace, configuration.name)
+            refuse_cases_in_use(workspace, places[configuration.name])
         clear_leftovers(store.folder, alone=True)
         store.prepare(made_for)
         _discard_outdated(stores[configuration.name], case_signatures(dataset))

@@ -121,6 +121,9 @@ def _next_command(
             )
             options = length_options(workspace.run(name, pattern), plan.configurations[name])
             return ("nnlite", "train", str(dataset), name, *(["folds"] if round_left else left), *options)
+    for one in folds:
+        if one.configuration not in plan.configurations and one.state == "unfinished":  # goes on as it was begun
+            return ("nnlite", "train", str(dataset), one.configuration, one.fold)
     if any(one.state == "running" for one in folds):
         return None
     done = {(one.configuration, one.fold) for one in folds if one.state == "done"}

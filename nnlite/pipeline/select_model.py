@@ -55,6 +55,7 @@ def select(
     dataset: Path,
     *,
     work: Path = DEFAULT_WORK,
+    only: Sequence[str] = (),
     most: int = LARGEST_ENSEMBLE,
     crf: bool = False,
     device: str = "auto",
@@ -63,9 +64,10 @@ def select(
     """Choose among all configurations whose every fold is finished, and all ensembles of up to ``most`` of them.
 
     ``crf`` also tries a dense CRF, which is selected where it helps; the held-out cases are predicted again for it.
-    Nothing that was predicted before is predicted again, and another process that selects is waited for.
-    ``WorkspaceError`` names what is missing where no configuration has all folds, ``DatasetError`` cases that have
-    changed since the plan, or that there is nothing to choose by: no foreground in any truth, or in any prediction.
+    Variants are configurations, too. ``only`` names those to choose among; none are all. Nothing that was predicted
+    before is predicted again, and another process that selects is waited for. ``WorkspaceError`` names what is missing
+    where no configuration has all folds, ``DatasetError`` cases that have changed since the plan, or that there is
+    nothing to choose by: no foreground in any truth, or in any prediction.
     """
     if most < 1:
         raise UsageError(f"ensembles of up to {most} configurations make no sense; name 1 or more")
@@ -76,20 +78,33 @@ def select(
     with selecting(workspace), ExitStack() as marks:
         for name in plan.configurations:
             marks.enter_context(cases_in_use(workspace, name))
-        return _select(found, workspace, plan, most, crf, target, progress)
+        return _select(found, workspace, plan, only, most, crf, target, progress)
 
 
 def _select(
-    found: Dataset, workspace: Workspace, plan: Plan, most: int, crf: bool, target: torch.device, progress: Progress
+    found: Dataset,
+    workspace: Workspace,
+    plan: Plan,
+    only: Sequence[str],
+    most: int,
+    crf: bool,
+    target: torch.device,
+    progress: Progress,
 ) -> SelectResult:
     """``select`` in a workspace where nobody else does."""
     folds = held_out_by_fold(workspace)
     held_out = _held_out_cases(found, folds)
     finished, left_out = cross_validated(workspace, plan, folds)
+    finished, left_out = _named(only, finished, left_out)
     _refuse_edited_cases(found, workspace)
     by_name = {one.name: one for one in finished}
     sizes = range(2, most + 1)
-    ensembles = [members for size in sizes for members in combinations(by_name, size)]
+    ensembles = [
+        members
+        for size in sizes
+        for members in combinations(by_name, size)
+        if len({by_name[name].plan.labels for name in members}) == 1  # of variants not all may know the same border
+    ]
     scores: dict[Members, Scores] = {(one.name,): one.scores for one in finished}
     scores |= score_ensembles(found, workspace, by_name, ensembles, folds, device=target, progress=progress)
     comparison = compare([_candidate(members, one, by_name) for members, one in scores.items()])
@@ -129,6 +144,20 @@ def _select(
     write_record(workspace.reliability, Reliability(members=chosen.members, rows=rows))
     write_record(workspace.selection, selection)
     return SelectResult(selection=selection, path=workspace.selection)
+
+
+def _named(
+    only: Sequence[str], finished: list[CrossValidated], left_out: dict[str, str]
+) -> tuple[list[CrossValidated], dict[str, str]]:
+    """Those that are to be chosen among, in the order of the plan; ``WorkspaceError`` where one of them cannot be."""
+    if not only:
+        return finished, left_out
+    there = [one.name for one in finished]
+    for name in only:
+        if name not in there:
+            reason = left_out.get(name, "it is neither planned nor trained")
+            raise WorkspaceError(f"{name} cannot be chosen: {reason}; all folds are finished of {', '.join(there)}")
+    return [one for one in finished if one.name in only], {}
 
 
 def _held_out_cases(dataset: Dataset, folds: Mapping[str, Split]) -> list[Case]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from nnlite.data.records import read_record
 from nnlite.evaluation.scores import Summary
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.training.trackers import tracker_named
 from nnlite.training.tracking import Setting, TrackedRun, Tracker, Tracking, tracked
 from nnlite.workspace import RunFolder, Workspace
-
-if TYPE_CHECKING:
-    from nnlite.pipeline.train_folds import RunConfig
 
 TRACKED_DECISIONS = ("spacing_mm", "patch_size", "batch_size", "normalization", "batch_dice", "previous_stage")
 

@@ -16,7 +16,7 @@ from nnlite.data.dataset import Dataset
 from nnlite.data.faults import LISTED_CASES
 from nnlite.data.memory import keep_freed_memory
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import read_record, record, write_record
+from nnlite.data.records import read_record, write_record
 from nnlite.data.split import Split, Splits
 from nnlite.errors import MemoryShortError, UsageError, WorkspaceError
 from nnlite.evaluation.instance_scores import InstanceSummary
@@ -26,13 +26,16 @@ from nnlite.pipeline.held_out import score_held_out
 from nnlite.pipeline.init_from import initialised, weights_to_begin_with
 from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
-from nnlite.pipeline.prepare_cases import prepare
+from nnlite.pipeline.prepare_cases import prepare, store_name
 from nnlite.pipeline.resume import is_longer, reopen, require_as_begun
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
 from nnlite.pipeline.train_together import announce, own_device
 from nnlite.pipeline.training_lock import cases_in_use, locked
+from nnlite.pipeline.variant_runs import require_difference, settings_of_variant
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
@@ -47,19 +50,6 @@ EVERY_FOLD = "folds"  # a whole round of cross-validation
 LESS_MEMORY = 0.6  # of a GPU's, to plan for where its network did not fit even sample by sample
 
 logger = logging.getLogger(__name__)
-
-
-@record
-class RunConfig:
-    """What a training was asked for, and what it ran on."""
-
-    plan: Plan
-    configuration: str
-    fold: str
-    train: TrainConfig
-    device: str
-    versions: dict[str, str]
-    initial: InitialWeights | None = None  # None: all weights were drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +133,7 @@ def train(
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
-    plan = read_plan(workspace)
+    plan = read_plan(workspace, parted(configuration)[1])
     planned = plan.configuration(configuration)  # a misspelt name is refused before hours of training
     splits = read_record(workspace.splits, Splits)
     names = _named(folds, splits, found)
@@ -153,7 +143,7 @@ def train(
     ranks.share(planned.batch_size)  # too many processes are refused before anything is read
     keep_freed_memory()
     target = own_device(device, ranks)
-    defaults = _defaults(plan, planned, target)
+    defaults = settings_of_variant(workspace, configuration, _defaults(plan, planned, target))
     sitting = _Sitting(
         dataset=found,
         workspace=workspace,
@@ -171,6 +161,8 @@ def train(
         config = replace(config, deterministic=True) if deterministic else config
         return config if seed is None else replace(config, seed=seed)
 
+    asked_otherwise = as_asked(defaults) != defaults or bool(transforms) or init_from is not None
+    require_difference(workspace, configuration, asked_otherwise=asked_otherwise)
     results = []
     for fold in names:
         run = workspace.run(configuration, fold)
@@ -184,7 +176,7 @@ def train(
             job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
             if is_finished(run):
                 reopen(run)
-            with cases_in_use(workspace, configuration):
+            with cases_in_use(workspace, store_name(workspace, job.plan, job.plan.configuration(configuration))):
                 _train_fold(sitting, run, job, split_of[fold])
         results.append(_result(run, skipped=False, resumed_epochs=before))
     return tuple(results)
@@ -243,8 +235,8 @@ def _train_fold(sitting: _Sitting, run: RunFolder, job: RunConfig, split: Split)
     """Preprocess what is missing, train unless that is done, then score what was held out."""
     dataset, workspace = sitting.dataset, sitting.workspace
     configuration = job.plan.configuration(job.configuration)
-    prepare(dataset, workspace, job.plan, [configuration], progress=sitting.progress, stop=sitting.stop)
-    store = CaseStore(workspace.cases(job.configuration))
+    folders = prepare(dataset, workspace, job.plan, [configuration], progress=sitting.progress, stop=sitting.stop)
+    store = CaseStore(folders[job.configuration])
     held_out = {case_id: store.open(case_id) for case_id in split.validation}
     write_record(run.config, job)
     with track_training(sitting.trackers, workspace, run, job) as tracking:

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,6 +22,8 @@ from nnlite.data.split import Split
 from nnlite.errors import UsageError, WorkspaceError
 from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK
+from nnlite.pipeline.prepare_cases import store_name
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.training.config import TrainConfig
@@ -30,19 +31,17 @@ from nnlite.training.ranks import Ranks, joined
 from nnlite.training.train import train as train_network
 from nnlite.workspace import Workspace
 
-if TYPE_CHECKING:
-    from nnlite.pipeline.train_folds import RunConfig
-
 NOTHING_MORE = b""  # what the leader tells when all folds are done
 
 
 @record
 class JointFold:
-    """What the leader tells the others of a fold that is to be trained, or trained on."""
+    """What the leader tells the others of a fold that is to be trained, or trained on, with what preprocessed cases."""
 
     dataset: str
     plan: Plan
     configuration: str
+    cases: str
     fold: str
     train: TrainConfig
     split: Split
@@ -87,6 +86,7 @@ def announce(ranks: Ranks, workspace: Workspace, job: RunConfig, split: Split) -
         dataset=workspace.dataset,
         plan=job.plan,
         configuration=job.configuration,
+        cases=store_name(workspace, job.plan, job.plan.configuration(job.configuration)),
         fold=job.fold,
         train=job.train,
         split=split,
@@ -106,7 +106,7 @@ def follow(
     keep_freed_memory()
     while told := ranks.tell(patiently=True):
         job = from_json(told.decode(), JointFold, source="what the first process told")
-        store = CaseStore(Workspace(root=work, dataset=job.dataset).cases(job.configuration))
+        store = CaseStore(Workspace(root=work, dataset=job.dataset).cases(job.cases))
         train_network(
             job.plan,
             job.plan.configuration(job.configuration),

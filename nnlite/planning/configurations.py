@@ -10,15 +10,17 @@ import math
 from typing import Literal
 
 from nnlite.data.records import record
-from nnlite.errors import PlanError
+from nnlite.errors import PlanError, UsageError
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.nnunet import EPOCHS, ITERATIONS
 from nnlite.planning.spacing import voxels
 from nnlite.planning.topology import Topology
+from nnlite.planning.variants import CONFIGURATIONS, ConfigurationName, named, parted
 
 LARGEST_BATCH_VOXELS = 2**40  # four TB of image: a plan that asks for more is damaged
 
-ConfigurationName = Literal["2d", "3d", "3d-lowres", "3d-cascade"]
+__all__ = ["Configuration", "ConfigurationName", "NormalizationScheme"]
+
 NormalizationScheme = Literal["ct", "zscore", "none", "rescale_to_0_1", "rgb_to_0_1"]
 
 
@@ -26,12 +28,14 @@ NormalizationScheme = Literal["ct", "zscore", "none", "rescale_to_0_1", "rgb_to_
 class Configuration:
     """One way to segment the dataset. ``reasons`` tells why, by the name of the field, in words and numbers.
 
+    ``name`` is its kind (2d, 3d, 3d-lowres or 3d-cascade), for a variant with the variant's name behind it: 3d@focal.
+
     A training takes ``iterations`` steps in each of ``epochs``, nnU-Net's numbers where a plan does not say, unless its
     user asks for another length. ``measured`` is what a step cost on the machine that planned, None where none was
     tried. ``mirror_axes`` are the axes of the patch along which images are mirrored in training, None for all of them.
     """
 
-    name: ConfigurationName
+    name: str
     spacing_mm: tuple[float, ...]
     median_shape: tuple[float, ...]
     patch_size: tuple[int, ...]
@@ -42,13 +46,19 @@ class Configuration:
     topology: Topology
     epochs: int = EPOCHS
     iterations: int = ITERATIONS
-    previous_stage: ConfigurationName | None = None
+    previous_stage: str | None = None
     mirror_axes: tuple[int, ...] | None = None
     measured: StepMeasurement | None = None
     reasons: dict[str, str]
 
     def __post_init__(self) -> None:
-        ndim = 2 if self.name == "2d" else 3
+        try:
+            kind, variant = parted(self.name)
+        except UsageError as error:
+            raise self._error("name", f"is wrong: {error}") from error
+        if kind not in CONFIGURATIONS:
+            raise self._error("name", f"must begin with one of {', '.join(CONFIGURATIONS)}")
+        ndim = 2 if kind == "2d" else 3
         if self.topology.ndim != ndim:
             raise self._error("topology", f"has {self.topology.ndim} axes instead of {ndim}")
         for key in ("spacing_mm", "median_shape", "patch_size"):
@@ -78,9 +88,10 @@ class Configuration:
                 f"has {len(self.use_nonzero_mask)} entries and normalization {len(self.normalization)}: "
                 "both need one per channel",
             )
-        if (self.name == "3d-cascade") != (self.previous_stage is not None):
+        first = named("3d-lowres", variant)
+        if self.previous_stage != (first if kind == "3d-cascade" else None):
             raise self._error(
-                "previous_stage", 'is "3d-lowres" for the configuration "3d-cascade" and null for all others'
+                "previous_stage", f'is "{first}" for the configuration "3d-cascade" and null for all others'
             )
         axes = self.mirrored_axes
         if list(axes) != sorted(set(axes) & set(range(ndim))):

@@ -150,3 +150,10 @@ def test_a_border_is_an_output_of_its_own_after_the_label_and_before_what_is_ign
     assert labels.structures == ("nucleus",)
     assert labels.to_indices(np.array([0, 1, 2])).tolist() == [0, 1, 3]
     assert labels.to_values(np.array([0, 1, 2, 3])).tolist() == [0, 1, 1, 2]
+
+
+def test_masks_of_labels_with_and_without_a_border_compare():
+    plain = Labels(names=("background", "nucleus"), values=(0, 1))
+    border = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+    assert border != plain
+    assert border.of_masks == plain.of_masks == plain

@@ -13,7 +13,7 @@ from nnlite.data.records import read_record, write_record
 from nnlite.data.split import Split, Splits
 from nnlite.errors import WorkspaceError
 from nnlite.pipeline.cross_validated import cross_validated, held_out_by_fold
-from nnlite.pipeline.train_folds import RunConfig
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
 

@@ -15,7 +15,7 @@ from nnlite.data.labels import Labels
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import CheckpointError, NnliteError, StoppedError, UsageError
 from nnlite.pipeline.init_from import weights_to_begin_with
-from nnlite.pipeline.train_folds import RunConfig
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.training.checkpoint import load_model
 from nnlite.training.initial_weights import InitialWeights

@@ -17,8 +17,8 @@ from nnlite.data.split import make_splits
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import DatasetSource
 from nnlite.pipeline.plan_dataset import read_plan
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.run_status import FoldStatus, fold_status
-from nnlite.pipeline.train_folds import RunConfig
 from nnlite.pipeline.training_lock import locked
 from nnlite.training.curves import append_to_log, read_log
 from nnlite.training.tracking import TrackerState, TrackingState

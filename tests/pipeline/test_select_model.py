@@ -152,3 +152,10 @@ def test_a_label_in_no_truth_decides_nothing_and_leaves_no_nan(balls: Path, work
     assert "core: in the truth of no held-out case; it decides nothing" in selection.remarks
     assert {trial.rule.label for trial in selection.trials} == {None, "ball"}
     json.loads(workspace.selection.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+
+
+def test_those_that_are_named_are_chosen_among(balls: Path, workspace: Workspace) -> None:
+    selection = select(balls, workspace, only=["2d"])
+    assert [one.members for one in selection.candidates] == [("2d",)]
+    with pytest.raises(WorkspaceError, match="3d@gone cannot be chosen: it is neither planned nor trained; all folds"):
+        select(balls, workspace, only=["2d", "3d@gone"])

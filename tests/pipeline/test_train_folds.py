@@ -17,8 +17,8 @@ from nnlite.data.split import make_splits
 from nnlite.errors import MemoryShortError, PlanError, UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import DatasetSource
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.run_status import is_finished
-from nnlite.pipeline.train_folds import RunConfig
 from nnlite.pipeline.training_lock import locked
 from nnlite.planning.planner import Plan
 from nnlite.training.curves import EpochRecord, read_log

@@ -1,0 +1,64 @@
+"""Trainings are compared by the cases that all of them held out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nnlite import pipeline
+from nnlite.data.records import read_record
+from nnlite.errors import UsageError, WorkspaceError
+from nnlite.evaluation.scores import Summary
+from nnlite.pipeline.compare_runs import RunComparison
+from nnlite.training.curves import read_log
+from nnlite.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(balls: Path, trained_work: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """3d of two folds, and a variant of the first of them alone."""
+    root = Path(shutil.copytree(trained_work, tmp_path_factory.mktemp("compared") / "work"))
+    pipeline.train(balls, "3d@other", ["fold0"], work=root, device="cpu", epochs=2, iterations=2, seed=1)
+    return Workspace(root=root, dataset="balls")
+
+
+def test_scores_of_the_common_cases_stand_beside_what_the_networks_cost(balls: Path, workspace: Workspace) -> None:
+    output = workspace.folder / "compared.json"
+    result = pipeline.compare(balls, ["3d", "3d@other"], work=workspace.root, output=output)
+    first, second = result.runs
+    assert (first.name, first.folds, second.folds) == ("3d", ("fold0", "fold1"), ("fold0",))
+    assert result.remarks == ("3d: 1 cases left out, which others did not hold out",)
+    for one, configuration in ((first, "3d"), (second, "3d@other")):
+        run = workspace.run(configuration, "fold0")
+        assert one.scores.mean_dice == pytest.approx(read_record(run.summary, Summary).foreground["dice"])
+    assert first.scores.difference == 0
+    assert second.scores.difference == second.scores.mean_dice - first.scores.mean_dice
+    assert first.parameters == second.parameters > 1000
+    log = read_log(workspace.run("3d@other", "fold0").log)
+    assert second.training_s == log[-1].elapsed_s
+    assert second.step_s == pytest.approx((log[0].duration_s + log[1].duration_s) / 4)
+    assert read_record(output, RunComparison) == result
+
+
+def test_single_folds_can_be_compared(balls: Path, workspace: Workspace) -> None:
+    result = pipeline.compare(balls, ["3d@other", "3d/fold0"], work=workspace.root)
+    assert [run.folds for run in result.runs] == [("fold0",), ("fold0",)]
+    assert result.remarks == ()
+
+
+def test_trainings_without_common_cases_cannot_be_compared(balls: Path, workspace: Workspace) -> None:
+    with pytest.raises(WorkspaceError, match=r"no case was held out by all of them.*3d/fold1: fold1; 3d@other: fold0"):
+        pipeline.compare(balls, ["3d/fold1", "3d@other"], work=workspace.root)
+
+
+def test_a_name_that_is_not_trained_is_told_with_those_that_are(balls: Path, workspace: Workspace) -> None:
+    with pytest.raises(WorkspaceError, match=r"3d@gone has no finished fold .* such are there of 3d, 3d@other"):
+        pipeline.compare(balls, ["3d", "3d@gone"], work=workspace.root)
+
+
+@pytest.mark.parametrize("names", [["3d"], ["3d", "3d"]])
+def test_one_training_is_not_compared_with_itself(balls: Path, workspace: Workspace, names: list[str]) -> None:
+    with pytest.raises(UsageError, match="name two or more different trainings"):
+        pipeline.compare(balls, names, work=workspace.root)
