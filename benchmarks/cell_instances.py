@@ -4,10 +4,11 @@
 
 RUN is the folder of a run (WORK/cells/runs/2d/fold0) whose held-out cases were predicted: with `--instances distance`,
 `border` or `rim` when it was planned, `--loss` when it was trained, or whatever is to be compared; all must hold out
-the same cases. Each is scored by its own maps of instances and, as the baselines that any mask allows, by the connected
-parts of its mask and by a watershed on the distance to the background. A nucleus is counted as touching if the nearest
-pixel of another one is within so many pixels, centre to centre: 3 means at most two pixels between them. A predicted
-object without a match is a false alarm of the touching ones if the nucleus that it covers most is one of them.
+the same cases. Each is scored by its own maps of instances, by these split once more at necks, and, as the baselines
+that any mask allows, by the connected parts of its mask and by a watershed on the distance to the background. A nucleus
+is counted as touching if the nearest pixel of another one is within so many pixels, centre to centre: 3 means at most
+two pixels between them. A predicted object without a match is a false alarm of the touching ones if the nucleus that it
+covers most is one of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from nnlite.data.image import read_label
 from nnlite.data.instances import components
@@ -94,7 +96,20 @@ def scored(labels: Path, validation: Path, within: float) -> dict[str, Any]:
 def _ways(mask: np.ndarray, own: Path | None) -> Mapping[str, np.ndarray]:
     """Instances of a mask: as the model found them, and what the mask alone allows."""
     ways = {"parts of the mask": components(mask), "watershed on distance": split_by_distance(mask)}
-    return ways if own is None else {"as predicted": read_label(own).array[0], **ways}
+    if own is None:
+        return ways
+    predicted = read_label(own).array[0]
+    return {"as predicted": predicted, "as predicted, then at necks": _at_necks(predicted), **ways}
+
+
+def _at_necks(instances: np.ndarray) -> np.ndarray:
+    """Each instance split where it is narrow, whatever it borders on."""
+    parts = np.zeros(instances.shape, dtype=np.int32)
+    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+        if box is not None:
+            inside = instances[box] == number
+            parts[box][inside] = split_by_distance(inside)[inside] + parts.max()
+    return parts
 
 
 def _nothing() -> np.ndarray:
