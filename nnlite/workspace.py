@@ -9,9 +9,10 @@ Reads nothing and makes nothing; whoever writes a file asks here for its place, 
                       runs/<configuration>/<fold>/   config.json  log.jsonl  progress.png  checkpoint_*
                                                      tracking.json  training.lock  validation/  scores.csv
                                                      scores.json  reliability.json
+                                                     instances.csv  instances.json
                       ensembles/<configuration>+<configuration>/   members.json  validation/  scores.csv  scores.json
                                                                    reliability.json
-                      selection.json  reliability.json  report.html  tracking/
+                      selection.json  crf/  reliability.json  report.html  tracking/
 """
 
 from __future__ import annotations
@@ -103,6 +104,16 @@ class RunFolder:
     def reliability(self) -> Path:
         """What was measured of the held-out cases while they were predicted, by case and label."""
         return self.folder / "reliability.json"
+
+    @property
+    def instance_scores(self) -> Path:
+        """Scores of the single objects in the held-out cases, one row per case; only where they are told apart."""
+        return self.folder / "instances.csv"
+
+    @property
+    def instance_summary(self) -> Path:
+        """The same over all held-out cases."""
+        return self.folder / "instances.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +215,11 @@ class Workspace:
     def selection(self) -> Path:
         """Which configuration or ensemble is the model, with which postprocessing, and the numbers that say so."""
         return self.folder / "selection.json"
+
+    @property
+    def crf(self) -> Path:
+        """Folder of the masks that a dense CRF made of held-out cases; there only where one was selected."""
+        return self.folder / "crf"
 
     @property
     def report(self) -> Path:

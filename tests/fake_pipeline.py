@@ -41,7 +41,7 @@ class FakePipeline(ModuleType):
         super().__init__("nnlite.pipeline")
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        for verb in (*VERBS, "fix", "plan_fingerprint", "train_on_cluster"):
+        for verb in (*VERBS, "fix", "plan_fingerprint", "train_on_cluster", "evaluate_instances"):
             setattr(self, verb, self._verb(verb))
 
     def fold_names(self, dataset: Path, folds: list[str], *, work: Path) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def trained(
     folder = Path("work/brain/runs/3d") / fold
     scores = None if mean_dice is None else folder / "scores.csv"
     result = {"configuration": "3d", "fold": fold, "folder": folder, "mean_dice": mean_dice, "scores": scores}
-    return SimpleNamespace(**result, training_s=200.0, skipped=skipped, resumed_epochs=resumed)
+    return SimpleNamespace(**result, training_s=200.0, skipped=skipped, resumed_epochs=resumed, instances=None)
 
 
 def predicted() -> SimpleNamespace:

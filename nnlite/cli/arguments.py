@@ -98,6 +98,7 @@ parse_architecture = one_of(ARCHITECTURES, what="architecture", where="--archite
 parse_augmentation = one_of(
     ("nnunet", "ct", "mr", "microscopy", "none"), what="preset of augmentation", where="--augmentation"
 )
+parse_instances = one_of(("border", "rim", "distance", "none"), what="way to tell instances apart", where="--instances")
 parse_residual = one_of(("M", "L", "XL"), what="residual encoder", where="--residual")
 
 

@@ -39,7 +39,7 @@ def export(
 
     result = pipeline.export(model, output, work=work, configuration=config, folds=wanted, licence=licence, force=force)
     packed = result.model
-    rules = ", ".join(rule.in_words() for rule in packed.postprocessing.rules) or "none"
+    rules = ", ".join(packed.postprocessing.in_words()) or "none"
     chosen = "as selected" if packed.selected is not None else "not selected by cross-validation"
     members, answering = (" + ".join(names) for names in (packed.members, packed.folds))
     screen.line(f"{members} {answering}, {chosen}; postprocessing: {rules}")

@@ -18,6 +18,7 @@ from nnlite.cli.arguments import (
     Work,
     parse_architecture,
     parse_fusion,
+    parse_instances,
     parse_preset,
     parse_prior,
     parse_residual,
@@ -27,6 +28,7 @@ from nnlite.errors import UsageError
 
 if TYPE_CHECKING:
     from nnlite.pipeline import PlanResult
+    from nnlite.pipeline.instance_request import InstanceChoice
     from nnlite.planning.network import Fusion, Residual
     from nnlite.planning.planner import Plan, Preset
     from nnlite.planning.prior import PriorUse
@@ -99,6 +101,16 @@ def plan(
             metavar="channel|product", parser=parse_prior, help="Use an atlas of the labels of aligned images."
         ),
     ] = None,
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            metavar="border|rim|distance|none", parser=parse_instances, help="How to tell single objects apart."
+        ),
+    ] = None,
+    border_width: Annotated[
+        int | None,
+        typer.Option("--border-width", metavar="PIXELS", help="Of --instances border or rim. [default: 3, 1]"),
+    ] = None,
     variant: Annotated[
         str | None,
         typer.Option("--as", metavar="NAME", help="Plan a variant beside the plan there is: train it as 3d@NAME."),
@@ -135,6 +147,8 @@ def plan(
         raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
     if fingerprint is not None and prior is not None:
         raise UsageError("--prior belongs to a DATASET; a fingerprint does not tell whether images are aligned")
+    if fingerprint is not None and (instances, border_width) != (None, None):
+        raise UsageError("--instances belongs to a DATASET; a fingerprint has no label maps")
     if fingerprint is not None and variant is not None:
         raise UsageError("--as belongs to a DATASET; a fingerprint has no trainings to tell apart")
     if fingerprint is not None and from_nnunet is not None:
@@ -176,6 +190,8 @@ def plan(
                 splits=splits,
                 resample_channels_to=resample_channels_to,
                 prior=cast("PriorUse | None", prior),
+                instances=cast("InstanceChoice | None", instances),
+                border_px=border_width,
                 variant=variant,
                 probe=probe,
                 progress=progress,

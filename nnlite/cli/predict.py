@@ -118,6 +118,9 @@ def evaluate(
         str,
         typer.Option(metavar="KIND,KIND", help="What to compute; overlap and volumes, always there, take least time."),
     ] = "overlap,distances,lesions",
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Score single objects, too: average precision, aggregated Jaccard.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Compare masks with the truth: overlap, distances of surfaces, lesions and volumes."""
@@ -132,15 +135,20 @@ def evaluate(
             metrics=metrics.split(","),
             progress=progress,
         )
+        objects = (
+            pipeline.evaluate_instances(truth, prediction, output=output, progress=progress) if instances else None
+        )
     _show_scores(scores, output)
+    if objects is not None:
+        screen.line(f"instances: {objects.summary().in_words()}")
 
 
 def _show_prediction(result: PredictResult, output: Path) -> None:
     """How many masks were written, by what, how fast, and where; and how far they can be trusted."""
-    rules = ", ".join(rule.in_words() for rule in result.postprocessing.rules) or "none"
+    rules = ", ".join(result.postprocessing.in_words()) or "none"
     if result.selection is not None:
         screen.line(f"as selected in {result.selection}: {result.configuration}; postprocessing: {rules}")
-    elif result.postprocessing.rules:
+    elif result.postprocessing.in_words():
         screen.line(f"postprocessing, as imported with the model: {rules}")
     _show_trust(result, output)
     seconds = result.seconds_per_case

@@ -10,6 +10,8 @@ from nnlite.cli import screen
 from nnlite.cli.arguments import DEFAULT_WORK, DatasetPath, Device, Verbose, Work, parse_configuration
 
 if TYPE_CHECKING:
+    from nnlite.evaluation.choose_crf import CrfTrial
+    from nnlite.evaluation.choose_rules import RuleTrial
     from nnlite.pipeline import SelectResult
     from nnlite.pipeline.selection import Selection
 
@@ -25,6 +27,9 @@ def select(
     most: Annotated[
         int, typer.Option("--most", min=1, metavar="N", help="Try ensembles of up to N configurations.")
     ] = 2,
+    crf: Annotated[
+        bool, typer.Option("--crf", help="Try a dense CRF, too: all held-out cases are predicted again for it.")
+    ] = False,
     device: Device = "auto",
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,
@@ -34,7 +39,7 @@ def select(
 
     with screen.progress_bars() as progress:
         result = pipeline.select(
-            dataset, only=configurations or (), work=work, most=most, device=device, progress=progress
+            dataset, only=configurations or (), work=work, most=most, crf=crf, device=device, progress=progress
         )
     _show_selection(result)
 
@@ -46,17 +51,24 @@ def _show_selection(result: SelectResult) -> None:
         screen.warn(remark)
     screen.console().print(_candidates(selection))
     trials = screen.table("postprocessing", "Dice", "with it", "decision")
+    for crf in selection.crf_trials:
+        trials.add_row(crf.parameters.in_words(), *_decided(crf))
     for trial in selection.trials:
-        dice = (f"{mean:.4f}" for mean in (trial.mean_dice_before, trial.mean_dice_after))
-        trials.add_row(trial.rule.in_words(), *dice, "accepted" if trial.accepted else trial.reason)
+        trials.add_row(trial.rule.in_words(), *_decided(trial))
     screen.console().print(trials)
     if selection.reliability:
         screen.console().print(_reliability(selection))
     name = " + ".join(selection.members)
-    after = f", {selection.mean_dice_postprocessed:.4f} postprocessed" if selection.postprocessing.rules else ""
+    after = f", {selection.mean_dice_postprocessed:.4f} postprocessed" if selection.postprocessing.in_words() else ""
     screen.line(
         f"{name}: mean Dice {selection.mean_dice:.4f}{after}, {selection.cases} held-out cases -> {result.path}"
     )
+
+
+def _decided(trial: RuleTrial | CrfTrial) -> tuple[str, str, str]:
+    """Dice without and with what was tried, and the decision."""
+    decision = "accepted" if trial.accepted else trial.reason
+    return f"{trial.mean_dice_before:.4f}", f"{trial.mean_dice_after:.4f}", decision
 
 
 def _candidates(selection: Selection) -> screen.Table:

@@ -189,4 +189,6 @@ def _show_training(results: Sequence[TrainResult]) -> None:
         lasted = f"trained for {screen.words_for_seconds(result.training_s)}"
         before = ", finished before and left as it was" if result.skipped else ""
         resumed = f", resumed after epoch {result.resumed_epochs}" if result.resumed_epochs else ""
+        if result.instances is not None:
+            score += f" ({result.instances.in_words()})"
         screen.line(f"{result.configuration} {result.fold}: {score}, {lasted}{before}{resumed} -> {result.folder}")

@@ -72,7 +72,8 @@ def not_annotated(labels: Labels, annotated: Annotated | None, values: Collectio
 
 def drawn_channels(labels: Labels, annotated: Annotated) -> Annotated:
     """The same for each channel of a network, see ``Labels.outputs``; a channel for the background always counts."""
-    return annotated if labels.regions else (True, *annotated)
+    border = annotated[:1] if labels.border_index is not None else ()
+    return annotated if labels.regions else (True, *annotated, *border)
 
 
 def annotation_faults(

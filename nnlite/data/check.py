@@ -59,6 +59,9 @@ class CheckReport(Generic[T]):
         labels = self.dataset.labels
         if labels is None:
             return {}
+        if labels.numbered:
+            none = {0, labels.ignore}
+            return {case: labels.foreground if {*values} - none else () for case, values in self.label_values.items()}
         names = dict(zip(labels.values[1:], labels.foreground, strict=True))
         return {
             case: tuple(names[value] for value in values if value in names)
@@ -269,12 +272,17 @@ def _labels(dataset: Dataset, looks: Mapping[str, _Look[T]], home: Path | None) 
     faults = []
     where = dataset.description or (home or dataset.root) / DESCRIPTION_FILE
     remedy = f'correct the label map, or name all its values under "labels" in {where}'
+    if labels.instances is not None:
+        remedy += ', or write "instances": "numbered" there if each object has its own number'
     files = {case.id: case.label for case in dataset.cases}
     for name, found in seen.items():
         if unknown := labels.unknown(found):
             what = f"label {_values(unknown)} not in the label table ({labels.in_words()})"
             file = files[name]
             faults.append(Fault(case=name, what=what, remedy=remedy, file=file.name if file else None))
+    if labels.numbered and values[-1] <= 1 and len(seen) > 1:
+        what = f'"instances" is "numbered" in {where}, but no label map holds a number above 1'
+        faults.append(Fault(case=None, what=what, remedy='write "components" where what is connected is one object'))
     return labels, faults
 
 
@@ -312,7 +320,7 @@ def _warnings(
         some = ", ".join(empty[:LISTED_CASES]) + ", .." * (len(empty) > LISTED_CASES)
         what = f"{len(empty)} of {len(seen)} label maps are empty ({some})"
         yield f"{what}; they teach that nothing is there: exclude those that nobody has labelled"
-    if labels is not None and seen:
+    if labels is not None and seen and not labels.numbered:
         for name, value in zip(labels.names, labels.values, strict=True):
             if not any(value in values for values in seen):
                 what = f"label {name!r} ({value}) occurs in no case"

@@ -17,6 +17,7 @@ from nnlite.data.description import DESCRIPTION_FILE, Description, read_descript
 from nnlite.data.dicom.headers import holds_dicom, holds_images, is_series
 from nnlite.data.faults import Fault, in_words
 from nnlite.data.image import image_suffix
+from nnlite.data.instances import NUMBERED, Instances
 from nnlite.data.labels import Labels
 from nnlite.data.layouts import (
     SUPPORTED,
@@ -46,6 +47,7 @@ LAYOUTS = (
 A_TABLE = "table (.csv, .json, .parquet)"
 TABLES = tuple(f"cases{suffix}" for suffix in TABLE_SUFFIXES)
 LABELS_FILE = "labels.json"  # beside a table: names by value, or values by name
+UNNAMED_OBJECT = "object"  # what instances are called where no table names their label
 LISTED_ENTRIES = 8  # of what lies in a folder that is no dataset
 
 
@@ -144,14 +146,30 @@ def _labels(root: Path, found: Found, file: Path | None, described: Description)
     if table := described.labels or found.label_table:
         try:
             paint = described.regions_class_order if described.labels else found.paint
-            return Labels.from_table(table, paint, described.mirrored), []
+            return with_instances(Labels.from_table(table, paint, described.mirrored), described.instances), []
         except DatasetError as error:
-            source = file if described.labels or described.mirrored else root / found.label_file
+            by_user = described.labels or described.mirrored or described.instances
+            source = file if by_user else root / found.label_file
             return None, [Fault(case=None, what=str(error), remedy=f"correct {source}")]
     if described.mirrored:
         what, remedy = '"mirrored" pairs labels, and there is no table of them', f'add "labels" to {file}'
         return None, [Fault(case=None, what=what, remedy=remedy)]
+    if described.instances:
+        return with_instances(Labels(names=("background", UNNAMED_OBJECT), values=(0, 1)), described.instances), []
     return None, []
+
+
+def with_instances(labels: Labels, kind: str | None) -> Labels:
+    """The labels with instances that label maps tell apart as "components" or as "numbered"; as they are for None.
+
+    ``DatasetError`` where there is more than one foreground label.
+    """
+    if kind is None:
+        return labels
+    try:
+        return replace(labels, instances=Instances(numbered=kind == NUMBERED))
+    except ValueError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _splits(root: Path, found: Found, exclude: Sequence[str]) -> Splits | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from nnlite.data.instances import COMPONENTS, NUMBERED
 from nnlite.data.layouts import ILLEGAL_IN_ID, read_json
 from nnlite.errors import DatasetError
 
@@ -27,6 +28,7 @@ class Description:
     sites: Mapping[str, str] = field(default_factory=dict)
     annotated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reference_channel: str | None = None
+    instances: str | None = None
 
 
 def read_description(file: Path) -> Description:
@@ -44,6 +46,7 @@ def read_description(file: Path) -> Description:
         "groups": ('an object like {"case_1": "patient A", "case_2": "patient A"}', _is_text_by_text),
         "sites": ('an object like {"case_1": "Rome", "case_2": "Oslo"}', _is_text_by_text),
         "annotated": ('an object like {"case_1": ["liver"], "case_2": ["liver", "spleen"]}', is_texts_by_text),
+        "instances": ('"components" or "numbered"', lambda v: v in (COMPONENTS, NUMBERED)),
         "reference_channel": ('the name of a channel like "CT"', lambda v: isinstance(v, str) and len(v) > 0),
     }
     for key, value in content.items():
@@ -63,6 +66,7 @@ def read_description(file: Path) -> Description:
         sites=content.get("sites", {}),
         annotated={case: tuple(names) for case, names in content.get("annotated", {}).items()},
         reference_channel=content.get("reference_channel"),
+        instances=content.get("instances"),
     )
 
 

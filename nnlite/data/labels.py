@@ -6,7 +6,8 @@ background first, and results are written with the values of the files again.
 What is learned and scored are *structures*. As a rule each label is one. Where the table holds regions, each region is
 one instead: a set of labels that belong together, which may overlap others (the whole tumour, and the core in it). Not
 labelled at all are the voxels of the ignore label: they count nowhere. Structures that are each other's mirror image
-(``sides.py``) are exchanged wherever an image is mirrored left to right.
+(``sides.py``) are exchanged wherever an image is mirrored left to right. Where single objects of a label are told apart
+(``instances.py``), their border may be learned as a part of the label with an index of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from nnlite.data.instances import Instances, components, renumbered
+from nnlite.data.label_table import Region, name_and_values, regions_of, single_labels
 from nnlite.data.records import record
 from nnlite.data.sides import mirror_images, one_sided, pairs_by_name
 from nnlite.errors import DatasetError
@@ -28,23 +31,12 @@ IGNORE = "ignore"  # the name, in a table, of the value that marks voxels withou
 
 
 @record
-class Region:
-    """File values that are learned as one structure, and the one that a predicted mask shows it by.
-
-    Regions are painted in the order of the table, later ones over earlier ones.
-    """
-
-    name: str
-    values: tuple[int, ...]
-    painted: int
-
-
-@record
 class Labels:
     """Names and file values of the labels, background with value 0 first; the position is the index.
 
-    ``ignore`` is the file value of voxels that nobody labelled; it has no name and gets the index after the last label.
-    ``mirrored`` names pairs of structures that are each other's mirror image.
+    ``ignore`` is the file value of voxels that nobody labelled; it has no name and gets the index after all others.
+    ``mirrored`` names pairs of structures that are each other's mirror image. ``instances`` tells how single objects of
+    the one foreground label are told apart, None where they are not.
     """
 
     names: tuple[str, ...]
@@ -52,6 +44,7 @@ class Labels:
     regions: tuple[Region, ...] = ()
     ignore: int | None = None
     mirrored: tuple[tuple[str, str], ...] = ()
+    instances: Instances | None = None
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.values) or not self.values or self.values[0] != 0:
@@ -69,6 +62,9 @@ class Labels:
                 raise ValueError(
                     f"region {region.name} of {region.values}, painted {region.painted}: these are no foreground labels"
                 )
+        if self.instances is not None and (self.regions or self.count != 2):
+            named = ", ".join(self.structures) or "none"
+            raise ValueError(f"instances are those of one label, and there are {named}; name one foreground label")
         if (fault := self._fault_of_mirrored()) is not None:
             raise ValueError(fault)
 
@@ -105,8 +101,21 @@ class Labels:
 
     @property
     def outputs(self) -> int:
-        """Number of channels that a network answers with: one per region, or one per label with the background."""
-        return len(self.regions) or self.count
+        """Number of channels that a network answers with: one per region, or one per label with the background.
+
+        The border of instances, where it is learned, comes last.
+        """
+        return len(self.regions) or self.count + (self.border_index is not None)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of what a network answers, without the background: the structures, and the border of instances."""
+        return self.structures if self.border_index is None else (*self.structures, f"{self.structures[0]} border")
+
+    @property
+    def border_index(self) -> int | None:
+        """Index of the border of instances in what is trained on; None where it is not learned."""
+        return self.count if self.instances is not None and self.instances.border_px else None
 
     @property
     def mirror_images(self) -> tuple[int, ...]:
@@ -143,16 +152,17 @@ class Labels:
     @property
     def ignore_index(self) -> int | None:
         """Index of voxels that count nowhere, None where there are none."""
-        return None if self.ignore is None else self.count
+        return None if self.ignore is None else self.index_count - 1
 
     @property
     def index_count(self) -> int:
-        """Number of indices that a label map may hold, that of ignored voxels included."""
-        return self.count + (self.ignore is not None)
+        """Number of indices that a label map may hold, those of the border and of ignored voxels included."""
+        return self.count + (self.border_index is not None) + (self.ignore is not None)
 
     def unknown(self, values: Iterable[int]) -> tuple[int, ...]:
-        """Those of ``values`` that are not in the table, sorted."""
-        return tuple(sorted(set(values) - set(self._values_by_index)))
+        """Those of ``values`` that are not in the table, sorted; numbers of instances are."""
+        unknown = sorted(set(values) - set(self._values_by_index))
+        return tuple(value for value in unknown if value < 0 or not self.numbered)
 
     def to_indices(self, array: np.ndarray) -> np.ndarray:
         """File values of any shape as indices (uint8, or int16 beyond 256 indices); unknown values are an error.
@@ -161,19 +171,49 @@ class Labels:
         array([0, 1, 1], dtype=uint8)
         """
         known = self._values_by_index
-        narrow = np.uint8 if len(known) <= 256 else np.int16
-        if known == tuple(range(len(known))) and array.size and array.min() >= 0 and array.max() < len(known):
+        narrow = np.uint8 if self.index_count <= 256 else np.int16
+        if self.numbered:
+            return self._numbers_to_indices(array).astype(narrow)
+        if known == tuple(range(self.index_count)) and array.size and array.min() >= 0 and array.max() < len(known):
             return array.astype(narrow)  # the values are the indices: no need to look each up
         if unknown := self.unknown(values_in(array)):
             raise DatasetError(f"label {_values_in_words(unknown)} not in the label table ({self.in_words()})")
         table = np.zeros(max(known) + 1, dtype=narrow)
         table[list(known)] = np.arange(len(known))
+        if self.ignore is not None:
+            table[self.ignore] = self.index_count - 1
         return table[array]
 
     def to_values(self, indices: np.ndarray) -> np.ndarray:
         """Indices of any shape as file values, in the smallest unsigned type."""
         known = self._values_by_index
+        if self.border_index is not None:
+            known = (*self.values, self.values[1], *known[self.count :])
         return np.array(known, dtype=np.min_scalar_type(max(known)))[indices]
+
+    @property
+    def of_masks(self) -> Labels:
+        """The labels as masks and their scores know them: whether single objects come apart, and how, plays no part."""
+        return replace(self, instances=None)
+
+    def without_border(self, indices: np.ndarray) -> np.ndarray:
+        """Label indices in which the border of instances is a part of its label again, as in files.
+
+        >>> labels = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+        >>> labels.without_border(np.array([0, 1, 2], dtype=np.uint8))
+        array([0, 1, 1], dtype=uint8)
+        """
+        return indices if self.border_index is None else np.where(indices == self.border_index, 1, indices)
+
+    def to_instances(self, array: np.ndarray) -> np.ndarray:
+        """Numbers from 1 of the instances in a label map of file values, 0 for background and ignored voxels; int32.
+
+        ``ValueError`` where there are none to tell apart.
+        """
+        if self.instances is None:
+            raise ValueError(f"labels {self.in_words()} have no instances")
+        objects = self.to_indices(array) == 1
+        return renumbered(np.where(objects, array, 0)) if self.numbered else components(objects)
 
     def in_words(self) -> str:
         """The table as it is shown in messages.
@@ -185,6 +225,8 @@ class Labels:
         """
         parts = [f"{value} {name}" for name, value in zip(self.names, self.values, strict=True)]
         parts += [] if self.ignore is None else [f"{self.ignore} ignored"]
+        if self.numbered:
+            parts[1] = f"each other number one {self.names[1]}"
         regions = ", ".join(f"{region.name} ({', '.join(map(str, region.values))})" for region in self.regions)
         return ", ".join(parts) + (f"; regions {regions}" if regions else "")
 
@@ -210,6 +252,17 @@ class Labels:
         return None
 
     @property
+    def numbered(self) -> bool:
+        """Whether a label map holds a number for each instance in place of the value of its label."""
+        return self.instances is not None and self.instances.numbered
+
+    def _numbers_to_indices(self, array: np.ndarray) -> np.ndarray:
+        if array.size and (least := array.min()) < 0:
+            raise DatasetError(f"instances have the numbers 1, 2, .., and there is {least}")
+        objects = array > 0
+        return objects if self.ignore is None else np.where(array == self.ignore, self.index_count - 1, objects)
+
+    @property
     def _values_by_index(self) -> tuple[int, ...]:
         return self.values if self.ignore is None else (*self.values, self.ignore)
 
@@ -228,15 +281,15 @@ class Labels:
         >>> Labels.from_table({"1": "tumour"}) == Labels.from_table({"background": 0, "tumour": 1})
         True
         """
-        entries = [_name_and_values(str(key), entry) for key, entry in table.items()]
+        entries = [name_and_values(str(key), entry) for key, entry in table.items()]
         ignored = [values for name, values in entries if name.lower() == IGNORE]
         if any(len(values) > 1 for values in ignored):
             raise DatasetError("labels: ignore has several values; give those voxels one value of their own")
         entries = [(name, values) for name, values in entries if name.lower() != IGNORE]
         regions: tuple[Region, ...] = ()
         if any(len(values) > 1 for _, values in entries):
-            regions = _regions([(name, values) for name, values in entries if values != (0,)], paint)
-            entries = _single_labels(entries)
+            regions = regions_of([(name, values) for name, values in entries if values != (0,)], paint)
+            entries = single_labels(entries)
         by_value: dict[int, str] = {}
         for name, (value,) in entries:
             if value in by_value:
@@ -281,65 +334,6 @@ def values_in(array: np.ndarray) -> tuple[int, ...]:
             part = part[part != part[0]]
         found.update(np.unique(part).tolist())
     return tuple(sorted(found))
-
-
-def _regions(entries: Sequence[tuple[str, tuple[int, ...]]], paint: Sequence[int]) -> tuple[Region, ...]:
-    """Regions in the order of the table, each with the value it is painted with."""
-    if paint and len(paint) != len(entries):
-        raise DatasetError(
-            f"labels: {len(entries)} regions ({', '.join(name for name, _ in entries)}), but regions_class_order has "
-            f"{len(paint)} values; give one for each region, in their order"
-        )
-    regions = []
-    for number, (name, values) in enumerate(entries):
-        if paint:
-            painted = int(paint[number])
-        else:
-            later = {value for _, others in entries[number + 1 :] for value in others}
-            own = [value for value in values if value not in later]
-            if not own:
-                raise DatasetError(
-                    f"labels: each value of region {name!r} is in a later region too, so nnlite cannot tell which "
-                    'value shows it in a mask; list the larger regions first, or add "regions_class_order" with one '
-                    f"value per region ({', '.join(name for name, _ in entries)})"
-                )
-            painted = min(own)
-        regions.append(Region(name=name, values=values, painted=painted))
-    return tuple(regions)
-
-
-def _single_labels(entries: Sequence[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tuple[int, ...]]]:
-    """The labels that regions consist of: named as the region where it is of one value alone, else by their value."""
-    named: dict[int, str] = {}
-    for name, values in entries:
-        if len(values) == 1:
-            named.setdefault(values[0], name)
-    present = sorted({value for _, values in entries for value in values})
-    return [(named.get(value, f"label {value}"), (value,)) for value in present]
-
-
-def _name_and_values(key: str, entry: Any) -> tuple[str, tuple[int, ...]]:
-    """What an entry of a table names, and its value or, for a region, its values."""
-    if isinstance(entry, list | tuple) and entry and all(map(_is_integer, entry)) and len(set(entry)) == len(entry):
-        return key, tuple(entry)
-    if _is_integer(entry):
-        return key, (entry,)
-    if isinstance(entry, str) and _is_number(key):
-        return entry, (int(key),)
-    if isinstance(entry, str) and _is_number(entry):
-        return key, (int(entry),)
-    raise DatasetError(
-        f'labels: {key!r}: {entry!r} is not understood; write for example {{"background": 0, "tumour": 1}}, or '
-        '{"whole tumour": [1, 2], "core": 2} for regions'
-    )
-
-
-def _is_integer(entry: Any) -> bool:
-    return isinstance(entry, int) and not isinstance(entry, bool)
-
-
-def _is_number(text: str) -> bool:
-    return text.strip().isdecimal()
 
 
 def _values_in_words(values: tuple[int, ...]) -> str:

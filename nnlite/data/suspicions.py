@@ -41,7 +41,7 @@ def suspicions(dataset: Dataset, labels: Labels | None, cases: Mapping[str, Case
             yield from _not_hounsfield(channel, looks)
         else:
             yield from _intensities(channel, looks)
-    if labels is not None:
+    if labels is not None and not labels.numbered:
         yield from _volumes(labels, cases)
 
 

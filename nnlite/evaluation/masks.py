@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnlite.data.dataset import UNNAMED_OBJECT, with_instances
 from nnlite.data.description import is_texts_by_text
 from nnlite.data.image import IMAGE_SUFFIXES, Image, image_suffix
+from nnlite.data.instances import COMPONENTS, INSTANCES, NUMBERED
 from nnlite.data.labels import LARGEST_VALUE, Labels, values_in
 from nnlite.errors import DatasetError
 
@@ -58,7 +60,7 @@ def _masks(path: Path) -> dict[str, Path]:
     doubles: list[str] = []
     for file in files:
         suffix = image_suffix(file)
-        if suffix is None or file.name.endswith(BESIDE_MASKS):
+        if suffix is None or file.name.endswith((*BESIDE_MASKS, f"{INSTANCES}{suffix}")):
             continue
         case_id = file.name[: -len(suffix)]
         if case_id in masks:
@@ -98,8 +100,9 @@ def find_labels(truth: Path) -> Labels | None:
     for name in LABEL_TABLES:
         for path in (folder / name, folder.resolve().parent / name):
             if path.is_file() and (table := _read_table(path)):
+                kind = _read(path).get("instances")
                 try:
-                    return Labels.from_table(*table)
+                    return with_instances(Labels.from_table(*table), kind if kind in (COMPONENTS, NUMBERED) else None)
                 except DatasetError as problem:
                     raise DatasetError(f"{path}: {problem}") from problem
     return None
@@ -119,7 +122,7 @@ def find_annotated(truth: Path) -> dict[str, tuple[str, ...]]:
 def _read_table(path: Path) -> tuple[Mapping[str, Any], Sequence[int]] | None:
     """What a JSON file says of labels, and in which order regions are painted."""
     content = _read(path)
-    table = content.get("labels")
+    table = content.get("labels") or ({UNNAMED_OBJECT: 1} if content.get("instances") else None)
     return (table, content.get("regions_class_order", ())) if isinstance(table, dict) else None
 
 

@@ -41,7 +41,7 @@ def predict_together(
     """Predict a raw image with all of these models, as ``predict_image`` does with one."""
     cases = [ready_case(model, case_id, image, progress=progress) for model in models]
     indices = predict_cases(models, cases, keep_probabilities=keep_probabilities, progress=progress)
-    return Prediction(case_id=case_id, indices=indices)
+    return Prediction(case_id=case_id, indices=models[0].plan.labels.without_border(indices))
 
 
 def predict_cases(
@@ -54,7 +54,8 @@ def predict_cases(
 ) -> np.ndarray:
     """Label indices (z, y, x) on the grid of the image from one case, preprocessed for each of the models.
 
-    ``meter`` measures how far they can be trusted: of one model on its own grid, of several on that of the image.
+    ``meter`` measures how far they can be trusted: of one model on its own grid, of several on that of the image. The
+    border of instances, where it was learned, has its own index (``Labels.border_index``).
     """
     if len(models) == 1:
         [model], [case] = models, cases
@@ -109,17 +110,23 @@ def combine_each(
     streams = [chain.from_iterable(restored_slabs(*member, stacked=True)) for member in members]
     for slabs in zip(*streams, strict=True):  # cut alike, as they lead to the same box
         target, probabilities = slabs[0].target, _probabilities(slabs, decision)
-        answers = [decision.from_probabilities(enumerate(volume)) for volume in probabilities] if meters else []
+        answers = [_answer(decision, volume) for volume in probabilities] if meters else []
         for number, (mask, group) in enumerate(zip(masks, groups, strict=True)):
             mean = _mean([probabilities[member] for member in group])
             together = decision.from_probabilities(enumerate(mean))
             restoration.inside(mask)[target] = together.cpu().numpy()
             if meters:
                 meters[number].add(mean)
-                meters[number].configurations.add([answers[member] for member in group], together)
+                said = decision.without_border(together)
+                meters[number].configurations.add([answers[member] for member in group], said)
             if keep_probabilities is not None and mask is masks[0]:
-                keep_probabilities(*on_image(mean, target, restoration))
+                keep_probabilities(*on_image(decision.of_labels(mean), target, restoration))
     return masks
+
+
+def _answer(decision: Decision, probabilities: Tensor) -> Tensor:
+    """Label indices of one member, for comparison."""
+    return decision.without_border(decision.from_probabilities(enumerate(probabilities)))
 
 
 def _probabilities(slabs: Sequence[RestoredSlab], decision: Decision) -> list[Tensor]:

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
+from nnlite.inference.crf import CrfParameters
 
 Operation = Literal["keep_largest", "minimum_size", "fill_holes"]
 
@@ -69,9 +70,17 @@ class Rule:
 
 @record
 class Postprocessing:
-    """Rules in the order in which they are applied."""
+    """Rules in the order in which they are applied; before them, where there is one, a dense CRF (``crf.py``).
+
+    A CRF needs image and probabilities, so it is not ``apply`` that applies it.
+    """
 
     rules: tuple[Rule, ...] = ()
+    crf: CrfParameters | None = None
+
+    def in_words(self) -> tuple[str, ...]:
+        """Everything that is done to a mask, for people."""
+        return (*([] if self.crf is None else [self.crf.in_words()]), *(rule.in_words() for rule in self.rules))
 
 
 def apply(indices: np.ndarray, postprocessing: Postprocessing, labels: Labels, *, voxel_ml: float) -> np.ndarray:

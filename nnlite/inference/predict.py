@@ -126,7 +126,7 @@ def predict_image(
     """
     case = ready_case(model, case_id, image, progress=progress)
     indices = predict_case(model, case, keep_probabilities=keep_probabilities, progress=progress)
-    return Prediction(case_id=case_id, indices=indices)
+    return Prediction(case_id=case_id, indices=model.plan.labels.without_border(indices))
 
 
 @torch.inference_mode()
@@ -140,7 +140,7 @@ def ready_case(model: Model, case_id: str, image: Image, *, progress: Progress =
                 f"{configuration.name} continues from {configuration.previous_stage}, which is not there; "
                 f"train {configuration.previous_stage} as well"
             )
-        previous = predict_image(model.previous, case_id, image, progress=progress).indices
+        previous = predict_image(model.previous, case_id, image, progress=progress).indices  # without borders
     return model.arithmetic.preprocess(
         case_id,
         image.array,
@@ -163,7 +163,8 @@ def predict_case(
 ) -> np.ndarray:
     """Label indices (z, y, x) of a preprocessed case on the grid of its image; uint8, or int16 beyond 256 labels.
 
-    ``meter`` measures on the network's grid how far they can be trusted.
+    ``meter`` measures on the network's grid how far they can be trusted. The border of instances, where it was learned,
+    has its own index (``Labels.border_index``).
     """
     slabs = logit_slabs(model, case, meter=meter, progress=progress)
     if meter is not None:

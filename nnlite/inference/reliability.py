@@ -55,7 +55,7 @@ class Agreement:
 
     def answer(self, logits: Tensor) -> Tensor:
         """Label indices (n, *window) int16 of logits (n, channels, *window), or of a sum of logits."""
-        return self._decision.from_logits(enumerate(logits.unbind(dim=1)))
+        return self._decision.without_border(self._decision.from_logits(enumerate(logits.unbind(dim=1))))
 
     def add(self, answers: Sequence[Tensor], together: Tensor) -> None:
         """Count a part of the image: label indices of each answer, and of all of them together, of one shape."""
@@ -91,9 +91,10 @@ class ReliabilityMeter:
         self.flips, self.folds, self.configurations = (Agreement(labels) for _ in range(3))
         self._labels = labels
         self._decision = Decision.by(labels)
-        self._within = np.zeros(labels.outputs)  # a channel's probability over the voxels of its mask
-        self._everywhere = np.zeros(labels.outputs)
-        self._voxels = np.zeros(labels.outputs)
+        answers = len(labels.regions) or labels.count
+        self._within = np.zeros(answers)  # of each region or label, the probability over the voxels of its mask
+        self._everywhere = np.zeros(answers)
+        self._voxels = np.zeros(answers)
 
     def passing(self, logits: Iterable[Tensor]) -> Iterator[Tensor]:
         """The same slabs (channels, slices, y, x), each measured before it is handed on."""
@@ -105,6 +106,7 @@ class ReliabilityMeter:
 
     def add(self, probabilities: Tensor) -> None:
         """Measure a part of the image: probabilities (channels, z, y, x)."""
+        probabilities = self._decision.of_labels(probabilities)
         # float32 within a plane, double over the planes: exact enough, and no copy of the whole in double
         self._everywhere += probabilities.sum(dim=(2, 3)).double().sum(dim=1).cpu().numpy()
         if self._labels.regions:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nnlite.pipeline.cluster_folds import train_on_cluster
     from nnlite.pipeline.compare_runs import ComparedRun, RunComparison, compare
     from nnlite.pipeline.convert_dataset import ConvertResult, convert
-    from nnlite.pipeline.evaluate_masks import evaluate
+    from nnlite.pipeline.evaluate_masks import evaluate, evaluate_instances
     from nnlite.pipeline.export_model import ExportResult, export
     from nnlite.pipeline.fix_dataset import FixResult, fix
     from nnlite.pipeline.import_model import ImportResult, import_nnunet
@@ -50,6 +50,7 @@ __all__ = [
     "compare",
     "convert",
     "evaluate",
+    "evaluate_instances",
     "export",
     "fix",
     "fold_names",
@@ -76,6 +77,7 @@ _HOMES = {
     "ConvertResult": "convert_dataset",
     "convert": "convert_dataset",
     "evaluate": "evaluate_masks",
+    "evaluate_instances": "evaluate_masks",
     "ExportResult": "export_model",
     "export": "export_model",
     "FixResult": "fix_dataset",

@@ -18,42 +18,58 @@ from nnlite.data.dataset import Case
 from nnlite.data.image import NO_DEPTH_MM, Image, StoredGrid
 from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
+from nnlite.inference.crf_case import ProbabilityVolume, crf_indices
 from nnlite.inference.ensemble import predict_cases
 from nnlite.inference.familiarity import Familiarity
+from nnlite.inference.instances import find_instances
 from nnlite.inference.postprocess import Postprocessing, apply
 from nnlite.inference.predict import Model, ready_case
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.retreat import with_retreat
 from nnlite.pipeline.case_preview import PREVIEW_SUFFIX, Previews
 from nnlite.pipeline.case_record import CaseRecord, Recorder, record_path
+from nnlite.pipeline.instance_maps import instances_path, write_instances
 from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, volumes_kept
 from nnlite.pipeline.mask_output import MaskOutput
 from nnlite.preprocessing.decide import Decision
-from nnlite.preprocessing.preprocess import PreprocessedCase
+from nnlite.preprocessing.preprocess import NormalizedCase, PreprocessedCase, normalize_case
+from nnlite.preprocessing.restore import KeepProbabilities, Region
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadCase:
-    """A case that was read: preprocessed for each model, or as an ``Image`` where a network has to see it first."""
+    """A case that was read: preprocessed for each model, or as an ``Image`` where a network has to see it first.
+
+    ``normalized`` is its image as a CRF compares voxels, None where none is to be applied.
+    """
 
     case: Case
     mask: Path
     grid: StoredGrid
     seen: Familiarity
     content: Sequence[PreprocessedCase] | Image
+    normalized: NormalizedCase | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedCase:
-    """A mask that only has to be written, with the values of the training labels, and what is told of it."""
+    """A mask that only has to be written, with the values of the training labels, and what is told of it.
+
+    ``instances`` are the numbers of its single objects, None where they are not told apart.
+    """
 
     case: Case
     mask: Path
     grid: StoredGrid
     values: np.ndarray
     record: CaseRecord
+    instances: np.ndarray | None = None
+
+    def beside(self) -> tuple[str, ...]:
+        """How the name of its map of instances ends, where there is one."""
+        return () if self.instances is None else (instances_path(Path(), "", self.grid).name,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +105,11 @@ class CaseSteps:
         # from here on the grid is enough: the voxels of a large scan are let go
         alone = all(model.configuration.previous_stage is None for model in self.models)
         content = self._ready(case.id, image) if alone else image
-        return ReadCase(case=case, mask=mask, grid=image.stored, seen=self.notes.look(image), content=content)
+        seen, normalized = self.notes.look(image), None
+        if self.rules.crf is not None:
+            spacing_mm = image.geometry.spacing_mm
+            normalized = normalize_case(case.id, image.array, spacing_mm, plan, first.configuration)
+        return ReadCase(case=case, mask=mask, grid=image.stored, seen=seen, content=content, normalized=normalized)
 
     def predict(self, coming: Future[ReadCase]) -> PredictedCase | ImageError:
         """Predict a case as soon as it is read, and write its probabilities if asked for; returns an image's fault."""
@@ -101,17 +121,33 @@ class CaseSteps:
             return error
         labels = self.models[0].plan.labels
         wanted = {"probabilities": self.probabilities, "entropy": self.entropy}
+        volume: ProbabilityVolume | None = None
         with volumes_kept(self.output / name, read.grid, Decision.by(labels), **wanted) as keep:
 
             def predicted(lighter: Sequence[Model]) -> tuple[np.ndarray, ReliabilityMeter]:
-                meter = ReliabilityMeter(labels)
-                return predict_cases(lighter, cases, keep_probabilities=keep, meter=meter), meter
+                nonlocal volume
+                volume = ProbabilityVolume(read.grid.canonical_shape, Decision.by(labels)) if self.rules.crf else None
+                meter, keepers = ReliabilityMeter(labels), [one for one in (keep, volume) if one is not None]
+                return predict_cases(lighter, cases, keep_probabilities=_told_to_all(keepers), meter=meter), meter
 
             indices, meter = with_retreat(self.models, predicted, name)
-        repaired = apply(indices, self.rules, labels, voxel_ml=read.grid.geometry.voxel_volume_ml)
+        found = labels.without_border(indices) if volume is None else self._drawn_to_edges(read, volume)
+        repaired = apply(found, self.rules, labels, voxel_ml=read.grid.geometry.voxel_volume_ml)
         told = self.notes.record(name, read.grid, repaired, meter, read.seen)
         values = labels.to_values(repaired)
-        return PredictedCase(case=read.case, mask=read.mask, grid=read.grid, values=values, record=told)
+        instances = find_instances(indices, repaired, labels)
+        return PredictedCase(
+            case=read.case, mask=read.mask, grid=read.grid, values=values, record=told, instances=instances
+        )
+
+    def _drawn_to_edges(self, read: ReadCase, volume: ProbabilityVolume) -> np.ndarray:
+        """Label indices after the CRF."""
+        assert read.normalized is not None, "the image is read for the CRF"
+        assert self.rules.crf is not None, "without a CRF no probabilities are gathered"
+        first = self.models[0]
+        return crf_indices(
+            read.normalized, volume.array, self.rules.crf, first.plan, first.configuration, device=first.device
+        )
 
     def write(self, predicted: PredictedCase | ImageError) -> PredictedCase:
         """Write a mask, its record, and a preview if asked for; raises an image's fault."""
@@ -119,6 +155,8 @@ class CaseSteps:
             raise predicted
         name = predicted.case.id
         self.masks_as.write(predicted.mask, name, predicted.values, predicted.grid)
+        if predicted.instances is not None:
+            write_instances(instances_path(self.output, name, predicted.grid), predicted.instances, predicted.grid)
         write_record(record_path(self.output, name), predicted.record)
         if self.previews is not None:
             self.previews.write(self.output, name, predicted.values, predicted.grid)
@@ -136,6 +174,16 @@ class CaseSteps:
     def _ready(self, case_id: str, image: Image) -> list[PreprocessedCase]:
         """The image as each of the models wants it."""
         return with_retreat(self.models, lambda lighter: [ready_case(one, case_id, image) for one in lighter], case_id)
+
+
+def _told_to_all(keepers: Sequence[KeepProbabilities]) -> KeepProbabilities | None:
+    """One that tells each of these; None where there is none."""
+
+    def tell(region: Region, part: np.ndarray) -> None:
+        for keeper in keepers:
+            keeper(region, part)
+
+    return tell if keepers else None
 
 
 def _require_size(case: Case, image: Image, spacing_mm: Sequence[float]) -> None:

@@ -80,7 +80,8 @@ def predict_on_worker(case: Case, errand: Errand) -> WrittenCase:
         read.set_result(steps.read(case))
         written = steps.write(steps.predict(read))
         seconds = time.perf_counter() - started
-        return WrittenCase(mask=written.mask, record=written.record, beside=steps.beside(), seconds=seconds)
+        beside = (*steps.beside(), *written.beside())
+        return WrittenCase(mask=written.mask, record=written.record, beside=beside, seconds=seconds)
 
 
 def steps_of(errand: Errand, trained: TrainedModel, cases: Sequence[Case]) -> CaseSteps:
@@ -88,7 +89,7 @@ def steps_of(errand: Errand, trained: TrainedModel, cases: Sequence[Case]) -> Ca
     plan, rules = trained.models[0].plan, rules_of(errand, trained)
     return CaseSteps(
         models=trained.models,
-        notes=recorder(trained, [rule.in_words() for rule in rules.rules], mirroring=errand.mirroring),
+        notes=recorder(trained, rules.in_words(), mirroring=errand.mirroring),
         rules=rules,
         output=errand.output,
         masks_as=mask_output(cases, plan.labels, errand.output_format, errand.series, channel=plan.reference or 0),

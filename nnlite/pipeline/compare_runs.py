@@ -129,7 +129,7 @@ def _left_out(asked: Sequence[_Asked], cases: set[str]) -> tuple[str, ...]:
 def _candidate(one: _Asked, first: _Asked, cases: set[str]) -> Candidate:
     """Its scores on these cases."""
     labels = one.job.plan.labels
-    if labels != first.job.plan.labels:
+    if labels.of_masks != first.job.plan.labels.of_masks:
         raise WorkspaceError(f"{one.name} has other labels than {first.name}, so their scores cannot be compared")
     rows = tuple(row for scores in one.scores.values() for row in scores.rows if row.case in cases)
     scores = Scores(rows=rows, structures=labels.structures)

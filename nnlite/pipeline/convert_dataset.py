@@ -94,6 +94,11 @@ def _rearranged(dataset: Dataset, output: Path, to: LayoutName, *, link: bool, p
     )
     report.raise_if_faulty()
     checked = report.dataset
+    if checked.labels is not None and checked.labels.numbered:
+        raise UsageError(
+            f"the label maps of {dataset.root} number single objects, which other layouts would take for labels; train "
+            "from them as they are, or write one value per label first"
+        )
     first = checked.cases[0].label
     assert first is not None, "a checked dataset has labels"
     planar = read_label_map(first).planar

@@ -82,7 +82,7 @@ def _obstacle(runs: Mapping[str, RunFolder], folds: Mapping[str, Split], plan: P
     first, *others = [read_record(run.config, RunConfig).plan for run in runs.values()]
     if any(other.decisions() != first.decisions() for other in others):
         return "its folds follow different plans"
-    if (first.labels, first.transpose) != (plan.labels, plan.transpose):
+    if (first.labels.of_masks, first.transpose) != (plan.labels.of_masks, plan.transpose):
         return "its plan has other labels or axes than the present one"
     return ""
 

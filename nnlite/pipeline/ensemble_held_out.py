@@ -140,7 +140,7 @@ def _predict_missing(
                 for path, indices, meter, known in zip(paths, masks, meters, measured, strict=True):
                     known[case_id] = meter.features()
                     if not path.exists():
-                        write_mask(path, labels.to_values(indices), like=truth)
+                        write_mask(path, labels.to_values(labels.without_border(indices)), like=truth)
             done += 1
             progress("predict held-out cases together", done, total)
         for folder, known in zip(folders.values(), measured, strict=True):

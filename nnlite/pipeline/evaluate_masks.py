@@ -11,6 +11,8 @@ from nnlite.data.progress import Progress, silent
 from nnlite.errors import UsageError
 from nnlite.evaluation.case_scores import METRICS, TOLERANCE_MM
 from nnlite.evaluation.folders import evaluate_folders
+from nnlite.evaluation.instance_folders import evaluate_instances as evaluate_folder_instances
+from nnlite.evaluation.instance_scores import InstanceScores
 from nnlite.evaluation.scores import Scores
 from nnlite.pipeline.machine import workers_for_files
 
@@ -50,4 +52,17 @@ def evaluate(
     )
     if output is not None:
         scores.write(output / "scores.csv", output / "scores.json")
+    return scores
+
+
+def evaluate_instances(
+    truth: Path, prediction: Path, *, output: Path | None = None, progress: Progress = silent
+) -> InstanceScores:
+    """Score single objects of the masks in ``prediction``, see ``nnlite.evaluation.instance_folders``.
+
+    With ``output`` the scores are written there as ``instances.csv`` and ``instances.json``.
+    """
+    scores = evaluate_folder_instances(truth, prediction, progress=progress)
+    if output is not None:
+        scores.write(output / "instances.csv", output / "instances.json")
     return scores

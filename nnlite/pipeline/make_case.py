@@ -18,6 +18,7 @@ from nnlite.data.faults import named_in_errors
 from nnlite.data.image import read_label
 from nnlite.errors import DatasetError
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.instance_border import with_border
 from nnlite.preprocessing.preprocess import NormalizedCase, normalize_case, plan_restoration, resample_case
 from nnlite.preprocessing.store import CaseStore, StoredCase
 
@@ -39,7 +40,7 @@ def make_case(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
 
 def _make(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
     image = in_units_of(read_channels(case.images, reference=plan.reference), missing[0].configuration.spacing_mm)
-    label = None if case.label is None else _label_indices(case.label, plan)
+    label = None if case.label is None else _label_indices(case.label, plan, border=True)
     normalized: dict[tuple[object, ...], NormalizedCase] = {}
     stored: dict[tuple[object, ...], StoredCase] = {}
     for one in missing:
@@ -62,8 +63,10 @@ def _make(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
             stored[scheme, restoration] = store.open(case.id)
 
 
-def _label_indices(path: Path, plan: Plan) -> np.ndarray:
+def _label_indices(path: Path, plan: Plan, *, border: bool = False) -> np.ndarray:
+    """The label indices in a file, those of the ``border`` of instances included where one is learned."""
+    values = read_label(path).array[0]
     try:
-        return plan.labels.to_indices(read_label(path).array[0])
+        return with_border(values, plan.labels) if border else plan.labels.to_indices(values)
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}; it has changed since it was planned: run nnlite plan again") from error

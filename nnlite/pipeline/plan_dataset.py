@@ -19,6 +19,7 @@ from nnlite.data.records import write_record
 from nnlite.errors import PlanError
 from nnlite.pipeline.appearance import write_appearance
 from nnlite.pipeline.dataset_source import refuse_another_source, source_of
+from nnlite.pipeline.instance_request import InstanceChoice, InstanceRequest
 from nnlite.pipeline.machine import has_gpu, workers_for_files
 from nnlite.pipeline.plan_request import PlanRequest, plan_request, read_plan_file
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
@@ -103,6 +104,8 @@ def plan(
     hu_windows: str | None = None,
     hu_masks: str | None = None,
     prior: PriorUse | None = None,
+    instances: InstanceChoice | None = None,
+    border_px: int | None = None,
     variant: str | None = None,
     probe: bool = True,
     progress: Progress = silent,
@@ -117,10 +120,12 @@ def plan(
     of the user's own: nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the
     channel ``resample_channels_to``, where one is named, in training and prediction, too. ``hu_windows``
     ("lung,-160:240") and ``hu_masks`` ("200:") are what each CT channel brings along. ``prior`` "channel" or "product"
-    uses an atlas of the training cases' labels. ``probe`` measures a training step of each configuration where this
-    machine has the device that is planned for; a GPU's patch and batch follow it. A ``variant`` is planned beside the
-    dataset's plan, its configurations are called "3d@variant". Raises ``DatasetError`` with all faults if any case
-    cannot be used.
+    uses an atlas of the training cases' labels. ``instances`` tells single objects of the label apart: by a "border"
+    class where another one is near, by a "rim" around each (both of ``border_px`` pixels), at necks of the plain mask
+    ("distance"), or "none"; None follows the dataset's nnlite.json. ``probe`` measures a training step of each
+    configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. A
+    ``variant`` is planned beside the dataset's plan, its configurations are called "3d@variant". Raises
+    ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)
     found = with_reference(found, resample_channels_to)
@@ -138,6 +143,7 @@ def plan(
         hu_windows=hu_windows,
         hu_masks=hu_masks,
         prior=prior,
+        instances=InstanceRequest(choice=instances, border_px=border_px),
     )
     if found.channels:
         request.require_channels(found.channels)

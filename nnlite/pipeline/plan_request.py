@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnlite.data.labels import Labels
 from nnlite.data.records import read_record
 from nnlite.errors import PlanError, UsageError
+from nnlite.pipeline.instance_request import LABELS_DECIDE, InstanceRequest
 from nnlite.pipeline.machine import device_name, gpu_memory_gib
 from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
@@ -43,6 +44,7 @@ class PlanRequest:
     nnunet: NnunetPlans | None = None
     hu_ranges: tuple[HuRange, ...] = ()
     prior: PriorUse | None = None
+    instances: InstanceRequest = LABELS_DECIDE
 
     @property
     def leaves_size_open(self) -> bool:
@@ -71,6 +73,7 @@ class PlanRequest:
 
         ``corrections`` are those of ``make_plan``.
         """
+        labels, why = self.instances.decide(labels, None if self.other is None else self.other.labels)
         if self.nnunet is not None:
             from nnlite.interop.nnunet_transfer import transfer_nnunet
 
@@ -92,6 +95,8 @@ class PlanRequest:
                 hu_ranges=self.hu_ranges,
                 prior=None if self.prior is None else plan_prior(self.prior, fingerprint),
             )
+        if why:
+            plan = replace(plan, reasons={**plan.reasons, "instances": why})
         plan = override(plan, self.overrides)
         require_within_memory(plan)
         return plan
@@ -110,6 +115,7 @@ def plan_request(
     hu_windows: str | None = None,
     hu_masks: str | None = None,
     prior: PriorUse | None = None,
+    instances: InstanceRequest = LABELS_DECIDE,
 ) -> PlanRequest:
     """A request whose parts fit together; UsageError where they do not, before any case is read."""
     by_hand = tuple(map(parse_override, overrides))
@@ -137,6 +143,7 @@ def plan_request(
             network=NetworkChoice(),
             other=None,
             overrides=by_hand,
+            instances=instances,
             nnunet=read_nnunet_plans(from_nnunet),
         )
     if from_plan is not None:
@@ -149,6 +156,7 @@ def plan_request(
             network=other.network,
             other=other,
             overrides=by_hand,
+            instances=instances,
         )
     chosen = preset or "nnlite"
     asked = network.choice(residual)
@@ -168,6 +176,7 @@ def plan_request(
         overrides=by_hand,
         hu_ranges=hu_ranges,
         prior=prior,
+        instances=instances,
     )
 
 

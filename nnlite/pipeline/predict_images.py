@@ -162,7 +162,7 @@ def _carried_out(
 
     def write(outcome: PredictedCase | ImageError) -> PredictedCase:
         written = steps.write(outcome)
-        unfinished.note(written.case, written.mask, steps.beside())
+        unfinished.note(written.case, written.mask, (*steps.beside(), *written.beside()))
         return written
 
     faults = []

@@ -192,7 +192,7 @@ def _evidence(workspace: Workspace) -> Evidence | None:
     selection = read_record(workspace.selection, Selection)
     return Evidence(
         name=selection.name,
-        rules=tuple(rule.in_words() for rule in selection.postprocessing.rules),
+        rules=selection.postprocessing.in_words(),
         cases=selection.cases,
         labels=selection.labels,
         mean_dice=selection.mean_dice,

@@ -118,7 +118,8 @@ def reopen(run: RunFolder) -> None:
             f"{run.configuration} {run.fold} cannot be made longer: {run.checkpoint_last} is not there (it was "
             f"deleted, or the model imported); delete {run.folder} to train it anew"
         )
-    for traces in (run.summary, run.scores, run.reliability):  # first of all the summary: its presence says finished
+    # first of all the summary: its presence says finished
+    for traces in (run.summary, run.scores, run.reliability, run.instance_scores, run.instance_summary):
         traces.unlink(missing_ok=True)
     shutil.rmtree(run.validation, ignore_errors=True)
     run.checkpoint_final.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.cross_validation import TIE, Candidate, CandidateScore, compare, name_of
 from nnlite.evaluation.scores import Scores
 from nnlite.pipeline.appearance import require_appearance
+from nnlite.pipeline.choose_crf import ChosenCrf, choose_crf
 from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing, repaired_dice
 from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed
@@ -56,11 +57,13 @@ def select(
     work: Path = DEFAULT_WORK,
     only: Sequence[str] = (),
     most: int = LARGEST_ENSEMBLE,
+    crf: bool = False,
     device: str = "auto",
     progress: Progress = silent,
 ) -> SelectResult:
     """Choose among all configurations whose every fold is finished, and all ensembles of up to ``most`` of them.
 
+    ``crf`` also tries a dense CRF, which is selected where it helps; the held-out cases are predicted again for it.
     Variants are configurations, too. ``only`` names those to choose among; none are all. Nothing that was predicted
     before is predicted again, and another process that selects is waited for. ``WorkspaceError`` names what is missing
     where no configuration has all folds, ``DatasetError`` cases that have changed since the plan, or that there is
@@ -75,7 +78,7 @@ def select(
     with selecting(workspace), ExitStack() as marks:
         for name in plan.configurations:
             marks.enter_context(cases_in_use(workspace, name))
-        return _select(found, workspace, plan, only, most, target, progress)
+        return _select(found, workspace, plan, only, most, crf, target, progress)
 
 
 def _select(
@@ -84,6 +87,7 @@ def _select(
     plan: Plan,
     only: Sequence[str],
     most: int,
+    crf: bool,
     target: torch.device,
     progress: Progress,
 ) -> SelectResult:
@@ -95,18 +99,29 @@ def _select(
     _refuse_edited_cases(found, workspace)
     by_name = {one.name: one for one in finished}
     sizes = range(2, most + 1)
-    ensembles = [members for size in sizes for members in combinations(by_name, size)]
+    ensembles = [
+        members
+        for size in sizes
+        for members in combinations(by_name, size)
+        if len({by_name[name].plan.labels for name in members}) == 1  # of variants not all may know the same border
+    ]
     scores: dict[Members, Scores] = {(one.name,): one.scores for one in finished}
     scores |= score_ensembles(found, workspace, by_name, ensembles, folds, device=target, progress=progress)
     comparison = compare([_candidate(members, one, by_name) for members, one in scores.items()])
     chosen = comparison.candidates[0]
     folder_of = _validation_folders(workspace, by_name, chosen.members, folds).__getitem__
+    drawn = ChosenCrf(trials=())
+    if crf:
+        deciding = comparison.labels
+        drawn = choose_crf(found, workspace, by_name, chosen.members, folds, deciding, device=target, progress=progress)
+    if (masks := drawn.masks) is not None:
+        folder_of = dict.fromkeys((case.id for case in held_out), masks).__getitem__
     repaired = choose_postprocessing(held_out, folder_of, plan.labels, comparison.labels, progress=progress)
-    _require_agreement(chosen, repaired)
+    _require_agreement(chosen, repaired, drawn.mean_dice)
     measured = _measured(found, workspace, by_name, chosen.members, folds, target, progress)
-    rules = repaired.postprocessing
+    rules = replace(repaired.postprocessing, crf=drawn.parameters)
     dice = {(row.case, row.label): row.dice for row in scores[chosen.members].rows}
-    if rules.rules:
+    if rules.in_words():
         dice = repaired_dice(held_out, folder_of, plan.labels, rules, progress=progress)
     reliability, rows = judge(measured, dice, folds)
     require_appearance(found, workspace, progress=progress)
@@ -117,9 +132,10 @@ def _select(
         cases=len(held_out),
         labels=comparison.labels,
         mean_dice=chosen.mean_dice,
-        mean_dice_postprocessed=repaired.mean_dice if rules.rules else chosen.mean_dice,
+        mean_dice_postprocessed=repaired.mean_dice if rules.in_words() else chosen.mean_dice,
         candidates=comparison.candidates,
         trials=repaired.trials,
+        crf_trials=drawn.trials,
         left_out=left_out,
         remarks=comparison.remarks,
         runs=tuple(trained_run(run) for one in finished for run in one.runs.values()),
@@ -170,13 +186,14 @@ def _candidate(members: Members, scores: Scores, finished: Mapping[str, CrossVal
     return Candidate(members=members, scores=scores, parameters=weights)
 
 
-def _require_agreement(chosen: CandidateScore, measured: ChosenPostprocessing) -> None:
+def _require_agreement(chosen: CandidateScore, measured: ChosenPostprocessing, after_crf: float | None) -> None:
     """Raise ``WorkspaceError`` where the masks, as they lie there, are not those that were scored."""
     found = measured.trials[0].mean_dice_before
-    if not abs(found - chosen.mean_dice) <= TIE:  # so put that a NaN does not agree
+    scored = chosen.mean_dice if after_crf is None else after_crf
+    if not abs(found - scored) <= TIE:  # so put that a NaN does not agree
         raise WorkspaceError(
             f"the masks of {name_of(chosen.members)} have a mean Dice of {found:.4f}, but their scores say "
-            f"{chosen.mean_dice:.4f}: masks, scores or labels were changed; train its folds again"
+            f"{scored:.4f}: masks, scores or labels were changed; train its folds again"
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import field
 from nnlite.data.digest import file_digest
 from nnlite.data.records import read_record, record
 from nnlite.errors import CheckpointError
+from nnlite.evaluation.choose_crf import CrfTrial
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore, name_of
 from nnlite.evaluation.reliability import LabelCalibration
@@ -29,9 +30,10 @@ class Selection:
 
     ``candidates`` begin with the chosen one. ``mean_dice`` is its mean over ``labels`` and held-out ``cases``,
     ``mean_dice_postprocessed`` that of the masks after ``postprocessing``, measured on the same cases that the rules
-    were chosen on. ``trials`` are the rules that were tried. ``left_out`` tells which configurations could not take
-    part, and why. ``runs`` are all trainings that took part. ``reliability`` says by label how a Dice is expected of a
-    new case; it lacks labels with too few cases, and all of them in a selection of an earlier nnlite.
+    were chosen on. ``trials`` are the rules that were tried, ``crf_trials`` the dense CRFs, where any was. ``left_out``
+    tells which configurations could not take part, and why. ``runs`` are all trainings that took part. ``reliability``
+    says by label how a Dice is expected of a new case; it lacks labels with too few cases, and all of them in a
+    selection of an earlier nnlite.
     """
 
     dataset: str
@@ -47,6 +49,7 @@ class Selection:
     remarks: tuple[str, ...]
     runs: tuple[TrainedRun, ...]
     reliability: dict[str, LabelCalibration] = field(default_factory=dict)
+    crf_trials: tuple[CrfTrial, ...] = ()
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ def track_training(
         folder=workspace.tracking,
         settings=settings_of(job),
     )
-    return tracked(trackers, about, labels=job.plan.labels.structures, log=run.log, state=run.tracking)
+    return tracked(trackers, about, labels=job.plan.labels.learned, log=run.log, state=run.tracking)
 
 
 def settings_of(job: RunConfig) -> dict[str, Setting]:

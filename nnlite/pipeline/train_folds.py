@@ -20,6 +20,7 @@ from nnlite.data.progress import Progress, silent
 from nnlite.data.records import read_record, write_record
 from nnlite.data.split import Split, Splits
 from nnlite.errors import MemoryShortError, UsageError, WorkspaceError
+from nnlite.evaluation.instance_scores import InstanceSummary
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import refuse_other_cases
 from nnlite.pipeline.held_out import score_held_out
@@ -60,6 +61,7 @@ class TrainResult:
 
     ``mean_dice`` is the mean over foreground labels of the mean over held-out cases. ``skipped`` says that the fold had
     been finished before and was left as it was; ``resumed_epochs`` is how many of its epochs an earlier sitting ran.
+    ``instances`` are scores of single objects, None where they are not told apart.
     """
 
     configuration: str
@@ -71,6 +73,7 @@ class TrainResult:
     epochs: int
     skipped: bool
     resumed_epochs: int = 0
+    instances: InstanceSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +357,7 @@ def _result(run: RunFolder, *, skipped: bool, resumed_epochs: int = 0) -> TrainR
         folder=run.folder,
         scores=run.scores if scored else None,
         mean_dice=read_record(run.summary, Summary).foreground["dice"] if scored else None,
+        instances=read_record(run.instance_summary, InstanceSummary) if run.instance_summary.exists() else None,
         training_s=epochs[-1].elapsed_s if epochs else 0.0,
         epochs=len(epochs),
         skipped=skipped,

@@ -162,7 +162,7 @@ def make_plan(
     else:
         require_memory(memory)
         if preset == "nnunet":
-            entries = len(labels.structures) + 1 + (labels.ignore is not None)  # nnU-Net counts what its table lists
+            entries = len(labels.learned) + 1 + (labels.ignore is not None)  # nnU-Net counts what its table lists
             fit = partial(fit_nnunet, labels=entries, planner=planner, memory_gib=memory)
         else:
             fit = partial(

@@ -107,7 +107,8 @@ def restore_labels(
 
     Logits are interpolated linearly and the highest wins, unless another ``decision`` is given. Memory beside the
     answer is a few slices of one label per core, or of all labels where probabilities are to be kept. Outside of the
-    box that preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels.
+    box that preprocessing cropped to, all is background. uint8, or int16 beyond 256 labels. The border of instances,
+    where the decision knows one, keeps its index.
     """
     stream = _checked(logits, restoration)
     first = next(stream)
@@ -121,7 +122,7 @@ def restore_labels(
             return slab.target, decision.from_logits(slab.scores()).cpu().numpy(), None
         scores = slab.stacked()
         labels = decision.from_logits(enumerate(scores)).cpu().numpy()
-        return slab.target, labels, decision.probabilities(scores)
+        return slab.target, labels, decision.of_labels(decision.probabilities(scores))
 
     with side_by_side(torch.get_num_threads() if first.device.type == "cpu" else 1) as ordered_map:
         for ready in restored_slabs(chain([first], stream), restoration, stacked=keep_probabilities is not None):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.data.annotated import Annotated, drawn_channels
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.data.records import from_json, read_record, record, to_json, write_record, written_whole
 from nnlite.errors import WorkspaceError
@@ -51,6 +52,7 @@ class _Recipe:
     normalization: tuple[str, ...]
     use_nonzero_mask: tuple[bool, ...]
     previous_stage: str | None
+    instances: Instances | None
 
 
 def signature(plan: Plan, configuration: Configuration) -> str:
@@ -72,6 +74,7 @@ def signature(plan: Plan, configuration: Configuration) -> str:
         normalization=configuration.normalization,
         use_nonzero_mask=configuration.use_nonzero_mask,
         previous_stage=configuration.previous_stage,
+        instances=plan.labels.instances,
     )
     return hashlib.sha256(to_json(recipe).encode()).hexdigest()[:16]
 

@@ -130,7 +130,7 @@ def train(
 
     title = f"{plan.dataset} {configuration.name} {fold}"
     saver = Saver(save, stop=pace.stop, every_s=save_every_s)
-    sitting = Sitting(learner, batches, schedule, course, pace, saver, title, plan.labels.structures)
+    sitting = Sitting(learner, batches, schedule, course, pace, saver, title, plan.labels.learned)
     plotted_s = -PLOT_EVERY_S
     with deterministic_operations(config.deterministic):
         for record, improved in run_epochs(sitting):

@@ -107,3 +107,13 @@ def test_the_network_is_asked_for_by_name_and_shown(pipeline: FakePipeline):
     assert "unet, checkpointed" in shown.stdout
     nn("plan", "d")
     assert pipeline.calls[1][2]["network"] == NetworkOptions()
+
+
+def test_how_instances_come_apart_is_handed_on_and_needs_a_dataset(pipeline: FakePipeline):
+    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    nn("plan", "cells", "--instances", "rim", "--border-width", "2")
+    assert (pipeline.calls[0][2]["instances"], pipeline.calls[0][2]["border_px"]) == ("rim", 2)
+    wrong = nn("plan", "cells", "--instances", "edges")
+    assert "--instances is one of border, rim, distance, none" in wrong.stderr
+    options = ("--fingerprint", "f.json", "--labels", "2", "--channels", "grey")
+    assert "--instances belongs to a DATASET" in nn("plan", *options, "--instances", "rim").stderr

@@ -97,3 +97,18 @@ def test_evaluate_shows_a_row_per_label_and_a_dash_for_an_absent_one(pipeline: F
     assert ["lesion", "4", *["-"] * 8] in rows
     assert ["mean", "of", "labels", "4", "0.500", "0.250", "3.0", "0.750", "-"] in rows
     assert shown.stdout.endswith("mean Dice 0.500 over 4 cases -> scores\n")
+
+
+def test_evaluate_scores_single_objects_where_that_is_asked_for(pipeline: FakePipeline):
+    summary = SimpleNamespace(cases=0, foreground=dict.fromkeys(("dice", "nsd", "hd95_mm", "sensitivity", "precision")))
+    pipeline.answers["evaluate"] = SimpleNamespace(
+        summary=lambda: SimpleNamespace(**vars(summary), labels={}), mean_dice=0.5
+    )
+    told = SimpleNamespace(in_words=lambda: "AP 0.5 0.800 over 12 instances")
+    pipeline.answers["evaluate_instances"] = SimpleNamespace(summary=lambda: told)
+    shown = nn("evaluate", "truth", "prediction", "-o", "scores", "--instances")
+    assert [call[0] for call in pipeline.calls] == ["evaluate", "evaluate_instances"]
+    assert pipeline.calls[1][2]["output"] == Path("scores")
+    assert shown.stdout.endswith("instances: AP 0.5 0.800 over 12 instances\n")
+    nn("evaluate", "truth", "prediction")
+    assert pipeline.calls[-1][0] == "evaluate"

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 from fake_pipeline import FakePipeline, nn
 
+from nnlite.evaluation.choose_crf import CrfTrial
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore
 from nnlite.evaluation.reliability import LabelCalibration
+from nnlite.inference.crf import CrfParameters
 from nnlite.inference.postprocess import Postprocessing, Rule
 from nnlite.pipeline.selection import Selection
 
@@ -77,3 +80,18 @@ def test_select_shows_the_candidates_the_rules_and_the_decision(pipeline: FakePi
     last = "3d: mean Dice 0.9000, 0.9200 postprocessed, 4 held-out cases -> work/brain/selection.json\n"
     assert shown.stdout.endswith(last)
     assert "3d-lowres: left out, fold3 not finished\nspleen: in the truth of no" in shown.stderr
+
+
+def test_a_crf_is_tried_where_it_is_asked_for_and_shown_before_the_rules(pipeline: FakePipeline):
+    parameters = CrfParameters(
+        smoothness_weight=2, smoothness_mm=1.5, appearance_weight=3, appearance_mm=6, appearance_intensity=0.25
+    )
+    means = {"mean_dice_before": 0.9, "mean_dice_after": 0.91, "cases_better": 3, "cases_worse": 0}
+    trial = CrfTrial(parameters=parameters, accepted=True, reason="", **means)
+    found = replace(selection(), crf_trials=(trial,))
+    pipeline.answers["select"] = SimpleNamespace(selection=found, path=Path("work/brain/selection.json"))
+    result = nn("select", "brain", "--crf")
+    assert pipeline.calls[-1][2]["crf"] is True
+    shown = " ".join(result.stdout.split())
+    assert shown.index("dense CRF") < shown.index("all foreground")
+    assert "0.9100" in shown

@@ -159,3 +159,11 @@ def test_a_choice_that_there_is_not_is_refused_with_those_there_are(
     assert shown.exit_code != 0
     assert told in " ".join(shown.output.split())
     assert not pipeline.calls
+
+
+def test_scores_of_single_objects_are_shown_where_there_are_any(pipeline: FakePipeline):
+    told = SimpleNamespace(in_words=lambda: "AP 0.5 0.800 over 12 instances")
+    result = SimpleNamespace(**{**vars(trained()), "instances": told})
+    pipeline.answers["train"] = (result,)
+    shown = nn("train", "cells", "2d", "fold0")
+    assert "on the held-out cases (AP 0.5 0.800 over 12 instances), trained for" in shown.stdout

@@ -16,6 +16,7 @@ import tifffile
 from nnlite.data.check import COLOUR_CHANNELS, check_dataset
 from nnlite.data.dataset import find_dataset, with_reference
 from nnlite.data.image import Geometry, write_image
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.errors import DatasetError
 
@@ -363,3 +364,38 @@ def test_channels_on_other_grids_are_resampled_where_a_reference_is_named_and_to
     assert found[0][1].startswith("label shape (4, 5, 6) but image shape (4, 3, 3)")
     with pytest.raises(DatasetError, match="the reference channel MR is no channel; there are CT, PET"):
         with_reference(find_dataset(tmp_path), "MR")
+
+
+def test_numbered_instances_are_one_label_whatever_their_numbers(tmp_path):
+    add_case(tmp_path, "a", label=label_array(0, 1, 200))
+    add_case(tmp_path, "b", label=label_array(0, 5))
+    (tmp_path / "nnlite.json").write_text('{"labels": {"nucleus": 1}, "instances": "numbered"}')
+    report = check_dataset(find_dataset(tmp_path), workers=1)
+    assert report.faults == ()
+    assert report.dataset.labels is not None
+    assert report.dataset.labels.instances == Instances(numbered=True)
+    assert report.foreground_labels() == {"a": ("nucleus",), "b": ("nucleus",)}
+    assert not any("occurs in no case" in warning for warning in report.warnings)
+
+
+def test_numbers_that_are_not_announced_and_those_that_are_missing_are_told_with_the_word_to_write(tmp_path):
+    add_case(tmp_path, "a", label=label_array(0, 1, 200))
+    add_case(tmp_path, "b", label=label_array(0, 1))
+    (tmp_path / "nnlite.json").write_text('{"labels": {"nucleus": 1}, "instances": "components"}')
+    [(case, fault)] = faults_of(tmp_path)
+    assert (case, "value 200 is not in the label table" in fault) == ("a", True)
+    [told] = check_dataset(find_dataset(tmp_path), workers=1).faults
+    assert 'or write "instances": "numbered" there if each object has its own number' in told.remedy
+    add_case(tmp_path, "a", label=label_array(0, 1))
+    (tmp_path / "nnlite.json").write_text('{"labels": {"nucleus": 1}, "instances": "numbered"}')
+    [(case, fault)] = faults_of(tmp_path)
+    assert (case, "no label map holds a number above 1" in fault) == (None, True)
+
+
+def test_instances_of_several_labels_are_refused_with_their_names(tmp_path):
+    add_case(tmp_path, "a", label=label_array(0, 1, 2))
+    (tmp_path / "nnlite.json").write_text('{"labels": {"nucleus": 1, "cytoplasm": 2}, "instances": "components"}')
+    assert "instances are those of one label, and there are nucleus, cytoplasm" in faults_of(tmp_path)[0][1]
+    (tmp_path / "nnlite.json").write_text('{"instances": "nucleus"}')
+    with pytest.raises(DatasetError, match='should be "components" or "numbered"'):
+        find_dataset(tmp_path)

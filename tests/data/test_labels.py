@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nnlite.data import labels
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels, values_in
 from nnlite.data.records import from_json, to_json
 from nnlite.errors import DatasetError, WorkspaceError
@@ -122,3 +123,37 @@ def test_ignored_voxels_have_the_index_after_the_last_label_and_come_back():
     assert labels.ignore_index == 2
     assert (labels.count, labels.index_count, labels.outputs, labels.structures) == (2, 3, 2, ("nodule",))
     assert labels.to_values(indices).tolist() == values.tolist()
+
+
+def test_instances_that_are_numbered_are_one_label_and_keep_their_numbers_apart():
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), ignore=9, instances=Instances(numbered=True))
+    values = np.array([[0, 3, 3, 70000], [0, 9, 9, 1]])
+    assert labels.to_indices(values).tolist() == [[0, 1, 1, 1], [0, 2, 2, 1]]
+    assert labels.to_instances(values).tolist() == [[0, 2, 2, 3], [0, 0, 0, 1]]
+    assert labels.unknown([0, 3, 9, 70000]) == ()
+    assert labels.unknown([-1, 3]) == (-1,)
+    with pytest.raises(DatasetError, match="there is -1"):
+        labels.to_indices(np.array([-1]))
+
+
+def test_connected_voxels_are_an_instance_and_corners_do_not_connect():
+    labels = Labels(names=("background", "nucleus"), values=(0, 255), instances=Instances())
+    assert labels.to_instances(np.array([[255, 255, 0], [0, 0, 255]])).tolist() == [[1, 1, 0], [0, 0, 2]]
+    with pytest.raises(ValueError, match="have no instances"):
+        Labels(names=("background", "nucleus"), values=(0, 255)).to_instances(np.zeros((2, 2), dtype=int))
+
+
+def test_a_border_is_an_output_of_its_own_after_the_label_and_before_what_is_ignored():
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), ignore=2, instances=Instances(border_px=2))
+    assert (labels.outputs, labels.border_index, labels.ignore_index, labels.index_count) == (3, 2, 3, 4)
+    assert labels.learned == ("nucleus", "nucleus border")
+    assert labels.structures == ("nucleus",)
+    assert labels.to_indices(np.array([0, 1, 2])).tolist() == [0, 1, 3]
+    assert labels.to_values(np.array([0, 1, 2, 3])).tolist() == [0, 1, 1, 2]
+
+
+def test_masks_of_labels_with_and_without_a_border_compare():
+    plain = Labels(names=("background", "nucleus"), values=(0, 1))
+    border = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+    assert border != plain
+    assert border.of_masks == plain.of_masks == plain

@@ -9,6 +9,7 @@ from pathlib import Path
 import dicom_files as made
 import numpy as np
 import pytest
+from skimage.io import imsave
 
 from nnlite import pipeline
 from nnlite.data.dicom.series import read_series
@@ -116,3 +117,16 @@ def test_a_real_ct_with_its_structure_set_becomes_a_dataset(real_data: Path, tmp
     label = read_label(tmp_path / "out" / "labels" / "STS_001.nii.gz")
     assert image.geometry.differences(label.geometry) == []
     assert -200 < np.median(image.array[label.array > 0]) < 200  # soft tissue in HU: the mask lies where it should
+
+
+def test_label_maps_that_number_their_objects_stay_as_they_are(tmp_path: Path):
+    numbers = np.zeros((16, 16), dtype=np.uint8)
+    numbers[2:5, 2:5], numbers[8:12, 8:12] = 1, 2
+    for case in ("a", "b"):
+        for folder, picture in (("images", 9 * numbers), ("labels", numbers)):
+            (tmp_path / "cells" / folder).mkdir(parents=True, exist_ok=True)
+            imsave(tmp_path / "cells" / folder / f"{case}.png", picture, check_contrast=False)
+    (tmp_path / "cells" / "nnlite.json").write_text('{"instances": "numbered"}')
+    with pytest.raises(UsageError, match="number single objects, which other layouts would take for labels"):
+        pipeline.convert(tmp_path / "cells", tmp_path / "out", to="nnunet")
+    assert not (tmp_path / "out").exists()

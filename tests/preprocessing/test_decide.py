@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.preprocessing.decide import Decision
 
@@ -34,3 +35,15 @@ def test_probabilities_of_labels_share_one_and_those_of_regions_do_not():
 def test_where_nothing_was_looked_at_there_is_background_and_no_region():
     assert (PLAIN.channels, PLAIN.of_nothing) == (3, (1.0, 0.0, 0.0))
     assert (REGIONS.channels, REGIONS.of_nothing) == (2, (0.0, 0.0))
+
+
+def test_the_border_of_instances_is_a_part_of_its_label_and_keeps_an_index_of_its_own():
+    nuclei = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+    decision = Decision.by(nuclei)
+    probabilities = torch.tensor([[0.4, 0.4, 0.6, 0.2], [0.35, 0.25, 0.2, 0.4], [0.25, 0.35, 0.2, 0.4]])
+    expected = [1, 2, 0, 1]  # together above the background; which of the two is higher; the label where they tie
+    assert decision.from_probabilities(enumerate(probabilities)).tolist() == expected
+    assert decision.from_logits(enumerate(probabilities.log() + 3)).tolist() == expected
+    assert decision.of_labels(probabilities)[1].tolist() == pytest.approx([0.6, 0.6, 0.4, 0.8])
+    assert decision.without_border(torch.tensor(expected)).tolist() == [1, 1, 0, 1]
+    assert (decision.channels, decision.of_nothing) == (3, (1.0, 0.0))

@@ -1,0 +1,83 @@
+"""The dense CRF on a whole case: probabilities and image at full resolution in, label indices out.
+
+Beside masks that are made slab by slab this is the one step that needs all probabilities of a case at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnlite.inference.crf import CrfParameters, dense_crf
+from nnlite.networks.out_of_memory import is_out_of_memory, release
+from nnlite.planning.planner import Configuration, Plan
+from nnlite.preprocessing.decide import Decision
+from nnlite.preprocessing.preprocess import NormalizedCase, inside
+from nnlite.preprocessing.restore import Region
+
+STANDARDISED = ("ct", "zscore")  # schemes whose intensities already come in standard deviations
+SMALLEST_DIVISOR = 1e-8  # a constant channel becomes 0 and says nothing
+CPU = torch.device("cpu")
+
+
+class ProbabilityVolume:
+    """Probabilities (channels, z, y, x) of labels or regions, gathered box by box: a ``KeepProbabilities``."""
+
+    def __init__(self, shape: tuple[int, int, int], decision: Decision):
+        nothing = np.array(decision.of_nothing, dtype=np.float32)
+        self.array = np.broadcast_to(nothing[:, None, None, None], (len(nothing), *shape)).copy()
+
+    def __call__(self, region: Region, part: np.ndarray) -> None:
+        self.array[(slice(None), *region)] = part
+
+
+def crf_indices(
+    case: NormalizedCase,
+    probabilities: np.ndarray,
+    parameters: CrfParameters,
+    plan: Plan,
+    configuration: Configuration,
+    *,
+    device: torch.device,
+) -> np.ndarray:
+    """Label indices (z, y, x) after the CRF; ``probabilities`` (channels, z, y, x) lie on the grid of the image.
+
+    Outside of the box that the case was cropped to there is background. Without room on ``device`` the CPU computes.
+    """
+    decision = replace(Decision.by(plan.labels), border=False)  # probabilities are those of labels
+    indices = np.zeros(case.shape, dtype=np.uint8 if decision.labels <= 256 else np.int16)
+    cropped = torch.from_numpy(np.ascontiguousarray(inside(probabilities, case.box, plan.transpose)))
+    image = standardised(case.image, configuration.normalization)
+
+    def computed(where: torch.device) -> np.ndarray:
+        found = dense_crf(
+            cropped.to(where), image.to(where), case.spacing_mm, parameters, exclusive=not decision.painted
+        )
+        return decision.from_probabilities(enumerate(found)).cpu().numpy()
+
+    try:
+        found = computed(device)
+    except (RuntimeError, MemoryError) as error:
+        if device == CPU or not is_out_of_memory(error):
+            raise
+        release(device)
+        found = computed(CPU)
+    inside(indices, case.box, plan.transpose)[...] = found
+    return indices
+
+
+def standardised(image: Tensor, schemes: tuple[str, ...]) -> Tensor:
+    """A normalised image (channels, z, y, x) with all channels in units of their standard deviation.
+
+    >>> standardised(torch.tensor([[[[0.0, 1.0]]]]), ("rgb_to_0_1",)).tolist()
+    [[[[-1.0, 1.0]]]]
+    """
+    channels = []
+    for channel, scheme in zip(image, schemes, strict=True):
+        if scheme not in STANDARDISED:
+            channel = (channel - channel.mean()) / channel.std(correction=0).clamp(min=SMALLEST_DIVISOR)
+        channels.append(channel)
+    return torch.stack(channels)

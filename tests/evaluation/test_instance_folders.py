@@ -1,0 +1,66 @@
+"""Folders of instances are scored: numbers where there are any, connected parts of masks elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.io import imsave
+
+from nnlite.errors import DatasetError
+from nnlite.evaluation.folders import evaluate_folders
+from nnlite.evaluation.instance_folders import evaluate_instances
+
+MASK = np.kron(np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]]), np.ones((3, 3))).astype(np.uint8)  # three parts
+SPLIT = MASK.astype(np.uint16)
+SPLIT[6:, :3], SPLIT[6:, 3:] = 700, 5  # the third part are two touching objects
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    truth, found = tmp_path / "dataset" / "labels", tmp_path / "found"
+    truth.mkdir(parents=True)
+    found.mkdir()
+    imsave(truth / "a.png", MASK, check_contrast=False)
+    imsave(found / "a.png", MASK, check_contrast=False)
+    return truth, found
+
+
+def test_what_is_connected_is_one_instance_where_nothing_else_is_said(folders: tuple[Path, Path]):
+    [row] = evaluate_instances(*folders).rows
+    assert (row.case, row.true_instances, row.predicted_instances, row.aggregated_jaccard) == ("a", 3, 3, 1.0)
+
+
+def test_a_map_beside_a_mask_holds_its_instances_and_is_no_mask_itself(folders: tuple[Path, Path]):
+    truth, found = folders
+    imsave(found / "a.instances.png", SPLIT, check_contrast=False)
+    [row] = evaluate_instances(truth, found).rows
+    # SPLIT gives the two upper parts, which do not touch, one number
+    assert (row.true_instances, row.predicted_instances) == (3, 3)
+    assert (
+        row.found[0] == 1
+    )  # of 9 x 3 pixels the right 6 x 3 are above one half; the left third and half of two are not
+    assert [case.case for case in evaluate_folders(truth, found).rows] == ["a"]
+
+
+def test_numbered_instances_of_the_truth_are_told_by_its_description(folders: tuple[Path, Path]):
+    truth, found = folders
+    imsave(truth / "a.png", SPLIT, check_contrast=False)
+    (truth.parent / "nnlite.json").write_text(json.dumps({"instances": "numbered"}))
+    imsave(found / "a.instances.png", SPLIT, check_contrast=False)
+    [row] = evaluate_instances(truth, found).rows
+    assert (row.true_instances, row.found) == (3, (3,) * 10)
+    [mask] = evaluate_folders(truth, found).rows  # as masks all numbers are the object's
+    assert (mask.label, mask.dice) == ("object", 1.0)
+
+
+def test_missing_predictions_and_other_grids_are_told_together(folders: tuple[Path, Path]):
+    truth, found = folders
+    imsave(truth / "b.png", MASK, check_contrast=False)
+    imsave(found / "a.instances.png", SPLIT[:-1], check_contrast=False)
+    with pytest.raises(
+        DatasetError, match=r"2 of 2 cases cannot be scored:\n  b: no prediction(?s:.*)a: prediction shape"
+    ):
+        evaluate_instances(truth, found)

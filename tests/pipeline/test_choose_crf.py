@@ -1,0 +1,71 @@
+"""A CRF is tried on every held-out case, kept where it helps, and then applied to new images."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnlite import pipeline
+from nnlite.data.image import read_image, read_label
+from nnlite.data.records import read_record, write_record
+from nnlite.evaluation import choose_crf as choices
+from nnlite.evaluation.folders import evaluate_folders
+from nnlite.inference.crf import CrfParameters
+from nnlite.pipeline.selection import Selection
+from nnlite.workspace import Workspace
+
+STRONG = CrfParameters(
+    smoothness_weight=2, smoothness_mm=2, appearance_weight=10, appearance_mm=9, appearance_intensity=0.25
+)
+
+
+@pytest.fixture
+def workspace(cross_validated_work: Path, tmp_path: Path) -> Workspace:
+    return Workspace(root=Path(shutil.copytree(cross_validated_work, tmp_path / "work")), dataset="balls")
+
+
+def test_every_choice_is_scored_by_all_held_out_cases_and_the_masks_of_the_best_stay(balls: Path, workspace: Workspace):
+    selection = pipeline.select(balls, work=workspace.root, most=1, crf=True, device="cpu").selection
+    assert [trial.parameters for trial in selection.crf_trials] == list(choices.crf_choices((2.0, 1.5, 1.5)))
+    assert selection.crf_trials[0].mean_dice_before == pytest.approx(selection.mean_dice, abs=1e-5)
+    accepted = [number for number, trial in enumerate(selection.crf_trials, start=1) if trial.accepted]
+    if not accepted:  # trained for seconds, the networks are what they are
+        assert selection.postprocessing.crf is None
+        assert not workspace.crf.exists()
+        return
+    [number] = accepted
+    trial = selection.crf_trials[number - 1]
+    assert selection.postprocessing.crf == trial.parameters
+    assert [path.name for path in workspace.crf.iterdir()] == [str(number)]
+    masks = evaluate_folders(balls / "labels", workspace.crf / str(number))
+    assert masks.mean_dice == pytest.approx(trial.mean_dice_after, abs=1e-5)
+    assert selection.trials[0].mean_dice_before == pytest.approx(trial.mean_dice_after, abs=1e-5)
+
+
+def test_without_the_option_none_is_tried(balls: Path, workspace: Workspace):
+    selection = pipeline.select(balls, work=workspace.root, most=1, device="cpu").selection
+    assert selection.crf_trials == ()
+    assert selection.postprocessing.crf is None
+
+
+def test_new_images_get_the_crf_that_was_selected_unless_it_is_not_wanted(
+    balls: Path, workspace: Workspace, tmp_path: Path
+):
+    pipeline.select(balls, work=workspace.root, most=1, device="cpu")
+    selection = read_record(workspace.selection, Selection)
+    rules = replace(selection.postprocessing, rules=(), crf=STRONG)
+    write_record(workspace.selection, replace(selection, postprocessing=rules))
+    image = balls / "images" / "ball_0.nii.gz"
+    options = {"work": workspace.root, "device": "cpu", "mirroring": False}
+    result = pipeline.predict(balls, [image], tmp_path / "crf", probabilities=True, **options)
+    assert result.records[0].predicted_by.postprocessing == (STRONG.in_words(),)
+    plain = pipeline.predict(balls, [image], tmp_path / "plain", postprocessing=False, **options)
+    drawn, before = (read_label(one.masks[0]).array for one in (result, plain))
+    assert drawn.shape == before.shape
+    assert (drawn != before).any()
+    kept = read_image(tmp_path / "crf" / "ball_0.probabilities.nii").array  # as the networks said them
+    assert np.array_equal(np.array([0, 1, 7])[kept.argmax(axis=0)], before[0])
