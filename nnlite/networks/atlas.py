@@ -7,12 +7,15 @@ with the probabilities, which adds their logarithms to the logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nnlite.data.labels import Labels
+from nnlite.networks.unet_2015 import centre
 from nnlite.planning.prior import Prior
 from nnlite.preprocessing.places import PLACE_CHANNELS
 
@@ -22,15 +25,24 @@ LEAST_FREQUENCY = 1e-3  # of a structure or of background: nothing is impossible
 class WithAtlas(nn.Module):
     """A network behind an atlas (structures, z, y, x) of frequencies.
 
-    Its input is (batch, image channels, then three places, then others, *size); see ``places.py``.
+    Its input is (batch, image channels, then three places, then others, *size); see ``places.py``. A network without
+    padding answers for all but a ``margin`` of what it sees.
     """
 
     atlas: Tensor
 
-    def __init__(self, network: nn.Module, prior: Prior, labels: Labels, *, image_channels: int):
+    def __init__(
+        self,
+        network: nn.Module,
+        prior: Prior,
+        labels: Labels,
+        *,
+        image_channels: int,
+        margin: Sequence[int] = (),
+    ):
         super().__init__()
         self.network, self.use = network, prior.use
-        self.image_channels, self.regions = image_channels, bool(labels.painted)
+        self.image_channels, self.regions, self.margin = image_channels, bool(labels.painted), tuple(margin)
         self.register_buffer("atlas", torch.zeros(len(labels.structures), *prior.atlas_shape))
 
     def take(self, atlas: np.ndarray) -> None:
@@ -41,11 +53,10 @@ class WithAtlas(nn.Module):
         """What the network answers to the image, the atlas and the other channels, or its answers times the atlas."""
         begin, end = self.image_channels, self.image_channels + PLACE_CHANNELS
         image, places, others = batch[:, :begin], batch[:, begin:end], batch[:, end:]
-        frequencies = self.frequencies(places)
         if self.use == "channel":
-            return self.network(torch.cat((image, frequencies.to(image.dtype), others), dim=1))
+            return self.network(torch.cat((image, self.frequencies(places).to(image.dtype), others), dim=1))
         outputs = self.network(torch.cat((image, others), dim=1))
-        prior = self._log_prior(frequencies)
+        prior = self._log_prior(self.frequencies(self._answered(places)))
         if isinstance(outputs, Tensor):
             return outputs + prior
         return [logits + _at_size(prior, logits) for logits in outputs]
@@ -58,6 +69,11 @@ class WithAtlas(nn.Module):
         # places run from 1 to 2, torch's from -1 to 1
         found = functional.grid_sample(atlas, 2 * where - 3, padding_mode="border", align_corners=False)
         return found.squeeze(2) if flat else found
+
+    def _answered(self, places: Tensor) -> Tensor:
+        """Those of the places that the network has an answer for."""
+        sizes = zip(places.shape[2:], self.margin, strict=True) if self.margin else ()
+        return centre(places, [size - 2 * margin for size, margin in sizes])
 
     def _log_prior(self, frequencies: Tensor) -> Tensor:
         """What is added to the logits of labels that exclude each other, background first, or of regions."""

@@ -52,7 +52,8 @@ def build_network(plan: Plan, configuration: Configuration) -> nn.Module:
     network = network_of(configuration.topology, channels=channels, labels=plan.labels.outputs)
     if plan.prior is None:
         return network
-    return WithAtlas(network, plan.prior, plan.labels, image_channels=len(plan.image_channels))
+    margin = configuration.topology.margin
+    return WithAtlas(network, plan.prior, plan.labels, image_channels=len(plan.image_channels), margin=margin)
 
 
 def weight_shapes(plan: Plan, configuration: Configuration) -> dict[str, tuple[int, ...]]:

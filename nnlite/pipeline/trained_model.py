@@ -17,6 +17,7 @@ from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.predict import Model
 from nnlite.inference.sliding_window import WINDOW_STEP
+from nnlite.networks.atlas import WithAtlas
 from nnlite.networks.unet_plus_plus import UNetPlusPlus
 from nnlite.pipeline.appearance import read_appearance
 from nnlite.pipeline.choose_runs import choose_runs, load_models
@@ -71,7 +72,8 @@ class TrainedModel:
         pruned = []
         for model in self.models:
             name, topology = model.configuration.name, model.configuration.topology
-            for network in model.networks:
+            for whole in model.networks:
+                network = whole.network if isinstance(whole, WithAtlas) else whole
                 if not isinstance(network, UNetPlusPlus):
                     raise UsageError(
                         f"--depth {depth} prunes a unet++, and {name} is a {topology.architecture}; leave --depth out"

@@ -17,6 +17,7 @@ from nnlite.data.records import record
 from nnlite.training.checkpoint import Checkpoint
 
 ENCODER = ("stem", "encoder")  # what the networks call the parts of it
+BEHIND_ATLAS = "network."  # what stands before their names where the network knows an atlas
 
 
 @record
@@ -61,10 +62,10 @@ def matching(weights: Mapping[str, Tensor], needed: Mapping[str, tuple[int, ...]
 def encoder_weights(names: Iterable[str]) -> list[str]:
     """Those of a network's weights that belong to its encoder.
 
-    >>> encoder_weights(["stem.weight", "encoder.0.weight", "decoder.0.weight", "heads.0.bias"])
-    ['stem.weight', 'encoder.0.weight']
+    >>> encoder_weights(["stem.weight", "network.encoder.0.weight", "decoder.0.weight", "heads.0.bias"])
+    ['stem.weight', 'network.encoder.0.weight']
     """
-    return [name for name in names if name.partition(".")[0] in ENCODER]
+    return [name for name in names if name.removeprefix(BEHIND_ATLAS).partition(".")[0] in ENCODER]
 
 
 def describe(checkpoint: Checkpoint, source: str, needed: Mapping[str, tuple[int, ...]]) -> InitialWeights:

@@ -112,3 +112,20 @@ def test_planned_networks_answer_and_keep_their_atlas(name: ConfigurationName, u
     logits = network(torch.rand(2, 1 + 3 + more, *configuration.patch_size))
     assert logits.shape == (2, 3, *configuration.patch_size)
     assert weight_shapes(made, configuration)["atlas"] == (2, 4, 5, 6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_without_padding_gets_the_atlas_of_what_it_answers_for(*, training: bool) -> None:
+    class WithoutPadding(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor | list[Tensor]:
+            logits = torch.zeros(len(batch), 3, batch.shape[2] - 2, batch.shape[3] - 6)
+            return [logits] if self.training else logits
+
+    whole = halves("product")
+    atlas = WithAtlas(
+        WithoutPadding(), Prior(use="product", atlas_shape=(1, 1, 8)), LABELS, image_channels=1, margin=(1, 3)
+    )
+    atlas.take(whole.atlas.numpy())
+    answer = atlas.train(training)(batch(4, 8))
+    logits = answer[0] if training else answer
+    assert torch.equal(logits, whole(batch(4, 8))[..., 1:-1, 3:-3])
