@@ -50,7 +50,7 @@ def test_under_a_time_budget_the_number_of_epochs_does_not_matter():
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_another_augmentation_is_always_refused(resume: bool):
-    with pytest.raises(UsageError, match=r"with the augmentation nnunet, not ct, .*or delete work.*fold1"):
+    with pytest.raises(UsageError, match=r"with --augmentation nnunet, not ct, .*or delete work.*fold1"):
         require_as_begun(RUN, BEGUN, replace(BEGUN, augmentation="ct"), resume=resume)
 
 
