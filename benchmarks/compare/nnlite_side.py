@@ -64,6 +64,7 @@ def preprocess(settings: Settings) -> dict[str, Any]:
 def restore(settings: Settings) -> dict[str, Any]:
     """Labels on an image's grid from logits on the network's, as they come from the sliding window."""
     keep_freed_memory()  # as predict does
+    import scipy.ndimage  # noqa: F401 - loaded by the first resampling, for a second where files are not in memory
     import torch
 
     from nnlite.preprocessing.preprocess import Restoration
