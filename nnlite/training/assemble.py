@@ -212,10 +212,11 @@ def sampling(
             place = place + steps[other] * on_device(poses[:, axis, other])
         for row, field in fields.items():
             place[row] += field[axis]
-        place = place.clamp_(min=0).minimum(last)
-        lower = place.floor().minimum((last - 1).clamp_(min=0))
+        place = torch.minimum(place.clamp_(min=0), last, out=place)
+        lower = place.int()  # rounds down: no place is below 0
+        lower = torch.minimum(lower, (last - 1).clamp_(min=0).int(), out=lower)
         weights.append(place.sub_(lower).flatten())
-        first = torch.add(lower.int(), first, alpha=length)
+        first = torch.add(lower, first, alpha=length)
         strides = [stride * length for stride in strides] + [1 if length > 1 else 0]  # a single slice: no neighbour
     offsets = tuple(
         sum(stride * upper for stride, upper in zip(strides, corner, strict=True))
