@@ -19,9 +19,9 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -44,11 +44,12 @@ AFTERWARDS = timedelta(minutes=2)  # planning before a training, predicting held
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """A dataset, the configuration that is trained on it, and for how long."""
+    """A dataset, the configuration that is trained on it, for how long, and names for labels that need some."""
 
     name: str
     configuration: str
     minutes: int
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class Variant:
 
 DATASETS = (
     Data(name="hippocampus", configuration="3d", minutes=10),
-    Data(name="membrane", configuration="2d", minutes=5),
+    Data(name="membrane", configuration="2d", minutes=5, labels={"background": 0, "inside": 255}),
     Data(name="cells", configuration="2d", minutes=5),
 )
 PARTS = {
@@ -144,8 +145,10 @@ def main() -> None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
         print(data.name, part, variant.name, seed, found.get("dice", found.get("error")), flush=True)
 
+    chosen = [one for one in DATASETS if one.name in arguments.datasets]
+    for data in chosen:
+        prepare(arguments, data)
     with ThreadPoolExecutor(len(arguments.cores)) as pool:
-        chosen = [one for one in DATASETS if one.name in arguments.datasets]
         for job in list(jobs(chosen, arguments.parts)):
             pool.submit(run, *job)
 
@@ -158,6 +161,18 @@ def jobs(datasets: Sequence[Data], parts: Sequence[str]) -> Iterator[tuple[Data,
                 yield data, part, variant, seed
 
 
+def prepare(arguments: argparse.Namespace, data: Data) -> None:
+    """Plan a dataset and preprocess it, which all variants share that preprocess alike."""
+    workspace = Workspace(root=arguments.work, dataset=data.name)
+    if data.labels and not workspace.description.exists():
+        workspace.folder.mkdir(parents=True, exist_ok=True)
+        workspace.description.write_text(json.dumps({"labels": dict(data.labels)}))
+    dataset, work = str(arguments.data / data.name), ("--work", str(arguments.work))
+    for words in (("plan", dataset, "--device", "cpu"), ("preprocess", dataset, data.configuration)):
+        if error := nnlite(arguments.cores[0], *words, *work):
+            raise SystemExit(error)
+
+
 def trained(
     arguments: argparse.Namespace, data: Data, variant: Variant, seed: int, minutes: float, core: int
 ) -> dict[str, Any]:
@@ -165,8 +180,6 @@ def trained(
     workspace = Workspace(root=arguments.work, dataset=data.name)
     configuration = variant.configuration(data, seed)
     dataset, work = str(arguments.data / data.name), ("--work", str(arguments.work))
-    if not workspace.plan.exists():
-        nnlite(core, "plan", dataset, "--device", "cpu", *work)
     if variant.plan and not workspace.plan_of(configuration.partition("@")[2]).exists():
         asked = ("--device", "cpu", *variant.plan, "--as", configuration.partition("@")[2])
         if error := nnlite(core, "plan", dataset, *asked, *work):
