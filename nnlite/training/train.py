@@ -90,9 +90,7 @@ def train(
     torch.manual_seed(config.seed)
     learner = _new_learner(plan, configuration, config, device, ranks)
     if not resume:
-        learner.begin_with(initial)
-        if isinstance(learner.network, WithAtlas):  # of the cases of this fold, whatever weights were taken over
-            learner.network.take(count_atlas(training_cases.values(), plan))
+        _begin(learner, plan, initial, training_cases)
     course = _restored(files, learner) if resume and files else Course()
     if ranks.count > 1:
         course = _as_the_first(learner, course, ranks)
@@ -156,6 +154,15 @@ def _new_learner(
     network = build_network(plan, configuration).to(device)
     answer = Answer.to(plan.labels, device)
     return Learner(network, config, batch_dice=configuration.batch_dice, device=device, answer=answer, ranks=ranks)
+
+
+def _begin(
+    learner: Learner, plan: Plan, initial: Mapping[str, Tensor], training_cases: Mapping[str, StoredCase]
+) -> None:
+    """Take the weights to begin with, and count the atlas of the fold's cases, whatever weights were taken over."""
+    learner.begin_with(initial)
+    if isinstance(learner.network, WithAtlas):
+        learner.network.take(count_atlas(training_cases.values(), plan))
 
 
 def _state(learner: Learner, course: Course) -> dict[str, Any]:
