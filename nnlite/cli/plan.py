@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     from nnlite.planning.planner import Plan, Preset
     from nnlite.planning.prior import PriorUse
     from nnlite.planning.topology import Architecture, Stem, Topology
+
+NOT_IN_A_FINGERPRINT = {
+    "--splits": "has no cases to hold out",
+    "--resample-channels-to": "has no images",
+    "--prior": "does not tell whether images are aligned",
+    "--instances": "has no label maps",
+    "--border-width": "has no label maps",
+    "--as": "has no trainings to tell apart",
+    "--from-nnunet": "is planned as nnU-Net would with --preset nnunet",
+}
 
 
 def plan(
@@ -141,18 +151,18 @@ def plan(
         raise UsageError("plan a DATASET, or a finished fingerprint with --fingerprint FILE: one of the two")
     if fingerprint is None and (labels, channels, name) != (None, None, None):
         raise UsageError("--labels, --channels and --name belong to --fingerprint; a DATASET names its own")
-    if fingerprint is not None and splits is not None:
-        raise UsageError("--splits belongs to a DATASET; a fingerprint has no cases to hold out")
-    if fingerprint is not None and resample_channels_to is not None:
-        raise UsageError("--resample-channels-to belongs to a DATASET; a fingerprint has no images")
-    if fingerprint is not None and prior is not None:
-        raise UsageError("--prior belongs to a DATASET; a fingerprint does not tell whether images are aligned")
-    if fingerprint is not None and (instances, border_width) != (None, None):
-        raise UsageError("--instances belongs to a DATASET; a fingerprint has no label maps")
-    if fingerprint is not None and variant is not None:
-        raise UsageError("--as belongs to a DATASET; a fingerprint has no trainings to tell apart")
-    if fingerprint is not None and from_nnunet is not None:
-        raise UsageError("--from-nnunet belongs to a DATASET; from a fingerprint, plan with --preset nnunet")
+    if fingerprint is not None:
+        _refuse_of_a_dataset(
+            {
+                "--splits": splits,
+                "--resample-channels-to": resample_channels_to,
+                "--prior": prior,
+                "--instances": instances,
+                "--border-width": border_width,
+                "--as": variant,
+                "--from-nnunet": from_nnunet,
+            }
+        )
     if fingerprint is not None and (labels is None or channels is None):
         raise UsageError(
             "--fingerprint needs --labels N (background included) and --channels NAME,NAME: it names neither"
@@ -200,6 +210,13 @@ def plan(
     _show_plan(result)
     if explain:
         _show_reasons(result.plan)
+
+
+def _refuse_of_a_dataset(options: Mapping[str, Any]) -> None:
+    """``UsageError`` for the first of these options that was given, which a fingerprint cannot follow."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} belongs to a DATASET; a fingerprint {NOT_IN_A_FINGERPRINT[option]}")
 
 
 def _show_plan(result: PlanResult) -> None:
