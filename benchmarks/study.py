@@ -1,4 +1,4 @@
-"""The study of docs/studies: architectures, losses, priors and augmentations, trained alike and scored on one fold.
+"""The study of docs/studies: architectures, losses, priors and schedules, trained alike and scored on one fold.
 
     python benchmarks/study.py [--data ../shared/data] [--work DIR] [--datasets NAME ..] [--parts NAME ..] [--cores 0 1]
     python benchmarks/study.py --until 22:30    # begins no training that would not have ended by then
@@ -98,6 +98,8 @@ PARTS = {
         Variant(name="microscopy", train=("--augmentation", "microscopy"), only=("membrane", "cells")),
         Variant(name="atlas-channel", plan=("--prior", "channel"), only=("hippocampus",)),
         Variant(name="border-class", plan=("--instances", "border"), only=("cells",)),
+    ),
+    "training": (
         Variant(name="ema", train=("--ema", "0.99")),
         Variant(name="cosine", train=("--schedule", "cosine")),
         Variant(name="curriculum", train=("--curriculum",)),
@@ -221,6 +223,7 @@ def read(workspace: Workspace, configuration: str) -> dict[str, Any]:
         "training_s": log[-1].elapsed_s,
         "versions": job.versions,
         "precision": job.train.precision,
+        "commit": commit(),
     }
 
 
@@ -249,6 +252,12 @@ def _row(name: str, seeds: dict[str, dict[str, Any]]) -> str:
         f"{first['parameters'] / 1e6:.2f} M | {patch}, {first['batch_size']} | "
         f"{statistics.fmean(one['steps'] for one in done):.0f} | {first['s_per_step']:.3f} |"
     )
+
+
+def commit() -> str:
+    """The state of nnlite that was measured."""
+    words = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def machine() -> str:
