@@ -28,7 +28,7 @@ from nnlite.evaluation.instance_folders import instances_beside
 from nnlite.evaluation.instances import THRESHOLDS, InstanceOverlaps, Matches, close_instances
 from nnlite.evaluation.masks import pair_masks
 from nnlite.evaluation.metrics import dice
-from nnlite.inference.instances import split_by_distance
+from nnlite.preprocessing.instances import split_by_distance
 
 WITHIN_PX = 3.0
 

@@ -21,7 +21,6 @@ from nnlite.errors import ImageError, UsageError
 from nnlite.inference.crf_case import ProbabilityVolume, crf_indices
 from nnlite.inference.ensemble import predict_cases
 from nnlite.inference.familiarity import Familiarity
-from nnlite.inference.instances import find_instances
 from nnlite.inference.postprocess import Postprocessing, apply
 from nnlite.inference.predict import Model, ready_case
 from nnlite.inference.reliability import ReliabilityMeter
@@ -32,6 +31,7 @@ from nnlite.pipeline.instance_maps import instances_path, write_instances
 from nnlite.pipeline.kept_volumes import ENTROPY_SUFFIX, PROBABILITIES_SUFFIX, volumes_kept
 from nnlite.pipeline.mask_output import MaskOutput
 from nnlite.preprocessing.decide import Decision
+from nnlite.preprocessing.instances import find_instances
 from nnlite.preprocessing.preprocess import NormalizedCase, PreprocessedCase, normalize_case
 from nnlite.preprocessing.restore import KeepProbabilities, Region
 

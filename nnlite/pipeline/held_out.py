@@ -21,13 +21,13 @@ from nnlite.data.progress import Progress, silent
 from nnlite.errors import StoppedError
 from nnlite.evaluation.instance_scores import InstanceScore, InstanceScores, score_instances
 from nnlite.evaluation.scores import LabelScore, Scores, score_case
-from nnlite.inference.instances import find_instances
 from nnlite.inference.predict import Model, predict_case
 from nnlite.inference.reliability import LabelFeatures, ReliabilityMeter
 from nnlite.inference.retreat import with_retreat
 from nnlite.pipeline.instance_maps import instances_path, write_instances
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.reliability import read_measured, write_measured
+from nnlite.preprocessing.instances import find_instances
 from nnlite.preprocessing.store import StoredCase
 from nnlite.workspace import RunFolder
 

@@ -43,7 +43,9 @@ from nnlite.training.choices import TrainChoices, with_choices
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.initial_weights import InitialWeights
+from nnlite.training.loss import Loss
 from nnlite.training.ranks import ALONE, Ranks
+from nnlite.training.target_maps import BORDER_WEIGHTS
 from nnlite.training.tracking import Tracker
 from nnlite.training.train import TrainFiles
 from nnlite.training.train import train as train_network
@@ -183,6 +185,7 @@ def train(
             Augmentation.of(job.train.augmentation, plan, planned)  # one that does not suit is refused before long work
             job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
             require_sense(job, split_of[fold])
+            _tell_of_touching_cells(job)
             if is_finished(run):
                 reopen(run)
             with cases_in_use(workspace, store_name(workspace, job.plan, job.plan.configuration(configuration))):
@@ -203,6 +206,18 @@ def _defaults(plan: Plan, configuration: Configuration, device: torch.device) ->
         device.type,
     )
     return default_config(device)
+
+
+def _tell_of_touching_cells(job: RunConfig) -> None:
+    """Warn where border weights are asked for, and cells that touch are one in what is trained on."""
+    labels = job.plan.labels
+    if BORDER_WEIGHTS in Loss.named(job.train.loss).needs and labels.numbered and labels.border_index is None:
+        logger.warning(
+            "%s: --loss %s takes cells that touch as one, because no border was planned between those with numbers "
+            "of their own; to tell them apart, plan with --instances border",
+            job.plan.dataset,
+            job.train.loss,
+        )
 
 
 def _made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnlite.data.labels import Labels
+from nnlite.preprocessing.instances import split_by_border
 from nnlite.training.loss_terms.border_weights import border_weights
 from nnlite.training.loss_terms.signed_distance import signed_distance
 
@@ -58,19 +59,27 @@ NO_MAPS = TargetMaps()
 class MapMaker:
     """Makes the maps that a loss ``needs`` of targets with these labels.
 
-    ``members`` are the indices that each structure consists of, ``voxel`` the size of one, the finest axis being 1.
+    ``members`` are the indices that each structure consists of, ``border`` is that of the border of instances where it
+    is learned, ``voxel`` the size of one, the finest axis being 1.
     """
 
     needs: frozenset[str]
     members: tuple[tuple[int, ...], ...]
     ignore: int | None
+    border: int | None
     voxel: tuple[float, ...]
 
     @classmethod
     def to(cls, needs: Collection[str], labels: Labels, spacing_mm: Sequence[float]) -> MapMaker:
         """The one for targets on a grid of this spacing."""
         voxel = tuple(length / min(spacing_mm) for length in spacing_mm)
-        return cls(needs=frozenset(needs), members=labels.members, ignore=labels.ignore_index, voxel=voxel)
+        return cls(
+            needs=frozenset(needs),
+            members=labels.members,
+            ignore=labels.ignore_index,
+            border=labels.border_index,
+            voxel=voxel,
+        )
 
     def __call__(self, labels: Tensor) -> TargetMaps:
         """The maps of targets (batch, *size), on their device."""
@@ -85,7 +94,9 @@ class MapMaker:
         return torch.from_numpy(np.stack([make(target) for target in targets]))
 
     def _weights(self, target: np.ndarray) -> np.ndarray:
-        return border_weights(target, ignore=self.ignore, voxel=self.voxel)
+        border = target == self.border  # it tells touching cells apart, which are one component without it
+        cells = None if self.border is None else split_by_border(border | (target == 1), border)
+        return border_weights(target, ignore=self.ignore, voxel=self.voxel, instances=cells)
 
     def _distances(self, target: np.ndarray) -> np.ndarray:
         return np.stack([signed_distance(np.isin(target, indices), self.voxel) for indices in self.members])

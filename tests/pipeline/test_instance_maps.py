@@ -16,6 +16,7 @@ from nnlite.data.instances import Instances
 from nnlite.data.records import read_record
 from nnlite.evaluation.instance_scores import InstanceSummary
 from nnlite.pipeline.instance_maps import instances_path, write_instances
+from nnlite.pipeline.instance_request import InstanceChoice
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import Workspace
 
@@ -63,6 +64,16 @@ def test_training_learns_the_border_and_leaves_maps_and_scores_of_single_objects
     with run.instance_scores.open() as file:
         assert [int(row["true_instances"]) for row in csv.DictReader(file)] == [3] * len(cases)
     assert result.instances == read_record(run.instance_summary, InstanceSummary)
+
+
+@pytest.mark.parametrize(("way", "told"), [("border", False), ("distance", True)])
+def test_border_weights_that_take_touching_cells_as_one_are_warned_of(
+    way: InstanceChoice, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    data, work = nuclei(tmp_path / "nuclei", numbered=True), tmp_path / "work"
+    pipeline.plan(data, work=work, device="cpu", probe=False, instances=way)
+    pipeline.train(data, "2d", ("all",), work=work, loss="border-weighted+dice", **TRAINING)
+    assert ("takes cells that touch as one" in caplog.text) == told
 
 
 def test_predict_writes_the_numbers_beside_the_mask_and_they_are_scored(tmp_path: Path):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
+from nnlite.preprocessing.instance_border import with_border
 from nnlite.training.loss_terms.border_weights import border_weights
 from nnlite.training.loss_terms.signed_distance import signed_distance
 from nnlite.training.target_maps import BORDER_WEIGHTS, DISTANCES, NO_MAPS, MapMaker
@@ -23,6 +26,20 @@ def test_only_what_is_wanted_is_made_sample_by_sample() -> None:
     assert maps.distances is None
     assert maps.border_weights is not None
     assert torch.equal(maps.border_weights[1], torch.from_numpy(border_weights(TARGETS[1].numpy())))
+
+
+@pytest.mark.parametrize("rim", [False, True])
+def test_touching_cells_with_numbers_are_two_by_the_border_between_them(rim: bool) -> None:
+    names = {"names": ("background", "nucleus"), "values": (0, 1)}
+    labels = Labels(**names, instances=Instances(numbered=True, border_px=1, rim=rim))
+    numbers = np.zeros((1, 20, 30), dtype=np.uint8)
+    numbers[:, 5:15, 5:15], numbers[:, 5:15, 15:25] = 4, 9
+    target = with_border(numbers, labels)[0]
+    maps = MapMaker.to([BORDER_WEIGHTS], labels, (1.0, 1.0))(torch.from_numpy(target)[None])
+    assert maps.border_weights is not None
+    wanted = border_weights(target, instances=np.digitize(numbers[0], [4, 9]))
+    assert torch.equal(maps.border_weights[0], torch.from_numpy(wanted))
+    assert wanted[10, 14] > wanted[10, 5] + 5  # where they touch, and where there is only background beyond
 
 
 def test_distances_are_those_of_each_structure_on_its_grid() -> None:

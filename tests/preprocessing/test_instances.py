@@ -7,7 +7,7 @@ import pytest
 
 from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
-from nnlite.inference.instances import find_instances, split_by_border, split_by_distance
+from nnlite.preprocessing.instances import find_instances, split_by_border, split_by_distance
 
 NUCLEI = Labels(names=("background", "nucleus"), values=(0, 1))
 

@@ -36,7 +36,7 @@ def find_instances(indices: np.ndarray, mask: np.ndarray, labels: Labels) -> np.
 
 
 def split_by_border(mask: np.ndarray, border: np.ndarray) -> np.ndarray:
-    """Instances of a mask (z, y, x) bool, given which of its voxels are border; numbered from 1, int32.
+    """Instances of a mask (any number of axes, bool), given which of its voxels are border; numbered from 1, int32.
 
     The connected parts of the mask without border are the seeds, but for specks beside larger seeds of the same part of
     the mask. A part of the mask without any seed is an instance by itself.
