@@ -51,7 +51,9 @@ def plan(
     ] = None,
     gpu_memory: Annotated[
         float | None,
-        typer.Option("--gpu-memory", metavar="GB", min=1.0, help="Memory to plan for. [default: this GPU's, else 8]"),
+        typer.Option(
+            "--gpu-memory", metavar="GB", min=1.0, help="Plan for a GPU of this size. [default: that of this machine]"
+        ),
     ] = None,
     preset: Annotated[
         str | None,

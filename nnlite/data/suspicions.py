@@ -25,6 +25,9 @@ VOLUME_FACTOR = 5.0  # a structure that is less unusual than this can be anatomy
 INTENSITY_FACTOR = 30.0  # scanners differ by less in the units of their images
 SIGMA_OF_MAD = 1.4826
 RARE = 0.05  # share of cases; where more are unlike the others, the dataset is just mixed
+AIR_HU = -900.0  # air is -1000, and no other kind of image has a hundredth of its voxels below this
+PADDING_HU = -3100.0  # what scanners write beyond their field of view; phase images reach -4096
+BONE_HU = 300.0
 SOFT_TISSUE_HU = -500.0  # only lung and air are darker
 WIDEST_WINDOW = 256.0  # values in a range this small were rescaled for display: HU of any patient span a thousand
 
@@ -41,6 +44,7 @@ def suspicions(dataset: Dataset, labels: Labels | None, cases: Mapping[str, Case
             yield from _not_hounsfield(channel, looks)
         else:
             yield from _intensities(channel, looks)
+            yield from _hounsfield_by_another_name(channel, looks)
     if labels is not None and not labels.numbered:
         yield from _volumes(labels, cases)
 
@@ -138,6 +142,16 @@ def _unlike_hounsfield(look: ChannelTraits) -> tuple[str, str] | None:
     if look.high < SOFT_TISSUE_HU:
         return "nothing is as dense as tissue, as if the offset was subtracted twice", "add the offset (usually 1024)"
     return None
+
+
+def _hounsfield_by_another_name(channel: str, looks: Mapping[str, ChannelTraits]) -> Iterator[str]:
+    alike = [look for look in looks.values() if PADDING_HU <= look.low <= AIR_HU and look.most >= BONE_HU]
+    if 2 * len(alike) > len(looks):
+        what = f"{channel} looks like CT in Hounsfield units (air at {min(look.low for look in alike):g})"
+        yield (
+            f"{what}, but only a channel called CT is normalised as such, all others image by image: "
+            'call it CT under "channels" in nnlite.json'
+        )
 
 
 def _intensities(channel: str, looks: Mapping[str, ChannelTraits]) -> Iterator[str]:

@@ -112,8 +112,8 @@ def plan(
 ) -> PlanResult:
     """Check a dataset and plan its configurations for a device and its memory; all of it lies in the workspace then.
 
-    ``device`` "auto" plans for the GPU of this machine, where there is none for one of ``memory_gib`` (default: what
-    the network was made for, 8 GiB for the plain one). ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
+    ``device`` "auto" plans for the GPU of this machine, or where it has none for its processor; with ``memory_gib`` for
+    a GPU of that size, wherever it is, and with preset "nnunet" for one of the size that nnU-Net plans for. ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
     ``residual`` chooses one of nnU-Net's residual encoders, ``network`` any architecture and what goes with it.
     ``from_plan`` is another plan to take all this from, ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then
     trained as it is. ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds
@@ -170,7 +170,7 @@ def plan(
         *_unnamed_labels(found, labels),
         *_made_channels(decided),
         *about_prior,
-        *([] if request.follows else _no_gpu(device, decided)),
+        *([] if request.follows else _no_gpu(device, memory_gib, decided)),
         *_one_sided(decided),
         *slow_steps(decided),
         *remarks,
@@ -247,10 +247,12 @@ def _glance(case: Case, image: Image, label: np.ndarray | None) -> Glance:
     return look(case.id, image), None if label is None else label_thumbnail(label)
 
 
-def _no_gpu(device: str, decided: Plan) -> tuple[str, ...]:
-    """A note where the plan is for a GPU that this machine has not got."""
-    if device != "auto" or decided.device == "cpu" or has_gpu():
+def _no_gpu(device: str, memory_gib: float | None, decided: Plan) -> tuple[str, ...]:
+    """A note on what is planned for where nobody said it and this machine has no GPU."""
+    if device != "auto" or memory_gib is not None or has_gpu():
         return ()
+    if decided.device == "cpu":
+        return ("there is no GPU here: planned for the processor; for a GPU elsewhere, add --gpu-memory GB, its size",)
     return (
         f"there is no GPU here: planned for one of {decided.memory_gib:g} GiB (another with --gpu-memory); "
         "to train on this machine, plan with --device cpu",

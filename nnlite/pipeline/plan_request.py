@@ -11,7 +11,7 @@ from nnlite.data.labels import Labels
 from nnlite.data.records import read_record
 from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.instance_request import LABELS_DECIDE, InstanceRequest
-from nnlite.pipeline.machine import device_name, gpu_memory_gib
+from nnlite.pipeline.machine import device_name, gpu_memory_gib, has_gpu
 from nnlite.planning.cost import require_within_memory
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.hu_channels import HuRange, hu_channels, parse_masks, parse_windows
@@ -189,10 +189,14 @@ def _target(device: str, memory_gib: float | None, preset: Preset) -> tuple[Devi
     """Device to plan for and its memory; None leaves the memory to the planner."""
     if preset == "nnunet" and device == "cpu":
         raise UsageError("--preset nnunet has plans for GPUs only; leave it out to plan with --device cpu")
-    if device == "cpu":
-        return "cpu", None
-    if device in ("auto", "cuda") and (preset == "nnunet" or (device == "cuda" and memory_gib is not None)):
+    if memory_gib is not None and device == "cpu":
+        raise UsageError("--gpu-memory plans for a GPU, and --device is cpu: leave one of them out")
+    if device in ("auto", "cuda") and (preset == "nnunet" or memory_gib is not None):
         return "cuda", memory_gib  # for a GPU of that size, be it in this machine or in another
-    if device_name(device) == "cuda" and memory_gib is None:
-        memory_gib = gpu_memory_gib()
-    return "cuda", memory_gib
+    if device == "cuda" and not has_gpu():
+        raise UsageError(
+            "torch sees no CUDA GPU on this machine; to plan for one elsewhere, add --gpu-memory GB, its size"
+        )
+    if device_name(device) == "cpu":
+        return "cpu", None
+    return "cuda", gpu_memory_gib()

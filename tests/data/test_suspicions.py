@@ -88,6 +88,19 @@ def test_ct_that_is_not_in_hounsfield_units_is_named(change, words):
     assert told(cases) == []  # of MR nobody knows
 
 
+@pytest.mark.parametrize(
+    ("darkest", "told_of"), [(-1000, True), (-2048, True), (-4096, False), (-500, False), (0, False)]
+)
+def test_hounsfield_units_in_a_channel_of_another_name_are_told(darkest: int, told_of: bool):
+    image = scan(1)
+    image.array[:, :2] = darkest
+    warnings = told({"a": seen(image)}, "image")
+    assert told({"a": seen(image)}, "ct") == []
+    assert len(warnings) == told_of
+    assert all("image looks like CT in Hounsfield units" in warning for warning in warnings)
+    assert all('call it CT under "channels" in nnlite.json' in warning for warning in warnings)
+
+
 def test_an_intensity_unlike_all_others_is_named_and_a_mixture_is_not():
     image = scan(99)
     odd = seen(replace(image, array=image.array * 1000))

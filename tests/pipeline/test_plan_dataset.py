@@ -24,7 +24,7 @@ from nnlite.workspace import Workspace
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (machine, plan_dataset):
+    for module in (machine, plan_dataset, plan_request):
         monkeypatch.setattr(module, "has_gpu", lambda: False)
 
 
@@ -72,8 +72,20 @@ def test_warnings_of_the_check_are_counted_in_a_note(balls: Path, tmp_path: Path
     assert result.notes == (f"the dataset gives rise to 1 warning: nnlite check {data} tells",)
 
 
-def test_without_a_gpu_auto_plans_for_one_and_says_so(balls: Path, tmp_path: Path):
-    result = pipeline.plan(balls, work=tmp_path)
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_auto_plans_for_the_processor_and_says_so(balls: Path, tmp_path: Path):
+    result = pipeline.plan(balls, work=tmp_path, probe=False)
+    assert (result.plan.device, result.plan.memory_gib) == ("cpu", None)
+    assert (
+        result.plan.configurations == pipeline.plan(balls, work=tmp_path, device="cpu", probe=False).plan.configurations
+    )
+    [note] = result.notes
+    assert note.startswith("there is no GPU here: planned for the processor; for a GPU elsewhere, add --gpu-memory")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_nnunet_s_preset_plans_for_one_and_says_so(balls: Path, tmp_path: Path):
+    result = pipeline.plan(balls, work=tmp_path, preset="nnunet")
     assert (result.plan.device, result.plan.memory_gib) == ("cuda", 8)
     [note] = result.notes
     assert note.startswith("there is no GPU here: planned for one of 8 GiB")
@@ -82,10 +94,13 @@ def test_without_a_gpu_auto_plans_for_one_and_says_so(balls: Path, tmp_path: Pat
 
 @pytest.mark.usefixtures("no_gpu")
 def test_a_gpu_of_another_machine_is_planned_for_by_its_memory(balls: Path, tmp_path: Path):
-    result = pipeline.plan(balls, work=tmp_path, device="cuda", memory_gib=24)
-    assert (result.plan.memory_gib, result.notes) == (24, ())
-    with pytest.raises(UsageError, match="torch sees no CUDA GPU"):
+    for device in ("auto", "cuda"):
+        result = pipeline.plan(balls, work=tmp_path, device=device, memory_gib=24)
+        assert (result.plan.device, result.plan.memory_gib, result.notes) == ("cuda", 24, ())
+    with pytest.raises(UsageError, match="torch sees no CUDA GPU.* add --gpu-memory GB"):
         pipeline.plan(balls, work=tmp_path, device="cuda")
+    with pytest.raises(UsageError, match="--device is cpu: leave one of them out"):
+        pipeline.plan(balls, work=tmp_path, device="cpu", memory_gib=24)
 
 
 def test_the_memory_of_a_gpu_that_is_there_is_used(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
