@@ -52,7 +52,7 @@ def plan(
     gpu_memory: Annotated[
         float | None,
         typer.Option(
-            "--gpu-memory", metavar="GB", min=1.0, help="Plan for a GPU of this size. [default: that of this machine]"
+            "--gpu-memory", metavar="GB", min=1.0, help="Plan for a GPU of this size. [default: the one here]"
         ),
     ] = None,
     preset: Annotated[

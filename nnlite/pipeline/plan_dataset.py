@@ -113,18 +113,19 @@ def plan(
     """Check a dataset and plan its configurations for a device and its memory; all of it lies in the workspace then.
 
     ``device`` "auto" plans for the GPU of this machine, or where it has none for its processor; with ``memory_gib`` for
-    a GPU of that size, wherever it is, and with preset "nnunet" for one of the size that nnU-Net plans for. ``preset`` "nnunet" gives nnU-Net's own plan, None is "nnlite".
-    ``residual`` chooses one of nnU-Net's residual encoders, ``network`` any architecture and what goes with it.
-    ``from_plan`` is another plan to take all this from, ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then
-    trained as it is. ``overrides`` are single decisions, as "3d.patch_size=96,96,96". ``splits`` is a file with folds
-    of the user's own: nnU-Net's splits_final.json, or a splits.json. Channels on other grids are brought to that of the
-    channel ``resample_channels_to``, where one is named, in training and prediction, too. ``hu_windows``
-    ("lung,-160:240") and ``hu_masks`` ("200:") are what each CT channel brings along. ``prior`` "channel" or "product"
-    uses an atlas of the training cases' labels. ``instances`` tells single objects of the label apart: by a "border"
-    class where another one is near, by a "rim" around each (both of ``border_px`` pixels), at necks of the plain mask
-    ("distance"), or "none"; None follows the dataset's nnlite.json. ``probe`` measures a training step of each
-    configuration where this machine has the device that is planned for; a GPU's patch and batch follow it. A
-    ``variant`` is planned beside the dataset's plan, its configurations are called "3d@variant". Raises
+    a GPU of that size, wherever it is, and with preset "nnunet" for one of the size that nnU-Net plans for. ``preset``
+    "nnunet" gives nnU-Net's own plan, None is "nnlite". ``residual`` chooses one of nnU-Net's residual encoders,
+    ``network`` any architecture and what goes with it. ``from_plan`` is another plan to take all this from,
+    ``from_nnunet`` a plans.json of nnU-Net v2, whose plan is then trained as it is. ``overrides`` are single decisions,
+    as "3d.patch_size=96,96,96". ``splits`` is a file with folds of the user's own: nnU-Net's splits_final.json, or a
+    splits.json. Channels on other grids are brought to that of the channel ``resample_channels_to``, where one is
+    named, in training and prediction, too. ``hu_windows`` ("lung,-160:240") and ``hu_masks`` ("200:") are what each CT
+    channel brings along. ``prior`` "channel" or "product" uses an atlas of the training cases' labels. ``instances``
+    tells single objects of the label apart: by a "border" class where another one is near, by a "rim" around each (both
+    of ``border_px`` pixels), at necks of the plain mask ("distance"), or "none"; None follows the dataset's
+    nnlite.json. ``probe`` measures a training step of each configuration where this machine has the device that is
+    planned for; a GPU's patch and batch follow it. A ``variant`` is planned beside the dataset's plan, its
+    configurations are called "3d@variant". Raises
     ``DatasetError`` with all faults if any case cannot be used.
     """
     found, workspace = locate_dataset(dataset, work)

@@ -194,9 +194,7 @@ def _target(device: str, memory_gib: float | None, preset: Preset) -> tuple[Devi
     if device in ("auto", "cuda") and (preset == "nnunet" or memory_gib is not None):
         return "cuda", memory_gib  # for a GPU of that size, be it in this machine or in another
     if device == "cuda" and not has_gpu():
-        raise UsageError(
-            "torch sees no CUDA GPU on this machine; to plan for one elsewhere, add --gpu-memory GB, its size"
-        )
+        raise UsageError("torch sees no CUDA GPU here; to plan for one elsewhere, add --gpu-memory GB, its size")
     if device_name(device) == "cpu":
         return "cpu", None
     return "cuda", gpu_memory_gib()

@@ -97,7 +97,7 @@ def test_a_gpu_of_another_machine_is_planned_for_by_its_memory(balls: Path, tmp_
     for device in ("auto", "cuda"):
         result = pipeline.plan(balls, work=tmp_path, device=device, memory_gib=24)
         assert (result.plan.device, result.plan.memory_gib, result.notes) == ("cuda", 24, ())
-    with pytest.raises(UsageError, match="torch sees no CUDA GPU.* add --gpu-memory GB"):
+    with pytest.raises(UsageError, match=r"torch sees no CUDA GPU.* add --gpu-memory GB"):
         pipeline.plan(balls, work=tmp_path, device="cuda")
     with pytest.raises(UsageError, match="--device is cpu: leave one of them out"):
         pipeline.plan(balls, work=tmp_path, device="cpu", memory_gib=24)
