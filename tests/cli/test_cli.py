@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,13 +30,14 @@ def test_check_does_not_wait_for_torch(tmp_path: Path):
     assert done.stdout == "False\n"
 
 
-def test_help_answers_within_half_a_second():
-    def seconds() -> float:
-        started = time.perf_counter()
+def test_help_takes_less_than_half_a_second():
+    def processor_s() -> float:  # not what the clock shows: other programs may keep the machine busy
+        before = os.times()
         subprocess.run([sys.executable, "-m", "nnlite", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - started
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
 
-    assert min(seconds() for _ in range(3)) < 0.5  # the best of three: other programs may keep the machine busy
+    assert min(processor_s() for _ in range(3)) < 0.5
 
 
 def test_help_names_every_verb():

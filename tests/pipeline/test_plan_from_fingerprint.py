@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,11 @@ def test_the_whole_command_takes_less_than_a_second_and_no_torch(tmp_path: Path)
         "try:\n    main()\nfinally:\n    print('torch' in sys.modules)"
     )
 
-    def seconds() -> float:
-        started = time.perf_counter()
+    def processor_s() -> float:  # not what the clock shows: other programs may keep the machine busy
+        before = os.times()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.endswith("False\n")
-        return time.perf_counter() - started
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
 
-    assert min(seconds() for _ in range(3)) < 1  # the best of three: other programs may keep the machine busy
+    assert min(processor_s() for _ in range(3)) < 1
