@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nnlite.data.image import Geometry, write_image
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process of the tests per core: threads of torch would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the programs that tests start, too
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
