@@ -70,7 +70,7 @@ class Learner:
         for name in self.frozen:
             weight = self.network.get_parameter(name)
             weight.requires_grad_(learns)
-            if learns and self.config.optimizer == "sgd":  # fused, it wants the momentum of all weights or of none
+            if learns and self.config.optimizer == "sgd":  # older states have none of a weight that was held
                 self.optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
 
     def step(self, batch: Batch, learning_rate: float, *, number: int = 0) -> Tensor:
@@ -232,12 +232,17 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
     """SGD with Nesterov momentum as in nnU-Net, or AdamW (Loshchilov and Hutter, ICLR 2019).
 
     Fused, that is in one pass over the weights: on two CPU cores four times as fast as one tensor after the other, and
-    on a GPU a step in float16 then never waits to learn whether its gradients are finite.
+    on a GPU a step in float16 then never waits to learn whether its gradients are finite. Momentum begins at 0, which
+    is what the formula says of the first step: fused, SGD would otherwise find whatever lies in memory where that step
+    was left out, and it wants the momentum of all weights or of none.
     """
     weights, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         momentum = config.momentum
-        return torch.optim.SGD(weights, lr=rate, momentum=momentum, nesterov=True, weight_decay=decay, fused=True)
+        sgd = torch.optim.SGD(weights, lr=rate, momentum=momentum, nesterov=True, weight_decay=decay, fused=True)
+        for weight in network.parameters():
+            sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        return sgd
     return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
 
 
