@@ -100,7 +100,8 @@ class MapMaker:
         return border_weights(target, ignore=self.ignore, voxel=self.voxel, instances=cells)
 
     def _distances(self, target: np.ndarray) -> np.ndarray:
-        return np.stack([signed_distance(np.isin(target, indices), self.voxel) for indices in self.members])
+        unknown = None if self.ignore is None else target == self.ignore
+        return np.stack([signed_distance(np.isin(target, indices), self.voxel, unknown) for indices in self.members])
 
 
 def _thinned_out(one: Tensor, size: Sequence[int]) -> Tensor:

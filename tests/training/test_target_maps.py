@@ -53,6 +53,13 @@ def test_distances_are_those_of_each_structure_on_its_grid() -> None:
     assert torch.allclose(maps.distances[2].float(), torch.from_numpy(wanted), rtol=1e-3)
 
 
+def test_distances_are_those_to_what_is_known() -> None:
+    labels, target = Labels.from_table({"cell": 1, "ignore": 2}), torch.tensor([[0, 2, 1, 1, 0]])
+    maps = MapMaker.to([DISTANCES], labels, (1.0,))(target)
+    assert maps.distances is not None
+    assert maps.distances[0, 0].tolist() == [1.5, 0, -1.5, -0.5, 0.5]
+
+
 def test_the_border_of_instances_is_a_structure_with_distances_of_its_own() -> None:
     labels = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
     target = torch.tensor([[0, 2, 1, 1, 2, 2, 1, 0]])
