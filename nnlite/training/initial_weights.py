@@ -16,7 +16,7 @@ from nnlite.data.digest import DIGEST_LETTERS
 from nnlite.data.records import record
 from nnlite.training.checkpoint import Checkpoint
 
-ENCODER = ("stem", "encoder")  # what the networks call the parts of it
+ENCODER = ("stem", "encoder", "separate")  # what the networks call the parts of it
 BEHIND_ATLAS = "network."  # what stands before their names where the network knows an atlas
 
 
