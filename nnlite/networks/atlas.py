@@ -26,7 +26,8 @@ class WithAtlas(nn.Module):
     """A network behind an atlas (structures, z, y, x) of frequencies.
 
     Its input is (batch, image channels, then three places, then others, *size); see ``places.py``. A network without
-    padding answers for all but a ``margin`` of what it sees.
+    padding answers for all but a ``margin`` of what it sees. Where the border of instances is learned, it is as
+    frequent at a place as the label that it is a part of.
     """
 
     atlas: Tensor
@@ -43,6 +44,7 @@ class WithAtlas(nn.Module):
         super().__init__()
         self.network, self.use = network, prior.use
         self.image_channels, self.regions, self.margin = image_channels, bool(labels.painted), tuple(margin)
+        self.with_border = labels.border_index is not None
         self.register_buffer("atlas", torch.zeros(len(labels.structures), *prior.atlas_shape))
 
     def take(self, atlas: np.ndarray) -> None:
@@ -81,7 +83,8 @@ class WithAtlas(nn.Module):
         if self.regions:
             return inside.logit()
         outside = (1 - frequencies.sum(dim=1, keepdim=True)).clamp_min(LEAST_FREQUENCY)
-        return torch.cat((outside, inside), dim=1).log()
+        border = (inside,) if self.with_border else ()  # instances are those of a single structure
+        return torch.cat((outside, inside, *border), dim=1).log()
 
 
 def _at_size(prior: Tensor, logits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The atlas of a fold: how often each structure is at a place of the image, over the cases that it is trained on.
 
 Cases that are held out play no part. Voxels to be ignored, and structures that were not drawn in a case, are not
-counted.
+counted. The border of instances is a part of its label.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def count_atlas(cases: Iterable[StoredCase], plan: Plan) -> np.ndarray:
     for stored in cases:
         case = stored.mapped()
         assert case.label is not None, "cases for training have labels"
-        indices = _on_atlas(case.label, stored, prior)
+        indices = labels.without_border(_on_atlas(case.label, stored, prior))
         known = np.ones(indices.shape, dtype=bool) if labels.ignore_index is None else indices != labels.ignore_index
         drawn = np.ones(labels.outputs, dtype=bool) if case.drawn is None else case.drawn
         for structure, members in enumerate(labels.members):
-            if drawn[structure + labels.outputs - len(labels.members)]:
+            if drawn[structure + (not labels.regions)]:  # the background's channel comes before those of labels
                 hits[structure] += np.isin(indices, members) & known
                 told[structure] += known
     return hits / np.maximum(told, 1)

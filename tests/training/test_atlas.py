@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import plan, store_cases
 
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.planning.configurations import ConfigurationName
 from nnlite.planning.planner import Plan
@@ -79,6 +80,26 @@ def test_what_was_not_drawn_or_is_to_be_ignored_is_not_counted(tmp_path: Path) -
     unsure[:9] = 3
     atlas = count_atlas([both, relabelled(tmp_path / "unsure", ball, unsure)], ignoring)
     assert np.array_equal(atlas[0, :9], np.array(both.label)[:9] == 1)
+
+
+@pytest.mark.parametrize("use", ["channel", "product"])
+def test_the_border_of_instances_is_counted_with_its_label_and_a_training_goes_through(
+    use: str, tmp_path: Path
+) -> None:
+    nuclei = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+    made, cases = replace(with_prior(use=use), labels=nuclei), store_cases(tmp_path)
+    atlas = count_atlas(cases.values(), made)  # the core of the ball has the index that is the border's here
+    assert np.array_equal(atlas[0], np.array(cases["case_0"].label) > 0)
+    train(
+        made,
+        made.configuration("3d"),
+        CONFIG,
+        fold="all",
+        training_cases=cases,
+        validation_cases={},
+        files=None,
+        device=CPU,
+    )
 
 
 @pytest.mark.parametrize("use", ["channel", "product"])
