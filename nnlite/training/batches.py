@@ -1,8 +1,9 @@
 """Batches for an epoch: drawn, put together and augmented in threads, ahead of the step.
 
-Each batch is a function of seed, epoch and its number in the epoch alone: how many threads there are
-and which of them is faster does not matter. Processes that train together draw the same batch, and each reads and
-augments its share of it alone.
+Each batch is a function of seed, epoch and its number in the epoch alone: how many threads there are and which of them
+is faster does not matter. Only where easy cases come first under a time budget it is drawn from the cases that the
+clock allows when it is asked for, which is the earlier the more threads there are. Processes that train together draw
+the same batch, and each reads and augments its share of it alone.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class BatchSource:
     """Training batches with all augmentation, validation batches without; both on the training device.
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
-    ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch. ``augmentation`` names a preset. Batches come with the ``maps``
-    of their labels that a loss wants. Where the training cases are named ``easiest_first``, the first ones are drawn
-    from these alone.
+    ``threads`` prepare batches; their number changes the speed alone, unless the clock decides on the cases. Cases that
+    fit in memory are kept there. ``ranks`` are the processes that share each batch. ``augmentation`` names a preset.
+    Batches come with the ``maps`` of their labels that a loss wants. Where the training cases are named
+    ``easiest_first``, the first ones are drawn from these alone.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Retreat when a GPU has no memory left: a batch in parts, or, for what only prepares batches, the CPU.
 
-The gradients of the parts add up to that of the batch: exactly so where each sample has a Dice loss of its own; where
-the batch has one together, each part has. Memory may be short because the plan was made for another machine, or for a
-while, because of another process.
+The gradients of the parts add up to that of the batch: exactly so where each sample has a loss of its own and counts
+alike. Where a term is one fraction of sums over the batch (batch Dice), or a mean over voxels of which some samples
+have more that count (ignored, not drawn, weighted by borders), each part has one of its own, and counts by its samples.
+Memory may be short because the plan was made for another machine, or for a while, because of another process.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Parts:
                 raise MemoryShortError(f"{self.device.type} has too little memory for a single sample ({said})")
             self.number = min(2 * self.number, samples)
             logger.warning(
-                "%s has too little memory for a batch of %d at once; going on in %d parts, slower but alike",
+                "%s has too little memory for a batch of %d at once; going on in %d parts, which is slower",
                 self.device.type,
                 samples,
                 self.number,

@@ -78,10 +78,11 @@ def train(
     Cases are preprocessed ones of ``configuration``. Without validation cases there is no pseudo Dice and no best
     model. ``on_epoch`` is called after each epoch, when everything of it is on disk. ``resume`` continues from
     ``files.last``, or from ``files.previous`` where that is damaged; otherwise weights that ``initial`` names take the
-    place of those that are drawn. ``transforms`` are batchgenerators transforms of
-    the caller's own that keep sizes; they are run on every training patch before the augmentation. ``threads`` prepare
-    batches; their number changes no result. A state is saved after each epoch and every ``save_every_s`` within one.
-    ``stop`` is asked after each step: when it says so, the state is saved and ``StoppedError`` raised.
+    place of those that are drawn. ``transforms`` are batchgenerators transforms of the caller's own that keep sizes;
+    they are run on every training patch before the augmentation. ``threads`` prepare batches; their number changes no
+    result, but with a curriculum under a time budget (see ``batches.py``). A state is saved after each epoch and every
+    ``save_every_s`` within one. ``stop`` is asked after each step: when it says so, the state is saved and
+    ``StoppedError`` raised.
 
     ``ranks`` are processes that train together: each calls this with the same plan, configuration, ``config`` and
     cases, on a device of its own. The first one has ``files`` and may resume; the others have None, begin in the state
