@@ -101,7 +101,7 @@ class Learner:
         samples, total = sum(len(part.images) for part in parts), torch.zeros((), device=self.device)
         for part in parts:
             with self._precision():
-                outputs = self.forward(part.images)
+                outputs = _answers(self.forward, part)
             loss = self._loss(outputs, part) * (len(part.images) / samples)
             self.scaler.scale(loss).backward()
             total += loss.detach()
@@ -143,7 +143,7 @@ class Learner:
 
         def try_out(module: nn.Module) -> float:
             with self._precision():
-                outputs = module(batch.images)
+                outputs = _answers(module, batch)
             loss = self._loss(outputs, batch)
             loss.backward()
             return float(loss.detach())  # waits for the device
@@ -201,6 +201,11 @@ class Learner:
     def _precision(self) -> torch.autocast:
         dtype = AUTOCAST[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def _answers(network: nn.Module, batch: Batch) -> Any:
+    """What a network that learns says of a batch, which may bring atlases along."""
+    return network(batch.images) if batch.atlases is None else network(batch.images, batch.atlases)
 
 
 def random_state(device: torch.device) -> Tensor:

@@ -78,13 +78,13 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """
     if parts == 1:
         return [batch]
-    drawn, maps = _chunks(batch.drawn, parts), batch.maps.chunks(parts)
-    pieces = zip(batch.images.chunk(parts), batch.labels.chunk(parts), drawn, maps, strict=False)
-    return [replace(batch, images=images, labels=labels, drawn=d, maps=m) for images, labels, d, m in pieces]
+    drawn, atlases, maps = _chunks(batch.drawn, parts), _chunks(batch.atlases, parts), batch.maps.chunks(parts)
+    pieces = zip(batch.images.chunk(parts), batch.labels.chunk(parts), drawn, atlases, maps, strict=False)
+    return [replace(batch, images=i, labels=t, drawn=d, atlases=a, maps=m) for i, t, d, a, m in pieces]
 
 
-def _chunks(drawn: Tensor | None, parts: int) -> Iterable[Tensor | None]:
-    return repeat(None) if drawn is None else drawn.chunk(parts)
+def _chunks(one: Tensor | None, parts: int) -> Iterable[Tensor | None]:
+    return repeat(None) if one is None else one.chunk(parts)
 
 
 def on_device_or_cpu(make: Callable[[torch.device], Batch], device: torch.device, what: str) -> Batch:
@@ -97,6 +97,7 @@ def on_device_or_cpu(make: Callable[[torch.device], Batch], device: torch.device
     release(device)
     logger.warning("%s has too little memory to prepare %s; it is prepared on the CPU", device.type, what)
     made = make(CPU)
-    drawn = None if made.drawn is None else made.drawn.to(device)
+    drawn, atlases = (None if one is None else one.to(device) for one in (made.drawn, made.atlases))
     maps = made.maps.changed(lambda one: one.to(device))
-    return replace(made, images=made.images.to(device), labels=made.labels.to(device), drawn=drawn, maps=maps)
+    images, labels = made.images.to(device), made.labels.to(device)
+    return replace(made, images=images, labels=labels, drawn=drawn, atlases=atlases, maps=maps)

@@ -108,6 +108,19 @@ def test_the_border_of_instances_is_as_frequent_as_its_label(use: PriorUse) -> N
     assert network.network.seen.shape[1] == (2 if use == "channel" else 1)
 
 
+@pytest.mark.parametrize("use", ["channel", "product"])
+def test_an_atlas_that_a_sample_brings_takes_the_place_of_the_network_s(use: PriorUse) -> None:
+    network, other = halves(use), halves(use)
+    mirrored = network.atlas.flip(-1)
+    other.take(mirrored.numpy())
+    two = torch.cat([batch(4, 8), batch(4, 8)])
+    logits = network(two, torch.stack([network.atlas, mirrored]))
+    seen = network.network.seen
+    for row, whole in enumerate((network, other)):
+        assert torch.equal(whole(two[row : row + 1]), logits[row : row + 1])
+        assert torch.equal(whole.network.seen, seen[row : row + 1])
+
+
 def test_every_level_of_deep_supervision_gets_the_atlas() -> None:
     fine, coarse = halves("product").train()(batch(4, 8))
     assert (fine.shape, coarse.shape) == ((1, 3, 4, 8), (1, 3, 2, 4))
