@@ -28,5 +28,5 @@ def occlude(images: Tensor, chance: Chance) -> Tensor:
             starts = [int(rng.integers(0, length - side + 1)) for length, side in zip(size, sides, strict=True)]
             box = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
             for channel in shown:
-                sample[(channel, *box)] = mean[channel]
+                sample[channel][box] = mean[channel]
     return images
