@@ -1,8 +1,9 @@
 """A network that knows where labels usually are: it looks an atlas up at the place of each voxel.
 
 The atlas is part of the network's state, so it travels wherever the weights do, and each fold has that of its own
-training cases. As ``channel`` its frequencies are further channels of the input. As ``product`` they are multiplied
-with the probabilities, which adds their logarithms to the logits.
+training cases. In training each sample may bring another, without its own case. As ``channel`` its frequencies are
+further channels of the input. As ``product`` they are multiplied with the probabilities, which adds their logarithms to
+the logits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class WithAtlas(nn.Module):
     """A network behind an atlas (structures, z, y, x) of frequencies.
 
     Its input is (batch, image channels, then three places, then others, *size); see ``places.py``. A network without
-    padding answers for all but a ``margin`` of what it sees.
+    padding answers for all but a ``margin`` of what it sees. Where the border of instances is learned, it is as
+    frequent at a place as the label that it is a part of.
     """
 
     atlas: Tensor
@@ -43,31 +45,36 @@ class WithAtlas(nn.Module):
         super().__init__()
         self.network, self.use = network, prior.use
         self.image_channels, self.regions, self.margin = image_channels, bool(labels.painted), tuple(margin)
+        self.with_border = labels.border_index is not None
         self.register_buffer("atlas", torch.zeros(len(labels.structures), *prior.atlas_shape))
 
     def take(self, atlas: np.ndarray) -> None:
         """Use this atlas (structures, z, y, x) of frequencies from now on."""
         self.atlas.copy_(torch.from_numpy(atlas))
 
-    def forward(self, batch: Tensor) -> Tensor | list[Tensor]:
-        """What the network answers to the image, the atlas and the other channels, or its answers times the atlas."""
+    def forward(self, batch: Tensor, atlases: Tensor | None = None) -> Tensor | list[Tensor]:
+        """What the network answers to the image, the atlas and the other channels, or its answers times the atlas.
+
+        ``atlases`` (batch, structures, z, y, x) take the place of the network's own, one for each sample.
+        """
         begin, end = self.image_channels, self.image_channels + PLACE_CHANNELS
         image, places, others = batch[:, :begin], batch[:, begin:end], batch[:, end:]
         if self.use == "channel":
-            return self.network(torch.cat((image, self.frequencies(places).to(image.dtype), others), dim=1))
+            return self.network(torch.cat((image, self.frequencies(places, atlases).to(image.dtype), others), dim=1))
         outputs = self.network(torch.cat((image, others), dim=1))
-        prior = self._log_prior(self.frequencies(self._answered(places)))
+        prior = self._log_prior(self.frequencies(self._answered(places), atlases))
         if isinstance(outputs, Tensor):
             return outputs + prior
         return [logits + _at_size(prior, logits) for logits in outputs]
 
-    def frequencies(self, places: Tensor) -> Tensor:
-        """Frequencies (batch, structures, *size) at places (batch, 3, *size)."""
+    def frequencies(self, places: Tensor, atlases: Tensor | None = None) -> Tensor:
+        """Frequencies (batch, structures, *size) at places (batch, 3, *size); ``atlases`` as in ``forward``."""
         flat = places.ndim == 4
         where = (places.unsqueeze(2) if flat else places).float().movedim(1, -1).flip(-1)  # x first, as torch has it
-        atlas = self.atlas.float().expand(len(places), *self.atlas.shape)
+        if atlases is None:
+            atlases = self.atlas.expand(len(places), *self.atlas.shape)
         # places run from 1 to 2, torch's from -1 to 1
-        found = functional.grid_sample(atlas, 2 * where - 3, padding_mode="border", align_corners=False)
+        found = functional.grid_sample(atlases.float(), 2 * where - 3, padding_mode="border", align_corners=False)
         return found.squeeze(2) if flat else found
 
     def _answered(self, places: Tensor) -> Tensor:
@@ -81,7 +88,8 @@ class WithAtlas(nn.Module):
         if self.regions:
             return inside.logit()
         outside = (1 - frequencies.sum(dim=1, keepdim=True)).clamp_min(LEAST_FREQUENCY)
-        return torch.cat((outside, inside), dim=1).log()
+        border = (inside,) if self.with_border else ()  # instances are those of a single structure
+        return torch.cat((outside, inside, *border), dim=1).log()
 
 
 def _at_size(prior: Tensor, logits: Tensor) -> Tensor:

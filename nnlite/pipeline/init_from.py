@@ -20,7 +20,7 @@ from nnlite.pipeline.model_file import is_model_file, read_model_file
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.training.checkpoint import Checkpoint, load_model
-from nnlite.training.initial_weights import InitialWeights, describe, matching
+from nnlite.training.initial_weights import InitialWeights, describe, learned, matching
 from nnlite.workspace import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,9 @@ def _best_fit(model: Path, work: Path, plan: Plan, configuration: Configuration,
     needed = weight_shapes(plan, configuration)
     found = [describe(network.read(), str(network.file.resolve()), needed) for network in by_configuration.values()]
     best = max(found, key=lambda one: one.parameters)
-    kernels = [name for name, shape in needed.items() if len(shape) > 1]  # biases and norms alone are no knowledge
+    kernels = [
+        name for name, shape in learned(needed).items() if len(shape) > 1
+    ]  # biases and norms alone are no knowledge
     if set(kernels) <= set(best.fresh):
         raise UsageError(
             f"none of the {len(kernels)} kernels of {plan.dataset} {configuration.name} has the name and shape of one "

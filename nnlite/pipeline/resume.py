@@ -75,6 +75,12 @@ def require_sense(job: RunConfig, split: Split) -> None:
             f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: leave it out, or train "
             "one of the numbered folds"
         )
+    limited = config.time_budget_s is not None  # then a training has as many epochs as fit: it tells in the end
+    if not limited and 1 <= config.warm_up > config.epochs - 1:
+        raise UsageError(
+            f"--warm-up {config.warm_up:g} does not come to the full learning rate in the {config.epochs} epochs of "
+            f"{here}: train for more, or warm up for fewer, or for a part of the training, as 10%"
+        )
     if not config.freeze_encoder:
         return
     if job.initial is None:
@@ -87,6 +93,11 @@ def require_sense(job: RunConfig, split: Split) -> None:
         raise UsageError(
             f"no weight of the encoder of {here} comes from {job.initial.source}, so --freeze-encoder would keep none: "
             "leave it out"
+        )
+    if not limited and config.freeze_encoder >= config.epochs:
+        raise UsageError(
+            f"--freeze-encoder {config.freeze_encoder} holds the encoder for all of the {config.epochs} epochs of "
+            f"{here}: train for more, or hold it for fewer"
         )
 
 

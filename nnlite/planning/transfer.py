@@ -13,7 +13,7 @@ from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.fingerprint import Fingerprint
-from nnlite.planning.mirroring import decide_mirroring
+from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.planner import Plan, require_usable
 from nnlite.planning.spacing import median_resampled_shape, voxels
 
@@ -37,7 +37,7 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
         )
     dropped = [name for name in plan.configurations if flat and name != "2d"]
     configurations = {
-        name: decide_mirroring(
+        name: _mirrored(
             replace(
                 one,
                 median_shape=shape[name],
@@ -47,8 +47,8 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
                     "median_shape": f"{voxels(shape[name])}: median of the cases resampled to this spacing",
                 },
             ),
+            plan,
             labels,
-            plan.transpose,
         )
         for name, one in plan.configurations.items()
         if name not in dropped
@@ -69,6 +69,13 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
             **dict.fromkeys(dropped, f"the images of {dataset} are flat"),
         },
     )
+
+
+def _mirrored(configuration: Configuration, plan: Plan, labels: Labels) -> Configuration:
+    """The configuration with the axes to mirror for these labels; axes that were chosen before stay."""
+    if plan.prior is not None and configuration.mirror_axes is None:
+        configuration = without_sides(configuration, labels, plan.transpose)
+    return decide_mirroring(configuration, labels, plan.transpose)
 
 
 def _flat_axes(fingerprint: Fingerprint) -> list[int]:

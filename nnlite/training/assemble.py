@@ -34,12 +34,13 @@ TOGETHER_VOXELS = (
 class Batch:
     """What the network is trained on: images (batch, channels, *size) float32, labels (batch, *size) int64 indices.
 
-    Where the network answers for the centre of what it sees only, labels are those of that centre.
-    ``previous`` (batch, *size) int64 holds the low-resolution prediction that a cascade gets as input. ``cases`` are
-    the ids of the cases that the samples are of. ``drawn`` (batch, channels) bool tells which of the network's channels
-    stand for something that is drawn in a sample, None where everything is in all of them. ``maps`` of the labels are
-    those that the loss wants. Where several processes share a batch, ``cases`` are of all its samples, and the tensors
-    are the ``fraction`` of it that is here.
+    Where the network answers for the centre of what it sees only, labels are those of that centre. ``previous`` (batch,
+    *size) int64 holds the low-resolution prediction that a cascade gets as input. ``cases`` are the ids of the cases
+    that the samples are of. ``drawn`` (batch, channels) bool tells which of the network's channels stand for something
+    that is drawn in a sample, None where everything is in all of them. ``maps`` of the labels are those that the loss
+    wants. ``atlases`` (batch, structures, z, y, x) are those of the other cases, for each sample its own; None where
+    the network has none, or its own is to be used. Where several processes share a batch, ``cases`` are of all its
+    samples, and the tensors are the ``fraction`` of it that is here.
     """
 
     images: Tensor
@@ -48,6 +49,7 @@ class Batch:
     cases: tuple[str, ...] = ()
     drawn: Tensor | None = None
     maps: TargetMaps = NO_MAPS
+    atlases: Tensor | None = None
     fraction: float = 1.0
 
 

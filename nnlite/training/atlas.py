@@ -1,12 +1,14 @@
 """The atlas of a fold: how often each structure is at a place of the image, over the cases that it is trained on.
 
 Cases that are held out play no part. Voxels to be ignored, and structures that were not drawn in a case, are not
-counted.
+counted. The border of instances is a part of its label. In training a patch sees the atlas of the other cases: its own
+case would add its label to it, so that a place where a frequency is 0 would be background for certain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,26 +18,50 @@ from nnlite.preprocessing.places import axis_places
 from nnlite.preprocessing.store import StoredCase
 
 
-def count_atlas(cases: Iterable[StoredCase], plan: Plan) -> np.ndarray:
-    """Frequencies (structures, *atlas_shape) float32; outside of its cropped box a case has nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtlasCounts:
+    """In how many cases each structure is at a place (``hits``), of how many that tell of it (``told``).
 
-    A place that no case tells of has a frequency of 0.
+    Both are (structures, *atlas_shape) float32; outside of its cropped box a case has nothing.
     """
-    labels, prior = plan.labels, plan.prior
+
+    plan: Plan
+    hits: np.ndarray
+    told: np.ndarray
+
+    @classmethod
+    def of(cls, cases: Iterable[StoredCase], plan: Plan) -> AtlasCounts:
+        """Counted over all these cases."""
+        assert plan.prior is not None, "a plan without a prior has no atlas"
+        hits = np.zeros((len(plan.labels.members), *plan.prior.atlas_shape), dtype=np.float32)
+        told = np.zeros_like(hits)
+        for stored in cases:
+            there, known = _of_case(stored, plan)
+            hits += there
+            told += known
+        return cls(plan=plan, hits=hits, told=told)
+
+    def frequencies(self) -> np.ndarray:
+        """The atlas (structures, *atlas_shape) float32; a place that no case tells of has a frequency of 0."""
+        return self.hits / np.maximum(self.told, 1)
+
+    def without(self, stored: StoredCase) -> np.ndarray:
+        """The same of all cases but one of those that were counted."""
+        there, known = _of_case(stored, self.plan)
+        return (self.hits - there) / np.maximum(self.told - known, 1)
+
+
+def _of_case(stored: StoredCase, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Where each structure is, and where the case tells of it: (structures, *atlas_shape) bool both."""
+    labels, prior, case = plan.labels, plan.prior, stored.mapped()
     assert prior is not None, "a plan without a prior has no atlas"
-    hits = np.zeros((len(labels.members), *prior.atlas_shape), dtype=np.float32)
-    told = np.zeros_like(hits)
-    for stored in cases:
-        case = stored.mapped()
-        assert case.label is not None, "cases for training have labels"
-        indices = _on_atlas(case.label, stored, prior)
-        known = np.ones(indices.shape, dtype=bool) if labels.ignore_index is None else indices != labels.ignore_index
-        drawn = np.ones(labels.outputs, dtype=bool) if case.drawn is None else case.drawn
-        for structure, members in enumerate(labels.members):
-            if drawn[structure + labels.outputs - len(labels.members)]:
-                hits[structure] += np.isin(indices, members) & known
-                told[structure] += known
-    return hits / np.maximum(told, 1)
+    assert case.label is not None, "cases for training have labels"
+    indices = labels.without_border(_on_atlas(case.label, stored, prior))
+    known = np.ones(indices.shape, dtype=bool) if labels.ignore_index is None else indices != labels.ignore_index
+    drawn = np.ones(labels.outputs, dtype=bool) if case.drawn is None else case.drawn
+    first = int(not labels.regions)  # the background's channel comes before those of labels
+    told = np.stack([known & drawn[first + structure] for structure in range(len(labels.members))])
+    return np.stack([np.isin(indices, members) for members in labels.members]) & told, told
 
 
 def _on_atlas(label: np.ndarray, stored: StoredCase, prior: Prior) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Batches for an epoch: drawn, put together and augmented in threads, ahead of the step.
 
-Each batch is a function of seed, epoch and its number in the epoch alone: how many threads there are
-and which of them is faster does not matter. Processes that train together draw the same batch, and each reads and
-augments its share of it alone.
+Each batch is a function of seed, epoch and its number in the epoch alone: how many threads there are and which of them
+is faster does not matter. Only where easy cases come first under a time budget it is drawn from the cases that the
+clock allows when it is asked for, which is the earlier the more threads there are. Processes that train together draw
+the same batch, and each reads and augments its share of it alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch, assemble
+from nnlite.training.atlas import AtlasCounts
 from nnlite.training.augment_cascade import disturb_previous
 from nnlite.training.augmentation.augmentation import Augmentation
 from nnlite.training.augmentation.presets import PresetName
@@ -42,10 +44,11 @@ class BatchSource:
     """Training batches with all augmentation, validation batches without; both on the training device.
 
     ``transforms`` of a user's own come before nnlite's augmentation, on training patches only: see ``PatchLoader``.
-    ``threads`` prepare batches; their number changes the speed alone. Cases that fit in memory are kept there.
-    ``ranks`` are the processes that share each batch. ``augmentation`` names a preset. Batches come with the ``maps``
-    of their labels that a loss wants. Where the training cases are named ``easiest_first``, the first ones are drawn
-    from these alone.
+    ``threads`` prepare batches; their number changes the speed alone, unless the clock decides on the cases. Cases that
+    fit in memory are kept there. ``ranks`` are the processes that share each batch. ``augmentation`` names a preset.
+    Batches come with the ``maps`` of their labels that a loss wants. Where the training cases are named
+    ``easiest_first``, the first ones are drawn from these alone. With an ``atlas`` of the training cases each training
+    patch brings that of all cases but its own.
     """
 
     def __init__(
@@ -63,12 +66,13 @@ class BatchSource:
         augmentation: PresetName = "nnunet",
         maps: Collection[str] = (),
         easiest_first: Sequence[str] = (),
+        atlas: AtlasCounts | None = None,
     ):
         self.patch_size, self.batch_size = configuration.patch_size, configuration.batch_size
         self.share = ranks.share(self.batch_size)
         self.training_cases, self.validation_cases = training_cases, validation_cases
         self.labels, self.seed, self.device, self.threads = plan.labels.count, seed, device, threads
-        self.easiest_first = tuple(easiest_first)
+        self.easiest_first, self.atlas = tuple(easiest_first), atlas
         self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
         size, batch, margin = self.patch_size, self.batch_size, configuration.topology.margin
@@ -115,7 +119,8 @@ class BatchSource:
             if batch.previous is not None:
                 previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
-            return self._answered(replace(batch, images=images, previous=None))
+            batch = replace(batch, images=images, previous=None, atlases=self._atlases(batch.cases, device))
+            return self._answered(batch)
 
         return self._prefetched(make, first, count, f"training batch {{}} of epoch {epoch}")
 
@@ -154,6 +159,14 @@ class BatchSource:
         if batch.drawn is None and channels:  # all processes compute their part of the loss in the same way
             batch = replace(batch, drawn=torch.ones(len(patches), channels, dtype=torch.bool, device=device))
         return replace(batch, cases=tuple(place.case_id for place in places), fraction=self.share.fraction)
+
+    def _atlases(self, case_ids: Sequence[str], device: torch.device) -> Tensor | None:
+        """For each sample of this process the atlas of the other cases, (samples, structures, z, y, x)."""
+        if self.atlas is None:
+            return None
+        here = case_ids[self.share.first : self.share.stop]
+        made = [self.atlas.without(self.training_cases[case_id]) for case_id in here]
+        return torch.from_numpy(np.stack(made)).to(device)
 
     def _answered(self, batch: Batch) -> Batch:
         """The batch with the maps that the loss wants; without labels and maps of a margin that is there to be seen."""

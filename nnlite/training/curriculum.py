@@ -48,7 +48,10 @@ def pool_size(cases: int, share_done: float) -> int:
 
 def smallest_structure(label: np.ndarray, members: Sequence[Sequence[int]]) -> int:
     """Voxels of the smallest structure that a label map of indices has; 0 where it has none."""
-    counts = np.bincount(label.ravel(), minlength=1 + max(map(max, members)))
+    indices = 1 + max(map(max, members))
+    counts = np.zeros(indices, dtype=np.int64)
+    for plane in label:  # bincount makes 8 bytes of each voxel
+        counts += np.bincount(plane.ravel(), minlength=indices)[:indices]
     sizes = [int(counts[list(indices)].sum()) for indices in members]
     return min((size for size in sizes if size), default=0)
 

@@ -6,6 +6,7 @@ end it after the same step.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,6 +21,8 @@ from nnlite.training.curves import EpochRecord
 from nnlite.training.learner import Learner, pseudo_dice
 from nnlite.training.pace import Pace
 from nnlite.training.schedule import PLATEAU_EPOCHS, Schedule
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,26 @@ def run_epochs(sitting: Sitting) -> Iterator[tuple[EpochRecord, bool]]:
         yield _run_epoch(sitting)
         if not sitting.finished:
             sitting.stop_if_asked()
+    _tell_what_was_cut_off(sitting)
+
+
+def _tell_what_was_cut_off(sitting: Sitting) -> None:
+    """Warn where time or patience ended before the beginning of the training did."""
+    learner, config, epochs = sitting.learner, sitting.schedule.config, sitting.course.epoch
+    ended = f"{sitting.title} ended after {epochs} epochs"
+    if learner.frozen and epochs <= config.freeze_encoder and learner.ranks.leads:
+        logger.warning(
+            "%s, and --freeze-encoder %d held the encoder for all of them: give it more time, or hold it for fewer",
+            ended,
+            config.freeze_encoder,
+        )
+    if 1 <= config.warm_up > epochs - 1 and learner.ranks.leads:
+        logger.warning(
+            "%s, and with --warm-up %g none of them had the full learning rate: give it more time, or warm up for a "
+            "part of the training, as 10%%",
+            ended,
+            config.warm_up,
+        )
 
 
 def _run_epoch(sitting: Sitting) -> tuple[EpochRecord, bool]:

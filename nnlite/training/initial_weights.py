@@ -1,7 +1,7 @@
 """Weights that a training begins with instead of freshly drawn ones: those of another network, where they fit.
 
-A weight is taken if name and shape agree. What differs, as the first layer does for images of other channels and the
-heads for other labels, is drawn as always, and named.
+A weight is taken if name and shape agree, whether or not one of the networks knows an atlas. What differs, as the first
+layer does for images of other channels and the heads for other labels, is drawn as always, and named.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from nnlite.data.digest import DIGEST_LETTERS
 from nnlite.data.records import record
 from nnlite.training.checkpoint import Checkpoint
 
-ENCODER = ("stem", "encoder")  # what the networks call the parts of it
+ENCODER = ("stem", "encoder", "separate")  # what the networks call the parts of it
 BEHIND_ATLAS = "network."  # what stands before their names where the network knows an atlas
+ATLAS = "atlas"  # no weight that is learned: it is counted anew for every training
 
 
 @record
@@ -49,14 +50,23 @@ class InitialWeights:
         )
 
 
+def learned(needed: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what a network learns of all that it needs."""
+    return {name: shape for name, shape in needed.items() if name != ATLAS}
+
+
 def matching(weights: Mapping[str, Tensor], needed: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Those of ``weights`` that a network ``needed`` has by the same name and shape.
+    """Those of ``weights`` that a network ``needed`` has by the same name and shape, by the network's names.
 
     >>> import torch
     >>> sorted(matching({"a": torch.zeros(2), "b": torch.zeros(3)}, {"a": (2,), "b": (4,), "c": (5,)}))
     ['a']
+    >>> sorted(matching({"atlas": torch.zeros(1), "network.a": torch.zeros(2)}, {"atlas": (1,), "a": (2,)}))
+    ['a']
     """
-    return {name: tensor for name, tensor in weights.items() if needed.get(name) == tuple(tensor.shape)}
+    there = {name.removeprefix(BEHIND_ATLAS): tensor for name, tensor in weights.items()}
+    pairs = ((name, shape, there.get(name.removeprefix(BEHIND_ATLAS))) for name, shape in learned(needed).items())
+    return {name: tensor for name, shape, tensor in pairs if tensor is not None and shape == tuple(tensor.shape)}
 
 
 def encoder_weights(names: Iterable[str]) -> list[str]:
@@ -70,6 +80,7 @@ def encoder_weights(names: Iterable[str]) -> list[str]:
 
 def describe(checkpoint: Checkpoint, source: str, needed: Mapping[str, tuple[int, ...]]) -> InitialWeights:
     """What of a checkpoint's network fits one that needs these names and shapes."""
+    needed = learned(needed)
     taken = matching(checkpoint.weights, needed)
     content = hashlib.sha256()
     for name in sorted(taken):

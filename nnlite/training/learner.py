@@ -70,7 +70,7 @@ class Learner:
         for name in self.frozen:
             weight = self.network.get_parameter(name)
             weight.requires_grad_(learns)
-            if learns and self.config.optimizer == "sgd":  # fused, it wants the momentum of all weights or of none
+            if learns and self.config.optimizer == "sgd":  # older states have none of a weight that was held
                 self.optimizer.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
 
     def step(self, batch: Batch, learning_rate: float, *, number: int = 0) -> Tensor:
@@ -101,7 +101,7 @@ class Learner:
         samples, total = sum(len(part.images) for part in parts), torch.zeros((), device=self.device)
         for part in parts:
             with self._precision():
-                outputs = self.forward(part.images)
+                outputs = _answers(self.forward, part)
             loss = self._loss(outputs, part) * (len(part.images) / samples)
             self.scaler.scale(loss).backward()
             total += loss.detach()
@@ -143,7 +143,7 @@ class Learner:
 
         def try_out(module: nn.Module) -> float:
             with self._precision():
-                outputs = module(batch.images)
+                outputs = _answers(module, batch)
             loss = self._loss(outputs, batch)
             loss.backward()
             return float(loss.detach())  # waits for the device
@@ -203,6 +203,11 @@ class Learner:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
 
+def _answers(network: nn.Module, batch: Batch) -> Any:
+    """What a network that learns says of a batch, which may bring atlases along."""
+    return network(batch.images) if batch.atlases is None else network(batch.images, batch.atlases)
+
+
 def random_state(device: torch.device) -> Tensor:
     """State of torch's own random numbers on a device, from which dropout draws."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
@@ -232,12 +237,17 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
     """SGD with Nesterov momentum as in nnU-Net, or AdamW (Loshchilov and Hutter, ICLR 2019).
 
     Fused, that is in one pass over the weights: on two CPU cores four times as fast as one tensor after the other, and
-    on a GPU a step in float16 then never waits to learn whether its gradients are finite.
+    on a GPU a step in float16 then never waits to learn whether its gradients are finite. Momentum begins at 0, which
+    is what the formula says of the first step: fused, SGD would otherwise find whatever lies in memory where that step
+    was left out, and it wants the momentum of all weights or of none.
     """
     weights, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         momentum = config.momentum
-        return torch.optim.SGD(weights, lr=rate, momentum=momentum, nesterov=True, weight_decay=decay, fused=True)
+        sgd = torch.optim.SGD(weights, lr=rate, momentum=momentum, nesterov=True, weight_decay=decay, fused=True)
+        for weight in network.parameters():
+            sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        return sgd
     return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=True)
 
 

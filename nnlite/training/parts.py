@@ -1,8 +1,9 @@
 """Retreat when a GPU has no memory left: a batch in parts, or, for what only prepares batches, the CPU.
 
-The gradients of the parts add up to that of the batch: exactly so where each sample has a Dice loss of its own; where
-the batch has one together, each part has. Memory may be short because the plan was made for another machine, or for a
-while, because of another process.
+The gradients of the parts add up to that of the batch: exactly so where each sample has a loss of its own and counts
+alike. Where a term is one fraction of sums over the batch (batch Dice), or a mean over voxels of which some samples
+have more that count (ignored, not drawn, weighted by borders), each part has one of its own, and counts by its samples.
+Memory may be short because the plan was made for another machine, or for a while, because of another process.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Parts:
                 raise MemoryShortError(f"{self.device.type} has too little memory for a single sample ({said})")
             self.number = min(2 * self.number, samples)
             logger.warning(
-                "%s has too little memory for a batch of %d at once; going on in %d parts, slower but alike",
+                "%s has too little memory for a batch of %d at once; going on in %d parts, which is slower",
                 self.device.type,
                 samples,
                 self.number,
@@ -77,13 +78,13 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """
     if parts == 1:
         return [batch]
-    drawn, maps = _chunks(batch.drawn, parts), batch.maps.chunks(parts)
-    pieces = zip(batch.images.chunk(parts), batch.labels.chunk(parts), drawn, maps, strict=False)
-    return [replace(batch, images=images, labels=labels, drawn=d, maps=m) for images, labels, d, m in pieces]
+    drawn, atlases, maps = _chunks(batch.drawn, parts), _chunks(batch.atlases, parts), batch.maps.chunks(parts)
+    pieces = zip(batch.images.chunk(parts), batch.labels.chunk(parts), drawn, atlases, maps, strict=False)
+    return [replace(batch, images=i, labels=t, drawn=d, atlases=a, maps=m) for i, t, d, a, m in pieces]
 
 
-def _chunks(drawn: Tensor | None, parts: int) -> Iterable[Tensor | None]:
-    return repeat(None) if drawn is None else drawn.chunk(parts)
+def _chunks(one: Tensor | None, parts: int) -> Iterable[Tensor | None]:
+    return repeat(None) if one is None else one.chunk(parts)
 
 
 def on_device_or_cpu(make: Callable[[torch.device], Batch], device: torch.device, what: str) -> Batch:
@@ -96,6 +97,7 @@ def on_device_or_cpu(make: Callable[[torch.device], Batch], device: torch.device
     release(device)
     logger.warning("%s has too little memory to prepare %s; it is prepared on the CPU", device.type, what)
     made = make(CPU)
-    drawn = None if made.drawn is None else made.drawn.to(device)
+    drawn, atlases = (None if one is None else one.to(device) for one in (made.drawn, made.atlases))
     maps = made.maps.changed(lambda one: one.to(device))
-    return replace(made, images=made.images.to(device), labels=made.labels.to(device), drawn=drawn, maps=maps)
+    images, labels = made.images.to(device), made.labels.to(device)
+    return replace(made, images=images, labels=labels, drawn=drawn, atlases=atlases, maps=maps)

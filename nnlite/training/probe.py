@@ -143,14 +143,15 @@ def answer() -> None:
 
 
 def _two_steps(plan: Plan, configuration: Configuration, config: TrainConfig, device: torch.device) -> float:
-    """Seconds of the step after the optimiser's first: only then its state is there, and all is warm."""
+    """Seconds of the step after the optimiser's first, when its state is there and all is warm."""
     network = build_network(plan, configuration).to(device)
     answer = Answer.to(plan.labels, device)
     learner = Learner(network, config, batch_dice=configuration.batch_dice, device=device, answer=answer)
     batch = _noise(plan, configuration, device)
     for _ in range(LONGEST_WARM_UP):
+        scale = learner.scaler.get_scale()  # 1 but for float16
         learner.step(batch, config.learning_rate)
-        if learner.optimizer.state:
+        if learner.scaler.get_scale() >= scale:  # the step was not left out
             break
     _wait_for(device)
     started = time.perf_counter()

@@ -26,7 +26,7 @@ class TargetMaps:
     """Maps of the targets (batch, *size) of a batch; None is what nobody asked for.
 
     ``border_weights`` (batch, *size) float32; ``distances`` (batch, structures, *size) float16, in voxels of the finest
-    axis at full resolution.
+    axis at full resolution, the border of instances being a structure where it is learned.
     """
 
     border_weights: Tensor | None = None
@@ -59,8 +59,8 @@ NO_MAPS = TargetMaps()
 class MapMaker:
     """Makes the maps that a loss ``needs`` of targets with these labels.
 
-    ``members`` are the indices that each structure consists of, ``border`` is that of the border of instances where it
-    is learned, ``voxel`` the size of one, the finest axis being 1.
+    ``members`` are the indices that each structure consists of that is learned, ``border`` is that of the border of
+    instances, the last of them, where there is one; ``voxel`` is the size of one, the finest axis being 1.
     """
 
     needs: frozenset[str]
@@ -73,9 +73,10 @@ class MapMaker:
     def to(cls, needs: Collection[str], labels: Labels, spacing_mm: Sequence[float]) -> MapMaker:
         """The one for targets on a grid of this spacing."""
         voxel = tuple(length / min(spacing_mm) for length in spacing_mm)
+        border = () if labels.border_index is None else ((labels.border_index,),)
         return cls(
             needs=frozenset(needs),
-            members=labels.members,
+            members=labels.members + border,
             ignore=labels.ignore_index,
             border=labels.border_index,
             voxel=voxel,
@@ -99,7 +100,8 @@ class MapMaker:
         return border_weights(target, ignore=self.ignore, voxel=self.voxel, instances=cells)
 
     def _distances(self, target: np.ndarray) -> np.ndarray:
-        return np.stack([signed_distance(np.isin(target, indices), self.voxel) for indices in self.members])
+        unknown = None if self.ignore is None else target == self.ignore
+        return np.stack([signed_distance(np.isin(target, indices), self.voxel, unknown) for indices in self.members])
 
 
 def _thinned_out(one: Tensor, size: Sequence[int]) -> Tensor:

@@ -24,7 +24,7 @@ from nnlite.networks.build import build_network
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.answer import Answer
-from nnlite.training.atlas import count_atlas
+from nnlite.training.atlas import AtlasCounts
 from nnlite.training.batches import THREADS, BatchSource
 from nnlite.training.checkpoint import Checkpoint, ModelCard, save_model
 from nnlite.training.config import TrainConfig
@@ -78,10 +78,11 @@ def train(
     Cases are preprocessed ones of ``configuration``. Without validation cases there is no pseudo Dice and no best
     model. ``on_epoch`` is called after each epoch, when everything of it is on disk. ``resume`` continues from
     ``files.last``, or from ``files.previous`` where that is damaged; otherwise weights that ``initial`` names take the
-    place of those that are drawn. ``transforms`` are batchgenerators transforms of
-    the caller's own that keep sizes; they are run on every training patch before the augmentation. ``threads`` prepare
-    batches; their number changes no result. A state is saved after each epoch and every ``save_every_s`` within one.
-    ``stop`` is asked after each step: when it says so, the state is saved and ``StoppedError`` raised.
+    place of those that are drawn. ``transforms`` are batchgenerators transforms of the caller's own that keep sizes;
+    they are run on every training patch before the augmentation. ``threads`` prepare batches; their number changes no
+    result, but with a curriculum under a time budget (see ``batches.py``). A state is saved after each epoch and every
+    ``save_every_s`` within one. ``stop`` is asked after each step: when it says so, the state is saved and
+    ``StoppedError`` raised.
 
     ``ranks`` are processes that train together: each calls this with the same plan, configuration, ``config`` and
     cases, on a device of its own. The first one has ``files`` and may resume; the others have None, begin in the state
@@ -89,8 +90,9 @@ def train(
     """
     torch.manual_seed(config.seed)
     learner = _new_learner(plan, configuration, config, device, ranks)
+    atlas = None if plan.prior is None else AtlasCounts.of(training_cases.values(), plan)
     if not resume:
-        _begin(learner, plan, initial, training_cases)
+        _begin(learner, initial, atlas)
     course = _restored(files, learner) if resume and files else Course()
     if ranks.count > 1:
         course = _as_the_first(learner, course, ranks)
@@ -109,6 +111,7 @@ def train(
         maps=learner.loss.needs,
         easiest_first=easiest_first(training_cases, plan.labels.members) if config.curriculum else (),
         augmentation=config.augmentation,
+        atlas=atlas,
     )
     pace = Pace(ranks, stop)
     schedule = Schedule(config, elapsed_s=course.elapsed_s, clock=pace.time_s)
@@ -156,13 +159,11 @@ def _new_learner(
     return Learner(network, config, batch_dice=configuration.batch_dice, device=device, answer=answer, ranks=ranks)
 
 
-def _begin(
-    learner: Learner, plan: Plan, initial: Mapping[str, Tensor], training_cases: Mapping[str, StoredCase]
-) -> None:
-    """Take the weights to begin with, and count the atlas of the fold's cases, whatever weights were taken over."""
+def _begin(learner: Learner, initial: Mapping[str, Tensor], atlas: AtlasCounts | None) -> None:
+    """Take the weights to begin with, and the atlas of the fold's cases, whatever weights were taken over."""
     learner.begin_with(initial)
-    if isinstance(learner.network, WithAtlas):
-        learner.network.take(count_atlas(training_cases.values(), plan))
+    if atlas is not None and isinstance(learner.network, WithAtlas):
+        learner.network.take(atlas.frequencies())
 
 
 def _state(learner: Learner, course: Course) -> dict[str, Any]:

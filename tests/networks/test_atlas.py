@@ -10,6 +10,7 @@ import torch
 from tiny import plan
 from torch import Tensor, nn
 
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.networks.atlas import LEAST_FREQUENCY, WithAtlas
 from nnlite.networks.build import build_network, weight_shapes
@@ -94,6 +95,30 @@ def test_odds_of_regions_are_multiplied_by_those_of_the_atlas() -> None:
     network = halves("product", regions)
     probabilities = network(batch(4, 8)).sigmoid()[0, :, 0, 0]
     assert probabilities.tolist() == pytest.approx([0.75, LEAST_FREQUENCY], abs=1e-5)
+
+
+@pytest.mark.parametrize("use", ["channel", "product"])
+def test_the_border_of_instances_is_as_frequent_as_its_label(use: PriorUse) -> None:
+    nuclei = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+    network = WithAtlas(Recorder(nuclei.outputs), Prior(use=use, atlas_shape=(1, 1, 8)), nuclei, image_channels=1)
+    network.take(np.full((1, 1, 1, 8), 0.75, dtype=np.float32))
+    probabilities = network.eval()(batch(4, 8)).softmax(dim=1)[0, :, 0, 0]
+    wanted = torch.tensor([0.25, 0.75, 0.75]) if use == "product" else torch.ones(3)
+    assert torch.allclose(probabilities, wanted / wanted.sum(), atol=1e-5)
+    assert network.network.seen.shape[1] == (2 if use == "channel" else 1)
+
+
+@pytest.mark.parametrize("use", ["channel", "product"])
+def test_an_atlas_that_a_sample_brings_takes_the_place_of_the_network_s(use: PriorUse) -> None:
+    network, other = halves(use), halves(use)
+    mirrored = network.atlas.flip(-1)
+    other.take(mirrored.numpy())
+    two = torch.cat([batch(4, 8), batch(4, 8)])
+    logits = network(two, torch.stack([network.atlas, mirrored]))
+    seen = network.network.seen
+    for row, whole in enumerate((network, other)):
+        assert torch.equal(whole(two[row : row + 1]), logits[row : row + 1])
+        assert torch.equal(whole.network.seen, seen[row : row + 1])
 
 
 def test_every_level_of_deep_supervision_gets_the_atlas() -> None:

@@ -136,11 +136,17 @@ def test_what_is_no_model_and_what_does_not_fit_are_refused(
     assert not planned.run("2d", "fold0").config.exists()
 
 
-def test_a_frozen_encoder_stays_as_it_came_for_other_labels_too(balls: Path, planned: Workspace, trained_work: Path):
+def test_a_frozen_encoder_stays_as_it_came_for_other_labels_too(
+    balls: Path, planned: Workspace, trained_work: Path, caplog: pytest.LogCaptureFixture
+):
     plan = read_record(planned.plan, Plan)
     write_record(planned.plan, replace(plan, labels=Labels(names=("background", "ball"), values=(0, 1), ignore=7)))
     source = trained_work / "balls" / "runs" / "3d" / "fold0" / "checkpoint_final.safetensors"
-    [told] = train(balls, planned, init_from=source, freeze_encoder=1)
+    short = {"epochs": None, "time_budget_s": 1.0}  # for a few of many epochs
+    [told] = train(balls, planned, init_from=source, freeze_encoder=1000, warm_up=2000.0, **short)
+    assert "balls 3d fold0 ended after " in caplog.text
+    assert "epochs, and --freeze-encoder 1000 held the encoder for all of them: give it more time" in caplog.text
+    assert "epochs, and with --warm-up 2000 none of them had the full learning rate" in caplog.text
     assert told.fresh
     assert all(name.startswith("heads.") for name in told.fresh)
     given, learned = (load_model(path).weights for path in (source, planned.run("3d", "fold0").checkpoint_final))

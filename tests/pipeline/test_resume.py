@@ -111,3 +111,38 @@ def test_an_encoder_that_is_all_freshly_drawn_cannot_be_frozen():
         replace(job, initial=InitialWeights(**source, **counts, fresh=encoder[1:])),
         Split(train=("a",), validation=("b",)),
     )
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"freeze_encoder": 7}, "--freeze-encoder 7 holds the encoder for all of the 7 epochs of 3d fold1: train for"),
+        ({"warm_up": 7.0}, "--warm-up 7 does not come to the full learning rate in the 7 epochs of 3d fold1: train"),
+    ],
+)
+def test_a_beginning_that_lasts_for_the_whole_training_is_refused(choice: dict, words: str):
+    job = RunConfig(
+        plan=plan(),
+        configuration="3d",
+        fold="fold1",
+        train=replace(BEGUN, epochs=7, **choice),
+        device="cpu",
+        versions={},
+        initial=InitialWeights(
+            source="m.nnlite",
+            dataset="liver",
+            configuration="3d",
+            fold="fold0",
+            digest="0",
+            tensors=1,
+            all_tensors=1,
+            parameters=1,
+            all_parameters=1,
+            fresh=(),
+        ),
+    )
+    split = Split(train=("a",), validation=("b",))
+    with pytest.raises(UsageError, match=words):
+        require_sense(job, split)
+    for longer in ({"epochs": 8}, {"time_budget_s": 60.0}):
+        require_sense(replace(job, train=replace(job.train, **longer)), split)

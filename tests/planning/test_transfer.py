@@ -8,6 +8,7 @@ from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.planner import Plan, make_plan
+from nnlite.planning.prior import Prior
 from nnlite.planning.transfer import transfer
 
 ORGAN = Labels(names=("background", "organ"), values=(0, 1))
@@ -48,6 +49,18 @@ def test_the_median_image_is_this_dataset_s_at_the_other_s_spacing_and_order_of_
     assert made.transpose == (2, 0, 1)  # the coarse axis of the livers is x
     assert made.configuration("3d").median_shape == (73, 180, 200)  # 110 x 2 / 3, 90 x 2 / 1, 100 x 2 / 1
     assert made.configuration("2d").median_shape == (180, 200)
+
+
+def test_images_are_not_mirrored_left_to_right_where_an_atlas_meets_labels_that_tell_the_sides_apart() -> None:
+    lungs = Labels.from_table({"left lung": 1, "right lung": 2})
+    with_atlas = replace(plan(), prior=Prior(use="channel", atlas_shape=(20, 50, 50)))
+    new = {"fingerprint": fingerprint((2.0, 2.0, 2.0), (90, 100, 110)), "dataset": "lungs", "channels": ("CT",)}
+    made = transfer(with_atlas, labels=lungs, **new).configuration("3d")
+    assert with_atlas.transpose == (2, 0, 1)  # the patch's first axis is x
+    assert made.mirrored_axes == (1, 2)
+    assert made.reasons["mirror_axes"] == "not left to right (axis x): an atlas knows on which side a label is"
+    assert transfer(plan(), labels=lungs, **new).configuration("3d").mirrored_axes == (0, 1, 2)
+    assert transfer(with_atlas, labels=LESIONS, **new).configuration("3d").mirrored_axes == (0, 1, 2)
 
 
 @pytest.mark.parametrize("channels", [("MR",), ("CT", "PET"), ()])

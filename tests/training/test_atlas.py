@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +12,21 @@ import pytest
 import torch
 from tiny import plan, store_cases
 
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
+from nnlite.networks.atlas import WithAtlas
 from nnlite.planning.configurations import ConfigurationName
 from nnlite.planning.planner import Plan
 from nnlite.planning.prior import Prior
 from nnlite.preprocessing.preprocess import PreprocessedCase
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.training.assemble import assemble
-from nnlite.training.atlas import count_atlas
+from nnlite.training.atlas import AtlasCounts
 from nnlite.training.augmentation.spatial import Placing, Spatial
 from nnlite.training.batches import BatchSource
 from nnlite.training.config import TrainConfig
 from nnlite.training.patches import PatchLoader
+from nnlite.training.ranks import Ranks
 from nnlite.training.train import train
 
 CPU = torch.device("cpu")
@@ -32,6 +37,10 @@ def with_prior(
     name: ConfigurationName = "3d", use: str = "channel", shape: tuple[int, int, int] = (18, 20, 22)
 ) -> Plan:
     return replace(plan(name), prior=Prior(use=use, atlas_shape=shape))  # type: ignore[arg-type]
+
+
+def count_atlas(cases: Iterable[StoredCase], made: Plan) -> np.ndarray:
+    return AtlasCounts.of(cases, made).frequencies()
 
 
 def relabelled(folder: Path, case: StoredCase, label: np.ndarray, **restoration) -> StoredCase:
@@ -82,6 +91,26 @@ def test_what_was_not_drawn_or_is_to_be_ignored_is_not_counted(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("use", ["channel", "product"])
+def test_the_border_of_instances_is_counted_with_its_label_and_a_training_goes_through(
+    use: str, tmp_path: Path
+) -> None:
+    nuclei = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+    made, cases = replace(with_prior(use=use), labels=nuclei), store_cases(tmp_path)
+    atlas = count_atlas(cases.values(), made)  # the core of the ball has the index that is the border's here
+    assert np.array_equal(atlas[0], np.array(cases["case_0"].label) > 0)
+    train(
+        made,
+        made.configuration("3d"),
+        CONFIG,
+        fold="all",
+        training_cases=cases,
+        validation_cases={},
+        files=None,
+        device=CPU,
+    )
+
+
+@pytest.mark.parametrize("use", ["channel", "product"])
 def test_held_out_cases_play_no_part_in_the_atlas_of_a_fold(use: str, tmp_path: Path) -> None:
     made = with_prior(use=use)
     first, second, third = store_cases(tmp_path).values()
@@ -108,6 +137,60 @@ def test_held_out_cases_play_no_part_in_the_atlas_of_a_fold(use: str, tmp_path: 
         "case_1": relabelled(tmp_path / "changed", second, 2 - np.array(second.label).clip(0, 2)),
     }
     assert not torch.equal(atlas(third), atlas(third, changed))
+
+
+def test_a_case_taken_out_leaves_the_atlas_of_the_others(tmp_path: Path) -> None:
+    """Also where some of them tell of less."""
+    cases = store_cases(tmp_path, annotated={"case_1": (True, False)})
+    ignoring = replace(with_prior(), labels=Labels.from_table({"ball": 1, "core": 2, "ignore": 3}))
+    unsure = np.roll(np.array(cases["case_2"].label), 3, axis=2)
+    unsure[:9] = 3
+    mixed = [cases["case_0"], cases["case_1"], relabelled(tmp_path / "unsure", cases["case_2"], unsure)]
+    counts = AtlasCounts.of(mixed, ignoring)
+    for one in mixed:
+        assert np.array_equal(counts.without(one), count_atlas([case for case in mixed if case is not one], ignoring))
+    assert not AtlasCounts.of(mixed[:1], ignoring).without(mixed[0]).any()
+
+
+@pytest.mark.parametrize("ranks", [Ranks(), Ranks(1, 2)])
+def test_training_patches_see_the_atlas_of_the_other_cases(ranks: Ranks, tmp_path: Path) -> None:
+    made, cases = with_prior(), store_cases(tmp_path)
+    moved = np.roll(np.array(cases["case_1"].label), 4, axis=1)
+    cases["case_1"] = relabelled(tmp_path / "moved", cases["case_1"], moved)
+    counts = AtlasCounts.of(cases.values(), made)
+    source = BatchSource(made, made.configuration("3d"), cases, cases, seed=0, device=CPU, ranks=ranks, atlas=counts)
+    with closing(source.training_batches(0, 4)) as batches:
+        for batch in batches:
+            own = batch.cases[source.share.first : source.share.stop]
+            wanted = torch.from_numpy(np.stack([counts.without(cases[case_id]) for case_id in own]))
+            assert torch.equal(batch.atlases, wanted)
+    with closing(source.validation_batches(0, 1)) as batches:
+        assert next(batches).atlases is None
+
+
+@pytest.mark.parametrize("use", ["channel", "product"])
+def test_only_what_is_learned_from_is_taken_out_of_the_atlas(
+    use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, cases = with_prior(use=use), store_cases(tmp_path)
+    looked_up, seen = WithAtlas.frequencies, set()
+
+    def frequencies(self: WithAtlas, places: torch.Tensor, atlases: torch.Tensor | None = None) -> torch.Tensor:
+        seen.add((self.training, atlases is not None))
+        return looked_up(self, places, atlases)
+
+    monkeypatch.setattr(WithAtlas, "frequencies", frequencies)
+    train(
+        made,
+        made.configuration("3d"),
+        CONFIG,
+        fold="fold0",
+        training_cases={name: cases[name] for name in ("case_0", "case_1")},
+        validation_cases={"case_2": cases["case_2"]},
+        files=None,
+        device=CPU,
+    )
+    assert seen == {(True, True), (False, False)}
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 12, 16)])

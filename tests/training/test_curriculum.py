@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def test_the_smallest_structure_counts_of_those_that_are_there() -> None:
     assert smallest_structure(label, [(1, 3), (3,)]) == 2
     assert smallest_structure(label, [(1, 3), (2,)]) == 5
     assert smallest_structure(np.zeros(4, dtype=np.uint8), [(1,)]) == 0
+
+
+def test_counting_voxels_makes_no_large_copy() -> None:
+    label = np.random.default_rng(0).integers(0, 4, (64, 128, 128), dtype=np.uint8)
+    label[label == 3] = 4  # of no structure
+    tracemalloc.start()
+    found = smallest_structure(label, [(1,), (2,)])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == min((label == 1).sum(), (label == 2).sum())
+    assert peak < label.nbytes
 
 
 def test_of_equal_noise_the_large_structure_is_easier_and_of_equal_size_the_quiet_image(tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import tiny
 import torch
 
 from nnlite.data.labels import Labels
-from nnlite.networks.build import build_network, weight_shapes
+from nnlite.networks.build import build_network, network_of, weight_shapes
+from nnlite.networks.unet import UNet
+from nnlite.planning.prior import Prior, PriorUse
+from nnlite.planning.topology import Architecture, plan_topology
 from nnlite.training.checkpoint import Checkpoint, ModelCard
-from nnlite.training.initial_weights import describe, matching
+from nnlite.training.initial_weights import describe, encoder_weights, matching
 
 
 def checkpoint(seed: int = 0) -> Checkpoint:
@@ -59,3 +63,42 @@ def test_the_digest_is_that_of_the_weights_which_are_taken():
     assert describe(other, "a", needed).digest != first
     same.weights["not.needed"] = torch.zeros(1)
     assert describe(same, "a", needed).digest == first
+
+
+@pytest.mark.parametrize("use", ["channel", "product"])
+def test_networks_with_and_without_an_atlas_have_weights_in_common(use: PriorUse):
+    plain = checkpoint()
+    plan = replace(plain.card.plan, prior=Prior(use=use, atlas_shape=(4, 4, 4)))
+    behind = Checkpoint(
+        card=replace(plain.card, plan=plan), weights=build_network(plan, plan.configuration("3d")).state_dict()
+    )
+    needed, needed_behind = (weight_shapes(one, one.configuration("3d")) for one in (plain.card.plan, plan))
+    first = "encoder.0.0.0.weight"  # sees the channels of the atlas
+    fresh = {first} if use == "channel" else set()
+    there, back, both = (
+        describe(plain, "a", needed_behind),
+        describe(behind, "b", needed),
+        describe(behind, "c", needed_behind),
+    )
+    assert set(there.fresh) == {f"network.{name}" for name in fresh}
+    assert set(back.fresh) == fresh
+    assert both.fresh == ()  # the atlas is no weight to be drawn or taken
+    assert {told.all_tensors for told in (there, back, both)} == {len(needed)}
+    assert matching(behind.weights, needed).keys() == needed.keys() - fresh
+    assert matching(plain.weights, needed_behind).keys() == {f"network.{name}" for name in needed.keys() - fresh}
+
+
+@pytest.mark.parametrize("encoders", [(), (1, 1)])
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "attention-unet"])
+def test_the_encoder_is_what_an_image_runs_through_before_the_decoder(
+    architecture: Architecture, encoders: tuple[int, ...]
+):
+    topology, _ = plan_topology(
+        (1.0, 1.0), (16, 16), architecture=architecture, encoders=encoders, stem="multi-scale", base_features=4
+    )
+    network = network_of(topology, channels=2, labels=2)
+    assert isinstance(network, UNet)
+    sum((handed**2).sum() for handed in network.encode(torch.randn(2, 2, 16, 16))).backward()
+    reached = [name for name, weight in network.named_parameters() if weight.grad is not None]
+    assert encoder_weights(network.state_dict()) == reached
+    assert 0 < len(reached) < len(network.state_dict())

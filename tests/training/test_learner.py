@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,6 +143,62 @@ def test_the_optimiser_follows_its_formula(optimizer: str) -> None:
             stepper.step()
     for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 3e-5])
+def test_momentum_that_begins_at_zero_is_that_of_torch_to_the_bit(weight_decay: float) -> None:
+    """Against torch's own fused SGD, whose first step takes the gradient for the momentum."""
+    settings = {"lr": 0.05, "momentum": 0.99, "nesterov": True, "weight_decay": weight_decay, "fused": True}
+    ours, plain = (torch.nn.Linear(33, 17) for _ in range(2))
+    plain.load_state_dict(ours.state_dict())
+    config = TrainConfig(learning_rate=0.05, weight_decay=weight_decay)
+    images = torch.randn(5, 2, 33, generator=torch.Generator().manual_seed(0))
+    images[0, :, ::3] = 0.0  # without weight decay some gradients are 0
+    courses = []
+    for network, stepper in (
+        (ours, build_optimizer(ours, config)),
+        (plain, torch.optim.SGD(plain.parameters(), **settings)),
+    ):
+        seen = []
+        for image in images:
+            stepper.zero_grad()
+            (network(image) ** 2).sum().backward()
+            stepper.step()
+            seen += [p.detach().clone() for p in network.parameters()]
+        courses.append(seen)
+    assert all(torch.equal(p, q) for p, q in zip(*courses, strict=True))
+
+
+@contextmanager
+def dirty_memory() -> Iterator[None]:
+    """Within the block torch fills memory that nothing was written to with NaN."""
+    before, filling = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    fills = filling.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    filling.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        filling.fill_uninitialized_memory = fills
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_first_step_that_is_left_out_leaves_nothing_behind(optimizer: str, resumed: bool) -> None:
+    late, early = learner(optimizer=optimizer), learner(optimizer=optimizer)
+    absurd = replace(batch(), images=torch.full_like(batch().images, torch.nan))
+    with dirty_memory():
+        late.step(absurd, 0.1)
+        if resumed:
+            state, late = copy.deepcopy(late.state()), learner(optimizer=optimizer)
+            late.restore(state)
+        for one in (late, early):
+            for _ in range(2):
+                one.step(batch(), 0.1)
+    assert late.look_for_skipped("here") == 1
+    for p, q in zip(late.network.parameters(), early.network.parameters(), strict=True):
+        assert torch.equal(p, q)
 
 
 def sure_of(predicted: torch.Tensor, labels: int) -> torch.Tensor:

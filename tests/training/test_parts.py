@@ -74,11 +74,13 @@ def test_what_a_gpu_has_no_memory_to_prepare_is_prepared_on_the_cpu(caplog: pyte
         on_device_or_cpu(lambda device: make(META), CPU, "training batch 3")
 
 
-def test_each_part_keeps_what_is_drawn_in_its_samples() -> None:
-    whole = replace(batch(3), drawn=torch.tensor([[True, False], [True, True], [False, True]]))
+def test_each_part_keeps_what_is_drawn_in_its_samples_and_their_atlases() -> None:
+    atlases = torch.rand(3, 2, 4, 5, 6)
+    whole = replace(batch(3), drawn=torch.tensor([[True, False], [True, True], [False, True]]), atlases=atlases)
     parts = split(whole, 2)
     assert [part.drawn.tolist() for part in parts if part.drawn is not None] == [
         [[True, False], [True, True]],
         [[False, True]],
     ]
-    assert [part.drawn for part in split(batch(3), 2)] == [None, None]
+    assert torch.equal(torch.cat([part.atlases for part in parts if part.atlases is not None]), atlases)
+    assert [(part.drawn, part.atlases) for part in split(batch(3), 2)] == [(None, None)] * 2

@@ -10,6 +10,8 @@ from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.preprocessing.instance_border import with_border
 from nnlite.training.loss_terms.border_weights import border_weights
+from nnlite.training.loss_terms.boundary import boundary
+from nnlite.training.loss_terms.level import Level
 from nnlite.training.loss_terms.signed_distance import signed_distance
 from nnlite.training.target_maps import BORDER_WEIGHTS, DISTANCES, NO_MAPS, MapMaker
 
@@ -49,6 +51,27 @@ def test_distances_are_those_of_each_structure_on_its_grid() -> None:
     whole, core = (TARGETS[2] > 0).numpy(), (TARGETS[2] == 2).numpy()
     wanted = np.stack([signed_distance(mask, (2.0, 1.0)) for mask in (whole, core)])
     assert torch.allclose(maps.distances[2].float(), torch.from_numpy(wanted), rtol=1e-3)
+
+
+def test_distances_are_those_to_what_is_known() -> None:
+    labels, target = Labels.from_table({"cell": 1, "ignore": 2}), torch.tensor([[0, 2, 1, 1, 0]])
+    maps = MapMaker.to([DISTANCES], labels, (1.0,))(target)
+    assert maps.distances is not None
+    assert maps.distances[0, 0].tolist() == [1.5, 0, -1.5, -0.5, 0.5]
+
+
+def test_the_border_of_instances_is_a_structure_with_distances_of_its_own() -> None:
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
+    target = torch.tensor([[0, 2, 1, 1, 2, 2, 1, 0]])
+    maps = MapMaker.to([DISTANCES], labels, (1.0,))(target)
+    assert maps.distances is not None
+    inside, border = maps.distances[0].tolist()
+    assert inside == [1.5, 0.5, -0.5, -0.5, 0.5, 0.5, -0.5, 0.5]
+    assert border == [0.5, -0.5, 0.5, 0.5, -0.5, -0.5, 0.5, 1.5]
+    logits = 100 * torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float()
+    assert boundary(Level(logits=logits, target=target, maps=maps)).item() == pytest.approx(0)
+    swapped = logits[:, [0, 2, 1]]  # 6 voxels wrong in both channels, each by the distance to its own border
+    assert boundary(Level(logits=swapped, target=target, maps=maps)).item() == pytest.approx(2 * 6 * 0.5 / (2 * 8))
 
 
 def test_maps_are_divided_and_thinned_out_like_labels() -> None:

@@ -42,7 +42,7 @@ class Augmentation:
         These are the ``share`` of a batch; by default they are all of it.
         """
         noise = torch.Generator(images.device).manual_seed(int(rng.integers(LARGEST_SEED)))
-        untouched = list(self.imaging.untouched)
+        untouched = [*self.imaging.masks, *self.imaging.places]
         kept = images[:, untouched].clone() if untouched else None
         for step in self.steps:
             chance = Chance(
@@ -53,7 +53,11 @@ class Augmentation:
                 share=share or Share.whole(len(images)),
                 imaging=self.imaging,
             )
+            if kept is not None and step.hides:  # masks as they are, but where the image is hidden
+                images[:, untouched] = kept
             images = step.transform(images, chance)
+            if kept is not None and step.hides:
+                kept = images[:, untouched].clone()
         if kept is not None:
             images[:, untouched] = kept
         return images

@@ -68,14 +68,15 @@ class Imaging:
     """``hounsfield`` has an entry per channel, None where it is no CT; none at all where nothing is known.
 
     ``spacing_mm`` is that of the axes of a patch; ``axial`` are the two of them that span a scanner's plane, None for
-    patches that have not both. ``untouched`` are channels whose numbers are left as they are: masks, and
-    the places that an atlas is looked up by.
+    patches that have not both. ``masks`` are channels whose numbers are left as they are but where the image is hidden,
+    ``places`` those that an atlas is looked up by, which are always left.
     """
 
     hounsfield: tuple[Hounsfield | None, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     axial: tuple[int, int] | None = None
-    untouched: tuple[int, ...] = ()
+    masks: tuple[int, ...] = ()
+    places: tuple[int, ...] = ()
 
     @property
     def ct_channels(self) -> tuple[tuple[int, Hounsfield], ...]:
@@ -102,7 +103,8 @@ def imaging_of(plan: Plan, configuration: Configuration) -> Imaging:
             )
         )
         + tuple(Hounsfield.of_window(one, plan.channels) for one in made),
-        untouched=masks + places,
+        masks=masks,
+        places=places,
         spacing_mm=configuration.spacing_mm,
         axial=(axial[0], axial[1]) if len(axial) == 2 else None,
     )

@@ -7,7 +7,7 @@ the order in which its transforms are carried out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nnlite.training.augmentation.bias_field import multiply_bias_field
@@ -31,13 +31,17 @@ PresetName = Literal["nnunet", "ct", "mr", "microscopy", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A transform, the ``probability`` with which it befalls a sample, and the ``limits`` of the number it draws."""
+    """A transform, the ``probability`` with which it befalls a sample, and the ``limits`` of the number it draws.
+
+    One that ``hides`` parts of the image does so in masks that were made of it, too.
+    """
 
     name: str
     transform: Transform
     probability: float
     limits: tuple[float, float]
     unit: str
+    hides: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ CONTRAST = _step("contrast", scale_contrast, 0.15, (0.75, 1.25), "factor")
 LOW_RESOLUTION = _step("low resolution", lower_resolution, 0.25, (0.5, 1.0), "zoom")
 INVERTED_GAMMA = _step("inverted gamma", inverted_gamma, 0.1, (0.7, 1.5), "exponent")
 GAMMA = _step("gamma", gamma, 0.3, (0.7, 1.5), "exponent")
-OCCLUSION = _step("occlusion", occlude, 0.1, (0.1, 0.3), "of the patch along each axis")
+OCCLUSION = replace(_step("occlusion", occlude, 0.1, (0.1, 0.3), "of the patch along each axis"), hides=True)
 
 PRESETS: dict[PresetName, Preset] = {
     "nnunet": Preset(steps=(NOISE, BLUR, BRIGHTNESS, CONTRAST, LOW_RESOLUTION, INVERTED_GAMMA, GAMMA)),

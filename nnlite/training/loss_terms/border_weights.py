@@ -28,8 +28,8 @@ def border_weights(
     """Weights (*size) float32 of a label map of indices (*size), 0 being the background.
 
     Cells are what ``instances`` (*size) numbers from 1 on, or else the connected components of each label. Voxels of
-    the index ``ignore`` are neither cell nor background. ``voxel`` is the size of one, the finest axis being 1; by
-    default it is a cube.
+    the index ``ignore`` are neither cell nor background, and the edge to them is no border. ``voxel`` is the size of
+    one, the finest axis being 1; by default it is a cube.
 
     >>> weights = border_weights(np.array([1, 1, 0, 2, 2]))
     >>> [f"{weight:.2f}" for weight in weights]  # 5/6 or 5/3 for the frequency, and d1 + d2 = 2 + 3, 1 + 2, 1 + 1, ..
@@ -38,7 +38,7 @@ def border_weights(
     known = np.ones(label.shape, dtype=bool) if ignore is None else label != ignore
     weights = _balance(label, known)
     cells = _components(np.where(known, label, 0)) if instances is None else instances
-    nearest, second = _two_nearest(cells, voxel or (1.0,) * label.ndim)
+    nearest, second = _two_nearest(cells, ~known, voxel or (1.0,) * label.ndim)
     weights += BORDER_WEIGHT * np.exp(-((nearest + second) ** 2) / (2 * BORDER_SIGMA**2))
     return weights.astype(np.float32)
 
@@ -65,11 +65,11 @@ def _components(label: np.ndarray) -> np.ndarray:
     return cells
 
 
-def _two_nearest(cells: np.ndarray, voxel: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _two_nearest(cells: np.ndarray, unknown: np.ndarray, voxel: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Distances to the border of the nearest and of the second nearest cell; infinite beyond ``REACH``.
 
-    The border of a cell lies, seen from without, at its own outermost voxels, and from within at the first that are not
-    its.
+    The border of a cell lies, seen from without, at its own outermost voxels, and from within at the first that are
+    known not to be its.
     """
     nearest, second = np.full(cells.shape, np.inf), np.full(cells.shape, np.inf)
     margins = [int(np.ceil(REACH / size)) for size in voxel]
@@ -78,10 +78,11 @@ def _two_nearest(cells: np.ndarray, voxel: Sequence[float]) -> tuple[np.ndarray,
             continue
         around = tuple(slice(max(0, b.start - m), b.stop + m) for b, m in zip(box, margins, strict=True))
         cell = cells[around] == number
-        if cell.all():  # one cell fills all there is: it has no border here
+        inside = cell | unknown[around]
+        if inside.all():  # one cell fills all there is: it has no border here
             continue
         distance = ndimage.distance_transform_edt(~cell, sampling=voxel)
-        distance += ndimage.distance_transform_edt(cell, sampling=voxel)
+        distance += ndimage.distance_transform_edt(inside, sampling=voxel)
         here = nearest[around]
         second[around] = np.minimum(second[around], np.maximum(here, distance))
         nearest[around] = np.minimum(here, distance)

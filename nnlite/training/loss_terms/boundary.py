@@ -24,6 +24,8 @@ def boundary(level: Level) -> Tensor:
     if distances is None:
         raise ValueError("the loss boundary needs the distances of the target; make batches with its maps")
     off = level.probabilities[:, level.first_structure :] - level.wanted[:, level.first_structure :]
+    if distances.shape != off.shape:
+        raise ValueError(f"distances of shape {tuple(distances.shape)} for structures of shape {tuple(off.shape)}")
     return level.mean(distances.to(off.dtype) * off)
 
 

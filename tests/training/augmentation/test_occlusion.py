@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from chances import chance, same_in_shares
 
+from nnlite.training.augmentation.augmentation import Augmentation
+from nnlite.training.augmentation.imaging import Imaging
 from nnlite.training.augmentation.occlusion import MOST_BOXES, occlude
+from nnlite.training.augmentation.presets import NOISE, OCCLUSION
 
 
 @pytest.mark.parametrize("size", [(20, 30), (10, 20, 30)])
@@ -30,6 +36,21 @@ def test_a_box_takes_at_least_a_voxel() -> None:
     before = torch.randn(4, 1, 3, 3)
     after = occlude(before.clone(), chance(before, (0.01, 0.01)))
     assert (after != before).flatten(1).any(dim=1).all()
+
+
+def test_masks_are_hidden_where_the_image_is_and_places_never() -> None:
+    noise, places = replace(NOISE, probability=1.0), (2, 3, 4)
+    augmentation = Augmentation(
+        steps=(noise, replace(OCCLUSION, probability=1.0), noise), imaging=Imaging(masks=(1,), places=places)
+    )
+    before = torch.rand(6, 5, 20, 20)
+    after = augmentation.change(before.clone(), np.random.default_rng(0))
+    assert torch.equal(after[:, 2:], before[:, 2:])
+    assert not torch.equal(after[:, 0], before[:, 0])
+    hidden = after[:, 1] != before[:, 1]
+    for old, new, where in zip(before[:, 1], after[:, 1], hidden, strict=True):
+        assert 0 < where.float().mean() < 0.5
+        assert torch.allclose(new[where], old.mean(), atol=1e-5)
 
 
 def test_shares_of_a_batch_are_those_of_the_whole() -> None:

@@ -64,6 +64,14 @@ def test_ignored_voxels_are_neither_cell_nor_background() -> None:
     assert weights[0].tolist() == pytest.approx([6 / 4] * 2 + [0, 0] + [6 / 8] * 4)
 
 
+def test_the_edge_to_ignored_voxels_is_no_border() -> None:
+    label = np.array([[0, 1, 1, 3, 3, 0, 2, 0]])
+    weights = border_weights(label, ignore=3)[0]
+    # six voxels are known, in three labels; d1 and d2 of the second are 2 to the left and 4 to the other cell
+    assert weights[2] == pytest.approx(6 / (3 * 2) + border(2, 4), rel=1e-4)
+    assert weights[5] == pytest.approx(6 / (3 * 3) + border(1, 3), rel=1e-4)
+
+
 @pytest.mark.parametrize("filled", [0, 1, 3])
 def test_a_patch_of_one_label_is_all_alike(filled: int) -> None:
     weights = border_weights(np.full((4, 4), filled), ignore=3)

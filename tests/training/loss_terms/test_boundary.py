@@ -33,6 +33,13 @@ def test_voxels_that_are_wrong_count_by_their_distance_to_the_border(seen: list[
     assert boundary(level).item() == pytest.approx(wanted, abs=1e-5)
 
 
+def test_distances_of_other_structures_are_refused() -> None:
+    """One map for two structures would be taken for both of them."""
+    level = Level(logits=torch.zeros(1, 3, 4), target=TARGET, maps=MAPS)
+    with pytest.raises(ValueError, match=r"distances of shape \(1, 1, 4\) for structures of shape \(1, 2, 4\)"):
+        boundary(level)
+
+
 def test_it_takes_the_place_of_the_other_terms_little_by_little() -> None:
     logits, loss = torch.randn(1, 2, 4), Loss.named("2*dice+boundary")
     dice = segmentation_loss(logits, TARGET, batch_dice=True, loss=Loss.named("dice")).item()
