@@ -24,7 +24,7 @@ from nnlite.evaluation.instance_scores import InstanceSummary
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import refuse_other_cases
 from nnlite.pipeline.held_out import score_held_out
-from nnlite.pipeline.init_from import initialised, weights_to_begin_with
+from nnlite.pipeline.init_from import initialised, require_same_weights, weights_to_begin_with
 from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare, store_name
@@ -34,7 +34,7 @@ from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
 from nnlite.pipeline.train_together import announce, own_device
 from nnlite.pipeline.training_lock import cases_in_use, locked
-from nnlite.pipeline.variant_runs import require_difference, settings_of_variant
+from nnlite.pipeline.variant_runs import first_of_variant, require_difference
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
@@ -134,10 +134,10 @@ def train(
     ``transforms`` are batchgenerators transforms of the caller's own, run on every training patch before nnlite's
     augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
     ``Tracker``s of the caller's own. ``init_from`` is a model whose weights a new training begins with, where name and
-    shape agree; ``on_init`` is told which. ``deterministic`` allows a GPU only operations that give the same bits each
-    time. ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and
-    ``StoppedError`` raised. Of several processes the one that leads calls this with all ``ranks``; the others
-    ``follow``.
+    shape agree; ``on_init`` is told which. Further folds of a variant take settings and model from its first.
+    ``deterministic`` allows a GPU only operations that give the same bits each time. ``stop`` is asked again and again;
+    when it says so, what is under way is finished and saved, and ``StoppedError`` raised. Of several processes the one
+    that leads calls this with all ``ranks``; the others ``follow``.
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
@@ -151,7 +151,9 @@ def train(
     ranks.share(planned.batch_size)  # too many processes are refused before anything is read
     keep_freed_memory()
     target = own_device(device, ranks)
-    defaults = settings_of_variant(workspace, configuration, _defaults(plan, planned, target))
+    defaults = _defaults(plan, planned, target)
+    if first := first_of_variant(workspace, configuration):
+        defaults = first.train
     sitting = _Sitting(
         dataset=found,
         workspace=workspace,
@@ -175,6 +177,8 @@ def train(
     results = []
     for fold in names:
         run = workspace.run(configuration, fold)
+        if init_from is not None and run.config.exists():
+            require_same_weights(run, init_from, work)
         if is_finished(run) and not _made_longer(run, as_asked, resume=resume):
             results.append(_result(run, skipped=True))
             continue
@@ -183,7 +187,8 @@ def train(
             begun = _begun(run, as_asked, resume=resume)
             job = begun or _new_job(plan, configuration, fold, as_asked(defaults), target)
             Augmentation.of(job.train.augmentation, plan, planned)  # one that does not suit is refused before long work
-            job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
+            if begun is None:
+                job = initialised(job, init_from, work, like=first.initial if first else None, told=on_init)
             require_sense(job, split_of[fold])
             _tell_of_touching_cells(job)
             if is_finished(run):

@@ -6,19 +6,18 @@ from nnlite.data.records import read_record
 from nnlite.errors import UsageError
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.variants import parted
-from nnlite.training.config import TrainConfig
 from nnlite.workspace import Workspace
 
 
-def settings_of_variant(workspace: Workspace, configuration: str, defaults: TrainConfig) -> TrainConfig:
-    """How further folds of a variant are trained where nothing else is asked for: as the first of them was.
+def first_of_variant(workspace: Workspace, configuration: str) -> RunConfig | None:
+    """The first fold of a variant, as which further ones are trained where nothing else is asked for.
 
-    Without such a fold, and for what is no variant, these are the ``defaults``.
+    None where no fold is begun, and for what is no variant.
     """
     if parted(configuration)[1] is None:
-        return defaults
+        return None
     begun = [run for run in workspace.existing_runs() if run.configuration == configuration]
-    return read_record(begun[0].config, RunConfig).train if begun else defaults
+    return read_record(begun[0].config, RunConfig) if begun else None
 
 
 def require_difference(workspace: Workspace, configuration: str, *, asked_otherwise: bool) -> None:
