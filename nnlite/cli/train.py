@@ -51,8 +51,8 @@ def train(
         int | None, typer.Option(min=0, help="The same seed draws the same random numbers. [default: 0]")
     ] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits every time on a GPU, too; slower there.")
-    ] = False,
+        bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU, too; slower there.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Take another length for an unfinished training, or a longer one.")
     ] = False,
@@ -97,13 +97,13 @@ def train(
         "iterations": iterations,
         "time_budget_s": time_budget,
         "seed": seed,
-        "deterministic": deterministic,
         "resume": resume,
         "track": trackers,
         "init_from": init_from,
         "device": device,
     }
     choices = {
+        "deterministic": deterministic,
         "augmentation": augmentation,
         "loss": loss,
         "optimizer": optimizer,

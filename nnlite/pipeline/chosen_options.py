@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "curriculum": False,
     "freeze_encoder": 0,
     "augmentation": "nnunet",
+    "deterministic": False,
 }
 OPTIMIZER = {"cpu": "adamw"}  # of a device; sgd for the others
 LEARNING_RATE = {"adamw": 0.003, "sgd": 0.01}

@@ -110,7 +110,6 @@ def train(
     iterations: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
-    deterministic: bool = False,
     resume: bool = False,
     device: str = "auto",
     ranks: Ranks = ALONE,
@@ -126,8 +125,9 @@ def train(
     """Train ``configuration`` on these folds ("folds": all of them), one after the other; score what each holds out.
 
     Cases are preprocessed first where that is missing. A finished fold is left as it is, unless ``resume`` and a length
-    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length,
-    seed or choice is an error, but for a length with ``resume``, which takes the place of the old one.
+    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length is
+    an error there, unless ``resume`` has it take the place of the old one. Another seed, choice or ``init_from`` than a
+    fold was begun with is an error for both.
     ``time_budget_s`` is the time that each fold's training takes; predicting the held-out cases comes on top. ``seed``
     is 0 by default.
     ``choices`` are loss, optimiser, schedule and others of the fields of ``TrainConfig``, see ``TrainChoices``.
@@ -135,9 +135,8 @@ def train(
     augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
     ``Tracker``s of the caller's own. ``init_from`` is a model whose weights a new training begins with, where name and
     shape agree; ``on_init`` is told which. Further folds of a variant take settings and model from its first.
-    ``deterministic`` allows a GPU only operations that give the same bits each time. ``stop`` is asked again and again;
-    when it says so, what is under way is finished and saved, and ``StoppedError`` raised. Of several processes the one
-    that leads calls this with all ``ranks``; the others ``follow``.
+    ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and ``StoppedError``
+    raised. Of several processes the one that leads calls this with all ``ranks``; the others ``follow``.
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
@@ -169,7 +168,6 @@ def train(
     def as_asked(config: TrainConfig) -> TrainConfig:
         config = with_length(config, epochs, iterations, time_budget_s)
         config = with_choices(config, choices)
-        config = replace(config, deterministic=True) if deterministic else config
         return config if seed is None else replace(config, seed=seed)
 
     asked_otherwise = as_asked(defaults) != defaults or bool(transforms) or init_from is not None

@@ -22,6 +22,7 @@ class TrainChoices(TypedDict, total=False):
     curriculum: bool | None
     freeze_encoder: int | None
     augmentation: PresetName | None
+    deterministic: bool | None
 
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -111,6 +111,12 @@ def test_other_weights_on_the_way_are_refused(balls: Path, planned: Workspace, m
         train(balls, planned, "fold1", init_from=model)
 
 
+def test_a_finished_fold_is_no_answer_to_other_weights(balls: Path, trained_work: Path, model: Path, tmp_path: Path):
+    workspace = Workspace(root=Path(shutil.copytree(trained_work, tmp_path / "work")), dataset="balls")
+    with pytest.raises(UsageError, match="3d fold0 was begun with freshly drawn weights, not with weights of balls 3d"):
+        train(balls, workspace, init_from=model)
+
+
 def test_a_fold_that_saw_what_is_held_out_is_told_of(balls: Path, planned: Workspace, trained_work: Path):
     [told] = train(balls, planned, "fold2", init_from=trained_work / "balls" / "runs" / "3d" / "fold1")
     assert told.remark == "fold1 may have been trained on cases that fold2 holds out: its scores then promise too much"
