@@ -66,10 +66,12 @@ def require_sense(job: RunConfig, split: Split) -> None:
     """Raise ``UsageError`` where choices of a training do not go together, or with its data."""
     config, here = job.train, f"{job.configuration} {job.fold}"
     if not split.validation and (config.patience is not None or config.schedule == "plateau"):
-        option = "--schedule plateau" if config.schedule == "plateau" else "--patience"
+        option, remedy = "--patience", "leave it out"
+        if config.schedule == "plateau":
+            option, remedy = "--schedule plateau", "name another --schedule"
         raise UsageError(
-            f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: leave it out, or train "
-            "one of the numbered folds"
+            f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: {remedy}, or train one of "
+            "the numbered folds"
         )
     if not config.freeze_encoder:
         return

@@ -34,7 +34,7 @@ from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
 from nnlite.pipeline.train_together import announce, own_device
 from nnlite.pipeline.training_lock import cases_in_use, locked
-from nnlite.pipeline.variant_runs import first_of_variant, require_difference
+from nnlite.pipeline.variant_runs import first_of_variant, require_difference, settings_for
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
@@ -182,10 +182,11 @@ def train(
             continue
         with locked(run):
             before = len(read_log(run.log))
-            begun = _begun(run, as_asked, resume=resume)
-            job = begun or _new_job(plan, configuration, fold, as_asked(defaults), target)
-            Augmentation.of(job.train.augmentation, plan, planned)  # one that does not suit is refused before long work
-            if begun is None:
+            job = _begun(run, as_asked, resume=resume)
+            if job is None:
+                settings = as_asked(settings_for(split_of[fold], f"{configuration} {fold}", defaults))
+                Augmentation.of(settings.augmentation, plan, planned)  # one that does not suit is refused first of all
+                job = _new_job(plan, configuration, fold, settings, target)
                 job = initialised(job, init_from, work, like=first.initial if first else None, told=on_init)
             require_sense(job, split_of[fold])
             _tell_of_touching_cells(job)

@@ -106,7 +106,7 @@ def test_a_finished_fold_is_no_answer_to_another_choice(choice: dict, words: str
     ("fold", "choice", "words"),
     [
         ("all", {"patience": 3}, "--patience follows the pseudo Dice of held-out cases, and 3d all holds none out"),
-        ("all", {"schedule": "plateau"}, "--schedule plateau follows the pseudo Dice"),
+        ("all", {"schedule": "plateau"}, "--schedule plateau follows the pseudo Dice .*: name another --schedule, or"),
         ("fold3", {"loss": "dyce"}, 'there is no loss "dyce"; .*focal'),
     ],
 )
