@@ -294,7 +294,8 @@ def main() -> None:
     for name in LOADED:
         import_module(f"nnlite.pipeline.{name}")
     import_module("matplotlib.figure")
-    about = {"command": " ".join(["python", *sys.argv]), "seed": asked.seed, "machine": platform.machine()}
+    words = [asked.json.name if Path(word) == asked.json else word for word in sys.argv]  # not where it lies
+    about = {"command": " ".join(["python", *words]), "seed": asked.seed, "machine": platform.machine()}
     about |= {"python": platform.python_version(), **{name: version(name) for name in ("nnlite", "torch", "numpy")}}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     found: dict[str, object] = {"about": {**about, "commit": commit.stdout.strip()}}

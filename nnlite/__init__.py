@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnlite.pipeline import (
         check,
+        compare,
+        convert,
         evaluate,
         export,
+        import_nnunet,
         plan,
         predict,
         preprocess,
@@ -29,8 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check",
+    "compare",
+    "convert",
     "evaluate",
     "export",
+    "import_nnunet",
     "plan",
     "predict",
     "preprocess",

@@ -269,6 +269,13 @@ def test_the_page_on_gpu_plans_shows_what_both_presets_answer(reference_plans: P
     assert checked == 18
 
 
+def test_a_moved_model_leaves_every_state_of_a_training_behind():
+    run = RunFolder(folder=Path("nnlite_work/phantom/runs/3d/fold0"))
+    left = re.findall(r"--exclude '([^']+)'", (DOCS / "how-to" / "move-a-model.md").read_text(encoding="utf-8"))
+    places = (run.checkpoint_last, run.checkpoint_previous, run.checkpoint_best)
+    assert left == [place.name for place in places]
+
+
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
@@ -281,6 +288,8 @@ def test_every_page_is_in_the_index():
     assert missing == [DOCS / "README.md"]
 
 
-def test_no_page_names_a_folder_of_the_machine_it_was_written_on():
+def test_no_page_and_no_result_names_a_folder_of_the_machine_it_was_written_on():
     machine = re.compile(r"(?<![\w.])/(?:tmp|home|root|work|Users)/")
-    assert [page.name for page in PAGES if machine.search(page.read_text(encoding="utf-8"))] == []
+    results = [path for path in (REPOSITORY / "benchmarks" / "results").rglob("*") if path.is_file()]
+    assert len(results) >= 10
+    assert [page.name for page in (*PAGES, *results) if machine.search(page.read_text(encoding="utf-8"))] == []

@@ -51,8 +51,11 @@ def train(
         int | None, typer.Option(min=0, help="The same seed draws the same random numbers. [default: 0]")
     ] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits every time on a GPU, too; slower there.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--deterministic/--no-deterministic", help="The same bits every time on a GPU, too; slower there."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Take another length for an unfinished training, or a longer one.")
     ] = False,
@@ -72,7 +75,7 @@ def train(
     warm_up: training_options.WarmUp = None,
     ema: training_options.Ema = None,
     patience: training_options.Patience = None,
-    curriculum: training_options.Curriculum = False,
+    curriculum: training_options.Curriculum = None,
     freeze_encoder: training_options.FreezeEncoder = None,
     cluster: Cluster = "auto",
     device: Device = "auto",
@@ -97,13 +100,13 @@ def train(
         "iterations": iterations,
         "time_budget_s": time_budget,
         "seed": seed,
-        "deterministic": deterministic,
         "resume": resume,
         "track": trackers,
         "init_from": init_from,
         "device": device,
     }
     choices = {
+        "deterministic": deterministic,
         "augmentation": augmentation,
         "loss": loss,
         "optimizer": optimizer,
@@ -112,7 +115,7 @@ def train(
         "warm_up": warm_up,
         "ema": ema,
         "patience": patience,
-        "curriculum": curriculum or None,
+        "curriculum": curriculum,
         "freeze_encoder": freeze_encoder,
     }
     options |= {name: value for name, value in choices.items() if value is not None}

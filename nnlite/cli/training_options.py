@@ -71,7 +71,8 @@ Patience = Annotated[
     ),
 ]
 Curriculum = Annotated[
-    bool, typer.Option("--curriculum", help="Begin with the easiest cases.", rich_help_panel=HOW_IT_LEARNS)
+    bool | None,
+    typer.Option("--curriculum/--no-curriculum", help="Begin with the easiest cases.", rich_help_panel=HOW_IT_LEARNS),
 ]
 FreezeEncoder = Annotated[
     int | None,

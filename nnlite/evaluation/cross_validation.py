@@ -137,6 +137,21 @@ def case_means(table: np.ndarray) -> np.ndarray:
     return np.divide(np.nansum(table, axis=1), count, out=np.full(len(table), np.nan), where=count > 0)
 
 
+def paired_differences(table: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """By how much the case means of one are above the other's (cases,); NaN where neither has any.
+
+    A Dice that is undefined on one side alone means that this one was rightly empty where the other made something up.
+    It stands as what it is in the mean of its label, which goes without that case: as that mean. So the differences of
+    a label's cases have the difference of its means for their own mean.
+
+    >>> paired_differences(np.array([[0.8], [np.nan]]), np.array([[0.8], [0.0]]))
+    array([0. , 0.8])
+    """
+    alone = np.isnan(table) != np.isnan(other)
+    first, second = (np.where(alone & np.isnan(one), np.nanmean(one, axis=0), one) for one in (table, other))
+    return case_means(first) - case_means(second)
+
+
 def _deciding_labels(candidates: Sequence[Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels that some truth holds, and remarks on the others and on candidates that find nothing."""
     scores = candidates[0].scores
@@ -201,7 +216,7 @@ def _wilcoxon_p(table: np.ndarray, chosen: np.ndarray) -> float:
     """Two-sided p of the cases' paired means; 1 where no case tells the two apart."""
     from scipy.stats import wilcoxon
 
-    differences = case_means(table) - case_means(chosen)
+    differences = paired_differences(table, chosen)
     differences = differences[~np.isnan(differences)]
     if not np.any(differences):
         return 1.0

@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "curriculum": False,
     "freeze_encoder": 0,
     "augmentation": "nnunet",
+    "deterministic": False,
 }
 OPTIMIZER = {"cpu": "adamw"}  # of a device; sgd for the others
 LEARNING_RATE = {"adamw": 0.003, "sgd": 0.01}
@@ -26,7 +27,7 @@ def choice_options(job: Mapping[str, Any]) -> list[str]:
     """Words of a command line for what the content of a config.json differs in from the defaults.
 
     >>> train = {**DEFAULTS, "optimizer": "sgd", "learning_rate": 0.01, "loss": "focal+dice", "warm_up": 0.1}
-    >>> choice_options({"device": "cpu", "train": train})
+    >>> choice_options({"device": "cpu", "train": train, "initial": None})
     ['--optimizer', 'sgd', '--loss', 'focal+dice', '--warm-up', '10%']
     """
     train, words = job["train"], []
@@ -38,8 +39,8 @@ def choice_options(job: Mapping[str, Any]) -> list[str]:
         if (value := train[name]) == default:
             continue
         words += [f"--{name.replace('_', '-')}", *([] if value is True else [_in_words(name, value)])]
-    if train["freeze_encoder"]:
-        words += ["--init-from", job["initial"]["source"]]
+    if job["initial"]:
+        words += ["--init-from", job["initial"]["model"]]
     return words
 
 

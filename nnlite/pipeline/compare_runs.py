@@ -16,6 +16,7 @@ from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.cross_validation import Candidate, CandidateScore
 from nnlite.evaluation.cross_validation import compare as compare_scores
 from nnlite.evaluation.scores import Scores, read_scores
+from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset
 from nnlite.pipeline.prepare_cases import is_scored
 from nnlite.pipeline.run_config import RunConfig
@@ -59,9 +60,14 @@ class _Asked:
     """Trainings of one name, by fold, what they were asked for, and what they scored."""
 
     name: str
-    job: RunConfig
+    jobs: dict[str, RunConfig]
     runs: dict[str, RunFolder]
     scores: dict[str, Scores]
+
+    @property
+    def job(self) -> RunConfig:
+        """What the first of them was asked for."""
+        return next(iter(self.jobs.values()))
 
 
 def compare(
@@ -85,7 +91,11 @@ def compare(
         cases=tuple(sorted(cases)),
         labels=compared.labels,
         runs=tuple(_compared(by_name[score.members[0]], score) for score in compared.candidates),
-        remarks=(*compared.remarks, *_left_out(asked, cases)),
+        remarks=(
+            *compared.remarks,
+            *_left_out(asked, cases),
+            *(told for one in asked for told in fold_remarks(one.jobs)),
+        ),
     )
     if output is not None:
         write_record(output, result)
@@ -103,9 +113,9 @@ def _asked(workspace: Workspace, name: str) -> _Asked:
             f"{name} has no finished fold with held-out cases in {workspace.folder}; "
             + (f"such are there of {', '.join(there)}" if there else "train it first")
         )
-    job = read_record(next(iter(runs.values())).config, RunConfig)
+    jobs = {fold: read_record(run.config, RunConfig) for fold, run in runs.items()}
     scores = {fold: read_scores(run.scores, run.summary) for fold, run in runs.items()}
-    return _Asked(name=name, job=job, runs=runs, scores=scores)
+    return _Asked(name=name, jobs=jobs, runs=runs, scores=scores)
 
 
 def _common_cases(asked: Sequence[_Asked]) -> set[str]:
@@ -143,8 +153,8 @@ def _parameters(one: _Asked) -> int:
 def _compared(one: _Asked, score: CandidateScore) -> ComparedRun:
     job = one.job
     configuration = job.plan.configuration(job.configuration)
-    logs = [log for run in one.runs.values() if (log := read_log(run.log))]
-    steps_s = [epoch.duration_s / job.train.iterations for log in logs for epoch in log]
+    logs = {fold: log for fold, run in one.runs.items() if (log := read_log(run.log))}
+    steps_s = [epoch.duration_s / one.jobs[fold].train.iterations for fold, log in logs.items() for epoch in log]
     measured = configuration.measured
     return ComparedRun(
         name=one.name,
@@ -154,5 +164,5 @@ def _compared(one: _Asked, score: CandidateScore) -> ComparedRun:
         step_s=median(steps_s) if steps_s else None,
         memory_gib=step_gib(job.plan, configuration) if measured is None else measured.memory_gib,
         memory_measured=measured is not None,
-        training_s=fmean(log[-1].elapsed_s for log in logs) if logs else None,
+        training_s=fmean(log[-1].elapsed_s for log in logs.values()) if logs else None,
     )

@@ -11,6 +11,7 @@ from nnlite.data.split import Split, Splits
 from nnlite.errors import WorkspaceError
 from nnlite.evaluation.scores import Scores, read_scores
 from nnlite.pipeline.dataset_source import in_words, listed
+from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.prepare_cases import is_scored
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
@@ -19,12 +20,16 @@ from nnlite.workspace import RunFolder, Workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossValidated:
-    """A configuration, the plan that its runs follow, one run per fold, and the scores of all held-out cases."""
+    """A configuration, the plan that its runs follow, one run per fold, and the scores of all held-out cases.
+
+    ``remarks`` tell in words what its folds do not share.
+    """
 
     name: str
     plan: Plan
     runs: Mapping[str, RunFolder]
     scores: Scores
+    remarks: tuple[str, ...]
 
 
 def held_out_by_fold(workspace: Workspace) -> dict[str, Split]:
@@ -62,9 +67,10 @@ def cross_validated(
             left_out[name] = reason
             continue
         rows = tuple(row for scores in of_folds for row in scores.rows)
-        own_plan = read_record(next(iter(runs.values())).config, RunConfig).plan
+        jobs = {fold: read_record(run.config, RunConfig) for fold, run in runs.items()}
+        own_plan = next(iter(jobs.values())).plan
         scores = Scores(rows=rows, structures=own_plan.labels.structures)
-        finished.append(CrossValidated(name=name, plan=own_plan, runs=runs, scores=scores))
+        finished.append(CrossValidated(name=name, plan=own_plan, runs=runs, scores=scores, remarks=fold_remarks(jobs)))
     if not finished:
         reasons = "\n  ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise WorkspaceError(

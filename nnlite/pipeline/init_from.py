@@ -13,12 +13,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from nnlite.data.records import read_record
 from nnlite.errors import CheckpointError, UsageError
 from nnlite.networks.build import weight_shapes
 from nnlite.pipeline.choose_runs import finished_runs
 from nnlite.pipeline.model_file import is_model_file, read_model_file
 from nnlite.pipeline.run_config import RunConfig
-from nnlite.planning.planner import Configuration, Plan
+from nnlite.planning.variants import parted
 from nnlite.training.checkpoint import Checkpoint, load_model
 from nnlite.training.initial_weights import InitialWeights, describe, learned, matching
 from nnlite.workspace import RunFolder
@@ -38,33 +39,37 @@ class _Trained:
 
 def initialised(
     job: RunConfig,
-    run: RunFolder,
     model: Path | None,
     work: Path,
     *,
-    begun: bool,
+    like: InitialWeights | None,
     told: Callable[[InitialWeights], None],
 ) -> RunConfig:
-    """The job with a note of the weights it begins with, which ``told`` is given, too; as it is without a ``model``.
+    """A new job with a note of the weights it begins with, which ``told`` is given, too.
 
-    A job that was ``begun`` goes on as it is: ``UsageError`` where that contradicts ``model``.
+    Without a ``model`` it begins ``like`` the first fold of its variant: with the same one. As it is without either.
     """
     if model is None:
-        return job
-    configuration = job.plan.configuration(job.configuration)
-    initial = _best_fit(model, work, job.plan, configuration, job.fold)
-    if not begun:
-        logger.info("%s %s begins with %s", job.configuration, job.fold, initial.in_words())
-        told(initial)
-        return replace(job, initial=initial)
+        if like is None:
+            return job
+        model = Path(like.model)
+    initial = _best_fit(model, work, job, like)
+    logger.info("%s %s begins with %s", job.configuration, job.fold, initial.in_words())
+    told(initial)
+    return replace(job, initial=initial)
+
+
+def require_same_weights(run: RunFolder, model: Path, work: Path) -> None:
+    """``UsageError`` where a training, finished or not, was begun with other weights than those of ``model``."""
+    job = read_record(run.config, RunConfig)
+    initial = _best_fit(model, work, job, job.initial)
     if job.initial is None or job.initial.digest != initial.digest:
         before = "freshly drawn weights" if job.initial is None else f"{job.initial.in_words()} ({job.initial.source})"
         raise UsageError(
             f"{run.configuration} {run.fold} was begun with {before}, not with {initial.in_words()} "
-            f"({initial.source}), and that cannot change on the way: leave --init-from out to go on with it, or delete "
-            f"{run.folder} to begin anew"
+            f"({initial.source}), and that cannot change on the way: leave --init-from out to go on with it, train "
+            f"{parted(run.configuration)[0]}@NAME beside it, or delete {run.folder} to begin anew"
         )
-    return job
 
 
 def weights_to_begin_with(job: RunConfig) -> dict[str, Tensor]:
@@ -88,13 +93,16 @@ def weights_to_begin_with(job: RunConfig) -> dict[str, Tensor]:
     )
 
 
-def _best_fit(model: Path, work: Path, plan: Plan, configuration: Configuration, fold: str) -> InitialWeights:
+def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | None) -> InitialWeights:
     """The network to begin with: of the same configuration if there is one, else the one of which most fits.
 
     Of its folds the one of the same name, which has not seen the cases that are held out here either, else the first.
+    What begins ``like`` another fold takes the configuration that this one took, whatever was trained since.
     """
+    plan, configuration, fold = job.plan, job.plan.configuration(job.configuration), job.fold
     networks = _networks(model, work)
-    same = [one for one in networks if one.configuration == configuration.name]
+    wanted = configuration.name if like is None else like.configuration
+    same = [one for one in networks if one.configuration == wanted]
     by_configuration: dict[str, _Trained] = {}
     for network in same or networks:
         if network.configuration not in by_configuration or network.fold == fold:
@@ -113,8 +121,9 @@ def _best_fit(model: Path, work: Path, plan: Plan, configuration: Configuration,
         )
     if best.dataset == plan.dataset and best.fold != fold:
         remark = f"{best.fold} may have been trained on cases that {fold} holds out: its scores then promise too much"
-        return replace(best, remark=remark)
-    return best
+        best = replace(best, remark=remark)
+    named = model.absolute() if model.exists() else model  # else it is a name in the workspace
+    return replace(best, model=str(named))
 
 
 def _networks(model: Path, work: Path) -> list[_Trained]:

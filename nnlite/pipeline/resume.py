@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nnlite.pipeline.run_config import RunConfig
 
 FIXED = {
+    "seed": "--seed",
+    "deterministic": "--deterministic",
     "loss": "--loss",
     "optimizer": "--optimizer",
     "learning_rate": "--learning-rate",
@@ -38,19 +40,13 @@ FIXED = {
 
 
 def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *, resume: bool) -> None:
-    """Raise ``UsageError`` if a begun training is asked for another seed, choice or (unless ``resume``) length."""
-    here = f"{run.configuration} {run.fold} was begun"
-    anew = f"or delete {run.folder} to begin anew"
-    if wanted.seed != begun.seed:
-        raise UsageError(
-            f"{here} with seed {begun.seed}, not {wanted.seed}, and a seed cannot change on the way: "
-            f"leave --seed out to go on with it, {anew}"
-        )
+    """Raise ``UsageError`` if a begun training is asked for another choice or (unless ``resume``) length."""
     require_choices(run, begun, wanted)
     if (before := _length(begun)) != (now := _length(wanted)) and not resume:
         raise UsageError(
-            f"{here} for {before}, not {now}, and is not finished: repeat the command without a length to go on as it "
-            f"was begun, add --resume to go on with the new length, {anew}"
+            f"{run.configuration} {run.fold} was begun for {before}, not {now}, and is not finished: repeat the "
+            "command without a length to go on as it was begun, add --resume to go on with the new length, or delete "
+            f"{run.folder} to begin anew"
         )
 
 
@@ -70,10 +66,12 @@ def require_sense(job: RunConfig, split: Split) -> None:
     """Raise ``UsageError`` where choices of a training do not go together, or with its data."""
     config, here = job.train, f"{job.configuration} {job.fold}"
     if not split.validation and (config.patience is not None or config.schedule == "plateau"):
-        option = "--schedule plateau" if config.schedule == "plateau" else "--patience"
+        option, remedy = "--patience", "leave it out"
+        if config.schedule == "plateau":
+            option, remedy = "--schedule plateau", "name another --schedule"
         raise UsageError(
-            f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: leave it out, or train "
-            "one of the numbered folds"
+            f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: {remedy}, or train one of "
+            "the numbered folds"
         )
     limited = config.time_budget_s is not None  # then a training has as many epochs as fit: it tells in the end
     if not limited and 1 <= config.warm_up > config.epochs - 1:

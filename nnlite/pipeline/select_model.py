@@ -137,7 +137,7 @@ def _select(
         trials=repaired.trials,
         crf_trials=drawn.trials,
         left_out=left_out,
-        remarks=comparison.remarks,
+        remarks=(*comparison.remarks, *(remark for one in finished for remark in one.remarks)),
         runs=tuple(trained_run(run) for one in finished for run in one.runs.values()),
         reliability=reliability,
     )

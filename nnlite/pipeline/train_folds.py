@@ -24,7 +24,7 @@ from nnlite.evaluation.instance_scores import InstanceSummary
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.dataset_source import refuse_other_cases
 from nnlite.pipeline.held_out import score_held_out
-from nnlite.pipeline.init_from import initialised, weights_to_begin_with
+from nnlite.pipeline.init_from import initialised, require_same_weights, weights_to_begin_with
 from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare, store_name
@@ -34,7 +34,7 @@ from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
 from nnlite.pipeline.train_together import announce, own_device
 from nnlite.pipeline.training_lock import cases_in_use, locked
-from nnlite.pipeline.variant_runs import require_difference, settings_of_variant
+from nnlite.pipeline.variant_runs import first_of_variant, require_difference, settings_for
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
@@ -110,7 +110,6 @@ def train(
     iterations: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
-    deterministic: bool = False,
     resume: bool = False,
     device: str = "auto",
     ranks: Ranks = ALONE,
@@ -126,18 +125,18 @@ def train(
     """Train ``configuration`` on these folds ("folds": all of them), one after the other; score what each holds out.
 
     Cases are preprocessed first where that is missing. A finished fold is left as it is, unless ``resume`` and a length
-    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length,
-    seed or choice is an error, but for a length with ``resume``, which takes the place of the old one.
+    make it longer. An unfinished one goes on where its state was saved, with what it was begun with; another length is
+    an error there, unless ``resume`` has it take the place of the old one. Another seed, choice or ``init_from`` than a
+    fold was begun with is an error for both.
     ``time_budget_s`` is the time that each fold's training takes; predicting the held-out cases comes on top. ``seed``
     is 0 by default.
     ``choices`` are loss, optimiser, schedule and others of the fields of ``TrainConfig``, see ``TrainChoices``.
     ``transforms`` are batchgenerators transforms of the caller's own, run on every training patch before nnlite's
     augmentation. ``track`` says who is told of every epoch and of the scores: "tensorboard", "mlflow", "wandb", or
     ``Tracker``s of the caller's own. ``init_from`` is a model whose weights a new training begins with, where name and
-    shape agree; ``on_init`` is told which. ``deterministic`` allows a GPU only operations that give the same bits each
-    time. ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and
-    ``StoppedError`` raised. Of several processes the one that leads calls this with all ``ranks``; the others
-    ``follow``.
+    shape agree; ``on_init`` is told which. Further folds of a variant take settings and model from its first.
+    ``stop`` is asked again and again; when it says so, what is under way is finished and saved, and ``StoppedError``
+    raised. Of several processes the one that leads calls this with all ``ranks``; the others ``follow``.
     """
     trackers = trackers_for(track)  # a package that is missing is told of before hours of training
     found, workspace = locate_dataset(dataset, work)
@@ -151,7 +150,9 @@ def train(
     ranks.share(planned.batch_size)  # too many processes are refused before anything is read
     keep_freed_memory()
     target = own_device(device, ranks)
-    defaults = settings_of_variant(workspace, configuration, _defaults(plan, planned, target))
+    defaults = _defaults(plan, planned, target)
+    if first := first_of_variant(workspace, configuration):
+        defaults = first.train
     sitting = _Sitting(
         dataset=found,
         workspace=workspace,
@@ -167,7 +168,6 @@ def train(
     def as_asked(config: TrainConfig) -> TrainConfig:
         config = with_length(config, epochs, iterations, time_budget_s)
         config = with_choices(config, choices)
-        config = replace(config, deterministic=True) if deterministic else config
         return config if seed is None else replace(config, seed=seed)
 
     asked_otherwise = as_asked(defaults) != defaults or bool(transforms) or init_from is not None
@@ -175,15 +175,19 @@ def train(
     results = []
     for fold in names:
         run = workspace.run(configuration, fold)
+        if init_from is not None and run.config.exists():
+            require_same_weights(run, init_from, work)
         if is_finished(run) and not _made_longer(run, as_asked, resume=resume):
             results.append(_result(run, skipped=True))
             continue
         with locked(run):
             before = len(read_log(run.log))
-            begun = _begun(run, as_asked, resume=resume)
-            job = begun or _new_job(plan, configuration, fold, as_asked(defaults), target)
-            Augmentation.of(job.train.augmentation, plan, planned)  # one that does not suit is refused before long work
-            job = initialised(job, run, init_from, work, begun=begun is not None, told=on_init)
+            job = _begun(run, as_asked, resume=resume)
+            if job is None:
+                settings = as_asked(settings_for(split_of[fold], f"{configuration} {fold}", defaults))
+                Augmentation.of(settings.augmentation, plan, planned)  # one that does not suit is refused first of all
+                job = _new_job(plan, configuration, fold, settings, target)
+                job = initialised(job, init_from, work, like=first.initial if first else None, told=on_init)
             require_sense(job, split_of[fold])
             _tell_of_touching_cells(job)
             if is_finished(run):

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 from nnlite.data.records import read_record
+from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.pipeline.run_status import ALL
 from nnlite.planning.variants import parted
 from nnlite.training.config import TrainConfig
 from nnlite.workspace import Workspace
 
+logger = logging.getLogger(__name__)
 
-def settings_of_variant(workspace: Workspace, configuration: str, defaults: TrainConfig) -> TrainConfig:
-    """How further folds of a variant are trained where nothing else is asked for: as the first of them was.
 
-    Without such a fold, and for what is no variant, these are the ``defaults``.
+def first_of_variant(workspace: Workspace, configuration: str) -> RunConfig | None:
+    """The first fold of a variant, as which further ones are trained where nothing else is asked for.
+
+    A numbered one before ``all``, which had to do without a patience. None where no fold is begun, and for what is no
+    variant.
     """
     if parted(configuration)[1] is None:
-        return defaults
+        return None
     begun = [run for run in workspace.existing_runs() if run.configuration == configuration]
-    return read_record(begun[0].config, RunConfig).train if begun else defaults
+    first = min(begun, key=lambda run: run.fold == ALL, default=None)
+    return None if first is None else read_record(first.config, RunConfig)
+
+
+def settings_for(split: Split, name: str, settings: TrainConfig) -> TrainConfig:
+    """The settings of other folds for one that is called ``name``: no patience where no case is held out to follow."""
+    if split.validation or settings.patience is None:
+        return settings
+    logger.warning(
+        "%s holds no case out, so no patience ends it early, as that of %d epochs may end other folds: it takes its "
+        "full length, unless you name another",
+        name,
+        settings.patience,
+    )
+    return replace(settings, patience=None)
 
 
 def require_difference(workspace: Workspace, configuration: str, *, asked_otherwise: bool) -> None:

@@ -10,7 +10,10 @@ from nnlite.training.config import CPU_LEARNING_RATE, CPU_WEIGHT_DECAY, Schedule
 
 
 class TrainChoices(TypedDict, total=False):
-    """Fields of ``TrainConfig``; None, or nothing at all, is the default, or what a training was begun with."""
+    """Fields of ``TrainConfig``; None, or nothing at all, is the default, or what a training was begun with.
+
+    0 takes ``ema`` and ``patience`` back.
+    """
 
     loss: str | None
     optimizer: Literal["sgd", "adamw"] | None
@@ -22,6 +25,7 @@ class TrainChoices(TypedDict, total=False):
     curriculum: bool | None
     freeze_encoder: int | None
     augmentation: PresetName | None
+    deterministic: bool | None
 
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -30,14 +34,19 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 """What goes with an optimiser that is not the device's own."""
 
+OFF = {"ema": 0, "patience": 0}  # what says None in a choice, where None itself says nothing
+
 
 def with_choices(config: TrainConfig, choices: TrainChoices) -> TrainConfig:
     """The configuration with what was chosen; another optimiser brings its own learning rate and weight decay.
 
     >>> with_choices(TrainConfig(), {"optimizer": "adamw", "schedule": "cosine"}).learning_rate
     0.003
+    >>> with_choices(TrainConfig(patience=30), {"patience": 0}).patience is None
+    True
     """
-    chosen: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+    chosen: dict[str, Any] = {name: None if value == OFF.get(name) else value for name, value in given.items()}
     if chosen.get("optimizer", config.optimizer) != config.optimizer:
         chosen = OPTIMIZERS[chosen["optimizer"]] | chosen
     return replace(config, **chosen)

@@ -25,9 +25,10 @@ ATLAS = "atlas"  # no weight that is learned: it is counted anew for every train
 class InitialWeights:
     """Which weights a training began with, and where they come from.
 
-    ``source`` is the file with the network of ``dataset``, ``configuration`` and ``fold``; ``digest`` changes with the
-    weights that were taken. ``tensors`` of ``all_tensors`` in the new network were, ``parameters`` of
-    ``all_parameters``; ``fresh`` names the others. ``remark`` says what its user should know.
+    ``model`` is what was named to begin with, ``source`` the file of it with the network of ``dataset``,
+    ``configuration`` and ``fold``; ``digest`` changes with the weights that were taken. ``tensors`` of ``all_tensors``
+    in the new network were, ``parameters`` of ``all_parameters``; ``fresh`` names the others. ``remark`` says what its
+    user should know.
     """
 
     source: str
@@ -41,6 +42,7 @@ class InitialWeights:
     all_parameters: int
     fresh: tuple[str, ...]
     remark: str = ""
+    model: str = ""
 
     def in_words(self) -> str:
         """What was taken, for people."""

@@ -143,6 +143,14 @@ def test_choices_are_passed_on_and_nothing_of_what_was_not_chosen(pipeline: Fake
     assert not set(chosen) & set(second)
 
 
+def test_what_other_folds_of_a_variant_have_is_taken_back_by_words(pipeline: FakePipeline):
+    pipeline.answers["train"] = (trained(),)
+    words = ("--no-curriculum", "--no-deterministic", "--ema", "0", "--patience", "0")
+    assert nn("train", "brain", "3d@x", "fold1", *words).exit_code == 0
+    back = {"curriculum": False, "deterministic": False, "ema": 0, "patience": 0}
+    assert {name: pipeline.calls[0][2][name] for name in back} == back
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from nnlite.errors import DatasetError
 from nnlite.evaluation.case_scores import LabelScore
-from nnlite.evaluation.cross_validation import Candidate, Comparison, case_means, compare, mean_dice
+from nnlite.evaluation.cross_validation import Candidate, Comparison, case_means, compare, mean_dice, paired_differences
 from nnlite.evaluation.scores import Scores
 
 NUMBERS = [field.name for field in fields(LabelScore) if field.name not in ("case", "label", "dice")]
@@ -106,6 +106,30 @@ def test_differences_are_paired():
 def test_candidates_that_no_case_tells_apart_have_p_1():
     same = [[0.5, 0.7], [0.6, nan]]
     assert compare([candidate("2d", same), candidate("3d", same)]).candidates[1].wilcoxon_p == 1.0
+
+
+def test_what_is_made_up_where_there_is_nothing_counts_in_the_paired_test():
+    # alike on three cases; nine are empty, which 2d sees and 3d does not: means 0.8 and 3 x 0.8 / 12 = 0.2
+    silent = candidate("2d", [[0.8, 0.8]] * 3 + [[nan, nan]] * 9)
+    guessing = candidate("3d", [[0.8, 0.8]] * 3 + [[0.0, 0.0]] * 9)
+    chosen, other = compare([silent, guessing]).candidates
+    assert (chosen.mean_dice, other.mean_dice, other.difference) == pytest.approx((0.8, 0.2, -0.6))
+    assert other.difference_interval[1] < 0
+    # nine of nine against it, which chance does in 2 of 2^9 cases = 0.004
+    assert other.wilcoxon_p < 0.01
+
+
+def test_paired_differences_go_the_way_of_the_difference_of_the_means():
+    # 3d is better where there is something, by more than what it makes up costs it: 4 x 0.2 / 6 - 0.1 = 0.0333
+    silent = np.array([[0.1]] * 4 + [[nan]] * 2)
+    guessing = np.array([[0.2]] * 4 + [[0.0]] * 2)
+    np.testing.assert_allclose(paired_differences(guessing, silent), [0.1] * 4 + [-0.1] * 2)
+    assert np.mean(paired_differences(guessing, silent)) == pytest.approx(4 * 0.2 / 6 - 0.1)
+    rng = np.random.default_rng(0)
+    first, second = np.where(rng.random((2, 50, 1)) < 0.3, nan, rng.random((2, 50, 1)))
+    differences = paired_differences(first, second)
+    assert np.nanmean(differences) == pytest.approx(mean_dice(first) - mean_dice(second))
+    np.testing.assert_array_equal(np.isnan(differences), np.isnan(first[:, 0]) & np.isnan(second[:, 0]))
 
 
 def test_a_single_case_has_no_interval():

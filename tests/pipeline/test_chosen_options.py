@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any
 
 import pytest
 import torch
@@ -14,8 +13,8 @@ from nnlite.training.choices import OPTIMIZERS, TrainChoices
 from nnlite.training.config import TrainConfig, default_config
 
 
-def of(config: TrainConfig, device: str = "cpu", **job: Any) -> list[str]:
-    return choice_options({"device": device, "train": asdict(config), **job})
+def of(config: TrainConfig, device: str = "cpu", initial: dict[str, str] | None = None) -> list[str]:
+    return choice_options({"device": device, "train": asdict(config), "initial": initial})
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -27,7 +26,7 @@ def test_a_default_training_needs_none(device: str, monkeypatch: pytest.MonkeyPa
 
 def test_every_choice_has_a_word() -> None:
     names = {*DEFAULTS, "optimizer", "learning_rate"}
-    assert names == {*TrainChoices.__annotations__} == {*FIXED, "patience"}
+    assert names == {*TrainChoices.__annotations__} == {*FIXED, "patience"} - {"seed"}  # a word of its own
     assert {name: getattr(TrainConfig(), name) for name in DEFAULTS} == DEFAULTS
 
 
@@ -38,5 +37,11 @@ def test_what_was_chosen_is_told() -> None:
         *("--learning-rate", "0.001", "--warm-up", "5", "--ema", "0.999", "--patience", "30", "--curriculum")
     ]
     frozen = replace(plain, freeze_encoder=3)
-    assert of(frozen, initial={"source": "m.nnlite"}) == ["--freeze-encoder", "3", "--init-from", "m.nnlite"]
+    begun = {"model": "m.nnlite", "source": "m.nnlite"}
+    assert of(frozen, initial=begun) == ["--freeze-encoder", "3", "--init-from", "m.nnlite"]
     assert of(replace(plain, optimizer="sgd", learning_rate=0.01)) == ["--optimizer", "sgd"]
+
+
+def test_the_model_is_told_as_it_was_named_and_not_the_file_of_one_of_its_folds() -> None:
+    begun = {"model": "work/liver", "source": "work/liver/runs/3d/fold0/checkpoint_final.safetensors"}
+    assert of(default_config(torch.device("cpu")), initial=begun) == ["--init-from", "work/liver"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nnlite import pipeline
-from nnlite.data.records import read_record
+from nnlite.data.records import read_record, write_record
 from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.compare_runs import RunComparison
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.training.curves import read_log
 from nnlite.workspace import Workspace
 
@@ -40,6 +42,20 @@ def test_scores_of_the_common_cases_stand_beside_what_the_networks_cost(balls: P
     assert second.training_s == log[-1].elapsed_s
     assert second.step_s == pytest.approx((log[0].duration_s + log[1].duration_s) / 4)
     assert read_record(output, RunComparison) == result
+
+
+def test_each_fold_counts_with_what_it_was_asked_for_and_what_they_do_not_share_is_told(
+    balls: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(root=Path(shutil.copytree(workspace.root, tmp_path / "work")), dataset="balls")
+    config = copy.run("3d", "fold1").config
+    job = read_record(config, RunConfig)
+    write_record(config, replace(job, train=replace(job.train, iterations=job.train.iterations * 1000)))
+    result = pipeline.compare(balls, ["3d", "3d@other"], work=copy.root)
+    assert result.remarks[1:] == ("3d: its folds were not trained alike: iterations (fold0: 10, fold1: 10000)",)
+    # of two epochs of fold0 and two of fold1, whose steps are a thousandth, the median lies between the middle two
+    first, second = ([epoch.duration_s for epoch in read_log(copy.run("3d", fold).log)] for fold in ("fold0", "fold1"))
+    assert result.runs[0].step_s == pytest.approx((min(first) / 10 + max(second) / 10_000) / 2)
 
 
 def test_single_folds_can_be_compared(balls: Path, workspace: Workspace) -> None:

@@ -36,10 +36,12 @@ def planned(trained_work: Path, tmp_path: Path) -> Workspace:
     return Workspace(root=Path(shutil.copytree(trained_work, tmp_path / "work", ignore=leave)), dataset="balls")
 
 
-def train(balls: Path, workspace: Workspace, fold: str = "fold0", **options: object) -> list[InitialWeights]:
+def train(
+    balls: Path, workspace: Workspace, fold: str = "fold0", name: str = "3d", **options: object
+) -> list[InitialWeights]:
     told: list[InitialWeights] = []
     options = {**SHORT, "work": workspace.root, "on_init": told.append, **options}
-    pipeline.train(balls, "3d", (fold,), **options)  # type: ignore[arg-type]
+    pipeline.train(balls, name, (fold,), **options)  # type: ignore[arg-type]
     return told
 
 
@@ -56,7 +58,7 @@ def test_it_is_told_and_noted_which_weights_were_taken(balls: Path, planned: Wor
     [told] = train(balls, planned, init_from=model)
     assert (told.dataset, told.configuration, told.fold, told.remark) == ("balls", "3d", "fold0", "")
     assert (told.tensors, told.fresh) == (told.all_tensors, ())
-    assert told.source == str(model.resolve())
+    assert (told.source, told.model) == (str(model.resolve()), str(model))
     assert initial_of(planned) == told
     assert train(balls, planned, init_from=model) == []  # finished, and left as it is
 
@@ -109,9 +111,44 @@ def test_other_weights_on_the_way_are_refused(balls: Path, planned: Workspace, m
         train(balls, planned, "fold1", init_from=model)
 
 
+def test_a_finished_fold_is_no_answer_to_other_weights(balls: Path, trained_work: Path, model: Path, tmp_path: Path):
+    workspace = Workspace(root=Path(shutil.copytree(trained_work, tmp_path / "work")), dataset="balls")
+    with pytest.raises(UsageError, match="3d fold0 was begun with freshly drawn weights, not with weights of balls 3d"):
+        train(balls, workspace, init_from=model)
+
+
 def test_a_fold_that_saw_what_is_held_out_is_told_of(balls: Path, planned: Workspace, trained_work: Path):
     [told] = train(balls, planned, "fold2", init_from=trained_work / "balls" / "runs" / "3d" / "fold1")
     assert told.remark == "fold1 may have been trained on cases that fold2 holds out: its scores then promise too much"
+
+
+def test_further_folds_of_a_variant_begin_with_the_same_model_and_their_own_fold_of_it(
+    balls: Path, planned: Workspace, model: Path
+):
+    train(balls, planned, "fold0", "3d@pre", init_from=model)
+    [told] = train(balls, planned, "fold1", "3d@pre")
+    assert (told.model, told.configuration, told.fold, told.remark) == (str(model), "3d", "fold1", "")
+    assert train(balls, planned, "fold0") == []  # what is no variant begins with it only where it is asked to
+
+
+def test_a_variant_takes_the_dataset_it_is_of_for_a_model_and_never_itself(
+    balls: Path, trained_work: Path, tmp_path: Path
+):
+    workspace = Workspace(root=Path(shutil.copytree(trained_work, tmp_path / "work")), dataset="balls")
+    [first] = train(balls, workspace, "fold0", "3d@pre", init_from=Path("balls"))  # a name in the workspace
+    assert (first.model, first.configuration, first.fold) == ("balls", "3d", "fold0")
+    assert train(balls, workspace, "fold0", "3d@pre", init_from=Path("balls")) == []  # the same again
+    [second] = train(balls, workspace, "fold1", "3d@pre")
+    assert (second.configuration, second.fold, second.remark) == ("3d", "fold1", "")
+
+
+def test_the_model_of_a_variant_that_is_gone_is_named(balls: Path, planned: Workspace, model: Path, tmp_path: Path):
+    copy = Path(shutil.copy(model, tmp_path / "copy.nnlite"))
+    train(balls, planned, "fold0", "3d@pre", init_from=copy)
+    copy.unlink()
+    with pytest.raises(UsageError, match=r"there is no model .*copy\.nnlite"):
+        train(balls, planned, "fold1", "3d@pre")
+    assert not planned.run("3d@pre", "fold1").config.exists()
 
 
 def test_another_dataset_lends_what_fits(balls: Path, planned: Workspace, trained_work: Path, tmp_path: Path):

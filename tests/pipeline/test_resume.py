@@ -55,15 +55,11 @@ def test_another_augmentation_is_always_refused(resume: bool):
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_another_seed_is_always_refused(resume: bool):
-    with pytest.raises(UsageError, match=r"begun with seed 3, not 0, .*or delete work.*fold1 to begin anew"):
-        require_as_begun(RUN, BEGUN, replace(BEGUN, seed=0), resume=resume)
-
-
-@pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"seed": 0}, "begun with --seed 3, not 0, .* leave --seed out to go on with it, train 3d@NAME beside it"),
+        ({"deterministic": True}, "begun with --deterministic off, not on"),
         ({"loss": "focal+dice"}, r"begun with --loss dice\+ce, not focal\+dice, .* leave --loss out"),
         ({"optimizer": "adamw"}, "begun with --optimizer sgd, not adamw"),
         ({"learning_rate": 0.5}, "begun with --learning-rate 0.01, not 0.5"),

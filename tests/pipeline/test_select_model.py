@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nnlite.errors import DatasetError, UsageError, WorkspaceError
 from nnlite.evaluation.folders import evaluate_folders
 from nnlite.evaluation.scores import read_scores
 from nnlite.pipeline.dataset_source import source_of
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.selection import Selection
 from nnlite.workspace import Workspace
 
@@ -53,6 +55,15 @@ def test_candidates_have_the_scores_of_their_masks_and_the_best_is_chosen(
         (name, fold) for name in ("2d", "3d") for fold in ("fold0", "fold1")
     }
     assert read_record(workspace.selection, Selection) == selection
+
+
+def test_folds_that_were_not_trained_alike_are_told_of(balls: Path, workspace: Workspace):
+    config = workspace.run("3d", "fold1").config
+    job = read_record(config, RunConfig)
+    write_record(config, replace(job, train=replace(job.train, loss="focal+dice")))
+    selection = select(balls, workspace, most=1)
+    assert selection.remarks == ("3d: its folds were not trained alike: loss (fold0: dice+ce, fold1: focal+dice)",)
+    assert [one.members for one in selection.candidates] == [("3d",), ("2d",)]  # the means decide, as ever
 
 
 def test_what_is_there_is_not_predicted_again(balls: Path, workspace: Workspace):

@@ -88,17 +88,25 @@ def test_choices_are_kept_with_the_run_hold_on_the_way_and_cannot_change(balls: 
     assert (config.loss, config.optimizer, config.learning_rate, config.ema) == ("tversky+ce", "sgd", 0.01, 0.9)
 
 
-def test_a_finished_fold_is_no_answer_to_another_choice(balls: Path, workspace: Workspace):
-    with pytest.raises(UsageError, match=r"3d fold0 was begun with --loss dice\+ce, not focal\+dice"):
-        train(balls, workspace, "fold0", loss="focal+dice")
-    assert train(balls, workspace, "fold0", loss="ce+dice")[0].skipped
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"loss": "focal+dice"}, r"--loss dice\+ce, not focal\+dice"),
+        ({"seed": 1}, "--seed 0, not 1, .* train 3d@NAME beside it"),
+        ({"deterministic": True}, "--deterministic off, not on"),
+    ],
+)
+def test_a_finished_fold_is_no_answer_to_another_choice(choice: dict, words: str, balls: Path, workspace: Workspace):
+    with pytest.raises(UsageError, match=f"3d fold0 was begun with {words}"):
+        train(balls, workspace, "fold0", **choice)
+    assert train(balls, workspace, "fold0", loss="ce+dice", seed=0, deterministic=False)[0].skipped
 
 
 @pytest.mark.parametrize(
     ("fold", "choice", "words"),
     [
         ("all", {"patience": 3}, "--patience follows the pseudo Dice of held-out cases, and 3d all holds none out"),
-        ("all", {"schedule": "plateau"}, "--schedule plateau follows the pseudo Dice"),
+        ("all", {"schedule": "plateau"}, "--schedule plateau follows the pseudo Dice .*: name another --schedule, or"),
         ("fold3", {"loss": "dyce"}, 'there is no loss "dyce"; .*focal'),
     ],
 )
@@ -136,6 +144,14 @@ def test_an_unfinished_fold_goes_on_with_the_settings_it_was_begun_with(balls: P
     assert (config.train.epochs, config.train.iterations, config.train.seed) == (2, 2, 4)
 
 
+def test_an_unfinished_fold_is_not_made_deterministic_on_the_way(balls: Path, workspace: Workspace):
+    with pytest.raises(PowerCutError):
+        train(balls, workspace, "fold3", on_epoch=cut_power)
+    with pytest.raises(UsageError, match="3d fold3 was begun with --deterministic off, not on"):
+        train(balls, workspace, "fold3", deterministic=True)
+    assert not read_record(workspace.run("3d", "fold3").config, RunConfig).train.deterministic
+
+
 def test_an_unfinished_fold_is_given_another_length_only_on_purpose_and_another_seed_never(
     balls: Path, workspace: Workspace
 ):
@@ -144,7 +160,7 @@ def test_an_unfinished_fold_is_given_another_length_only_on_purpose_and_another_
     before = workspace.run("3d", "fold3").config.read_text()
     with pytest.raises(UsageError, match="3d fold3 was begun for 2 epochs of 2 iterations, not 3 epochs of 2"):
         train(balls, workspace, "fold3", epochs=3)
-    with pytest.raises(UsageError, match="3d fold3 was begun with seed 4, not 5"):
+    with pytest.raises(UsageError, match="3d fold3 was begun with --seed 4, not 5"):
         train(balls, workspace, "fold3", seed=5, resume=True)
     assert workspace.run("3d", "fold3").config.read_text() == before
     seen: list[EpochRecord] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from nnlite.errors import UsageError
 from nnlite.pipeline.cross_validated import cross_validated, held_out_by_fold
 from nnlite.pipeline.plan_dataset import read_plan
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.training.config import TrainConfig
 from nnlite.workspace import Workspace
 
 SHORT: dict[str, object] = {"device": "cpu", "epochs": 2, "iterations": 2}
@@ -26,6 +28,10 @@ def workspace(trained_work: Path, tmp_path: Path) -> Workspace:
 
 def train(balls: Path, workspace: Workspace, name: str, *folds: str, **options: object) -> list[pipeline.TrainResult]:
     return list(pipeline.train(balls, name, folds, work=workspace.root, **options))  # type: ignore[arg-type]
+
+
+def settings(workspace: Workspace, name: str, fold: str) -> TrainConfig:
+    return read_record(workspace.run(name, fold).config, RunConfig).train
 
 
 def test_a_variant_is_trained_beside_its_configuration_on_the_same_cases(balls: Path, workspace: Workspace) -> None:
@@ -49,6 +55,40 @@ def test_further_folds_of_a_variant_are_trained_like_its_first(balls: Path, work
     first, second = (read_record(workspace.run("3d@other", fold).config, RunConfig) for fold in ("fold0", "fold1"))
     assert (second.train, second.plan) == (first.train, first.plan)
     assert second.train.seed == 1
+
+
+def test_all_of_a_variant_does_without_the_patience_of_its_folds_and_hands_none_of_that_on(
+    balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(balls, workspace, "3d@patient", "fold0", **SHORT, patience=1, ema=0.9)
+    train(balls, workspace, "3d@patient", "all", device="cpu")
+    assert "3d@patient all holds no case out, so no patience ends it early, as that of 1 epochs may" in caplog.text
+    train(balls, workspace, "3d@patient", "fold1", device="cpu")
+    first, everything, second = (settings(workspace, "3d@patient", fold) for fold in ("fold0", "all", "fold1"))
+    assert (first.patience, second) == (1, first)
+    assert everything == replace(first, patience=None)
+
+
+def test_a_plateau_is_left_by_another_schedule_where_a_variant_holds_no_case_out(
+    balls: Path, workspace: Workspace
+) -> None:
+    train(balls, workspace, "3d@flat", "fold0", **SHORT, schedule="plateau")
+    with pytest.raises(UsageError, match="3d@flat all holds none out: name another --schedule, or train one of"):
+        train(balls, workspace, "3d@flat", "all", device="cpu")
+    train(balls, workspace, "3d@flat", "all", device="cpu", schedule="constant")
+    assert settings(workspace, "3d@flat", "all").schedule == "constant"
+
+
+def test_what_the_first_fold_of_a_variant_has_can_be_taken_back(balls: Path, workspace: Workspace) -> None:
+    on: dict[str, object] = {"ema": 0.9, "patience": 5, "curriculum": True, "deterministic": True}
+    train(balls, workspace, "3d@much", "fold0", **SHORT, **on, loss="dice")
+    back: dict[str, object] = {"ema": 0, "patience": 0, "curriculum": False, "deterministic": False}
+    train(balls, workspace, "3d@much", "fold1", device="cpu", **back)
+    plain, first, second = (
+        settings(workspace, name, fold) for name, fold in (("3d", "fold0"), ("3d@much", "fold0"), ("3d@much", "fold1"))
+    )
+    assert second == replace(first, **{name: getattr(plain, name) for name in on})
+    assert {name: getattr(first, name) for name in on} == on
 
 
 def test_a_variant_of_which_nothing_is_known_or_asked_is_refused(balls: Path, workspace: Workspace) -> None:
