@@ -59,6 +59,8 @@ class PlanRequest:
     def require_channels(self, channels: Sequence[str]) -> None:
         """PlanError if something is asked for that cannot be made of these channels."""
         hu_channels(self.hu_ranges, [name for name in channels if normalization_scheme(name) == "ct"], channels)
+        if not self.follows:
+            self.network.of_channels(channels)
 
     def decide(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_who_follows_a_plan_has_its_channels(option: dict, tmp_path: Path) -> No
         plan_request(preset="nnunet", **option)
     with pytest.raises(PlanError, match=r"none of the channels \(MR\) is"):
         plan_request(device="cpu", **option).require_channels(["MR"])
+
+
+def test_a_single_channel_is_not_kept_apart_and_a_plan_that_is_followed_has_its_own_network(tmp_path: Path) -> None:
+    request = plan_request(device="cpu", network=NetworkOptions(fusion="separate"))
+    request.require_channels(["T1", "T2"])
+    with pytest.raises(PlanError, match=r"--fusion separate .* there is only one, T1; leave it out"):
+        request.require_channels(["T1"])
+    write_record(tmp_path / "plan.json", replace(plan(), network=NetworkChoice(fusion="separate", sequences=2)))
+    plan_request(from_plan=tmp_path).require_channels(["MR"])  # which channels it is for is told when it is taken
 
 
 def test_a_plan_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:
