@@ -12,6 +12,7 @@ from nnlite.data.records import write_record
 from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.plan_request import plan_request, read_plan_file
 from nnlite.planning.network import NetworkChoice, NetworkOptions
+from nnlite.planning.variants import as_variant
 
 VNET = NetworkOptions(architecture="vnet")
 
@@ -56,6 +57,11 @@ def test_who_follows_a_plan_has_its_channels(option: dict, tmp_path: Path) -> No
         plan_request(preset="nnunet", **option)
     with pytest.raises(PlanError, match=r"none of the channels \(MR\) is"):
         plan_request(device="cpu", **option).require_channels(["MR"])
+
+
+def test_the_plan_of_a_variant_is_followed_under_the_names_of_any_plan(tmp_path: Path) -> None:
+    write_record(tmp_path / "plan@big.json", as_variant(plan("3d-cascade"), "big"))
+    assert plan_request(from_plan=tmp_path / "plan@big.json").other == plan("3d-cascade")
 
 
 def test_a_single_channel_is_not_kept_apart_and_a_plan_that_is_followed_has_its_own_network(tmp_path: Path) -> None:
