@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnlite.planning.topology import Topology
 
 CONVOLUTIONS = 2  # per stage, down and up
-FEATURES = {2: 64, 3: 32}  # at full resolution, by number of axes: those of the papers
+FEATURES = {2: 64, 3: 32}  # at full resolution, by number of axes: in 2D the paper's; the 3D paper begins with 32, too
 MOST_FEATURES = {2: 1024, 3: 512}
 MOST_STAGES = {2: 5, 3: 4}  # as in the papers: each further one would more than double the margin
 
