@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
+import torch
+from torch import Tensor, nn
 
 from nnlite import pipeline
 from nnlite.data.image import Geometry, read_label, write_image
+from nnlite.inference.predict import Model, logit_slabs
 from nnlite.pipeline.model_file import read_model_file
+from nnlite.planning.prior import Prior
+from nnlite.planning.topology import Architecture, plan_topology
+from nnlite.training.augmentation.spatial import STILL
+from nnlite.training.patches import PatchLoader, Place, draw_start
 
 GEOMETRY = Geometry(shape=(1, 48, 48), spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
 TOLD_APART = 0.9  # Dice of the two structures, which look alike and are told apart by their place alone
@@ -65,3 +74,37 @@ def test_unaligned_images_are_warned_of_with_numbers(tmp_path: Path):
     [note] = [note for note in result.notes if note.startswith("prior")]
     assert "warning: the images are NOT aligned, so it may mislead: extents differ by up to a factor of 1.00" in note
     assert note.endswith("to plan without it, leave --prior out")
+
+
+class Witness(nn.Module):
+    """Answers with zeros for a patch, and remembers what it saw."""
+
+    def __init__(self, patch_size: tuple[int, ...]):
+        super().__init__()
+        self.patch_size, self.seen = patch_size, []
+
+    def forward(self, batch: Tensor) -> Tensor:
+        self.seen.append(batch)
+        return torch.zeros(len(batch), 3, *self.patch_size)
+
+
+@pytest.mark.parametrize("architecture", ["unet", "unet-2015"])
+def test_training_and_prediction_know_the_same_places_beyond_a_case(architecture: Architecture, tmp_path: Path):
+    stored, plan = tiny.store_cases(tmp_path), tiny.plan()
+    topology, patch_size = plan_topology((1.0,) * 3, (24, 24, 24), architecture=architecture, base_features=4)
+    shape = stored["case_0"].image.shape[1:]
+    assert all(size > length for size, length in zip(patch_size, shape, strict=True))
+    configuration = replace(plan.configuration("3d"), topology=topology, patch_size=patch_size)
+    plan = replace(plan, prior=Prior(use="channel", atlas_shape=(8, 8, 8)), configurations={"3d": configuration})
+    network = Witness(patch_size)
+    model = Model(plan=plan, configuration=configuration, networks=(network,), device=torch.device("cpu"))
+    assert next(logit_slabs(model, stored["case_0"])).shape == (3, *shape)
+    [[predicted]] = network.seen
+
+    loader = PatchLoader(stored, patch_size=patch_size, batch_size=1, margin=topology.margin, with_places=True)
+    begins = (0, 0, 0) if any(topology.margin) else draw_start(np.random.default_rng(), shape, patch_size, None)
+    start = tuple(first - more for first, more in zip(begins, topology.margin, strict=True))
+    size = topology.seen_size(patch_size)
+    trained = loader.read(Place(case_id="case_0", start=start, size=size, motion=STILL, seed=None)).image
+    assert np.array_equal(trained, predicted)
+    assert (trained[1:].min() >= 1) == any(topology.margin)  # mirrored places are those of the case

@@ -1,7 +1,7 @@
 """Score folders of predicted instances against the truth.
 
 A prediction may be a map of instance numbers, ``CASE.instances.EXT`` as ``nnlite predict`` writes it beside its mask.
-Where there is none the mask itself is taken, and what is connected in it is one instance.
+Where there is none the mask itself is taken: what is connected in it is one instance, unless it is a map of numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from nnlite.data.channels import grid_differences
 from nnlite.data.dataset import with_instances
 from nnlite.data.image import IMAGE_SUFFIXES, image_suffix, read_label
-from nnlite.data.instances import COMPONENTS, INSTANCES, renumbered
+from nnlite.data.instances import COMPONENTS, INSTANCES, components, renumbered
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import DatasetError, ImageError
@@ -25,7 +25,8 @@ def evaluate_instances(truth: Path, prediction: Path, *, progress: Progress = si
     """Score the instances of every label map in ``truth``; both may also be single files.
 
     Whether true instances are numbered or connected components stands in an nnlite.json in or beside the truth folder;
-    without a word there they are components. All faults are listed in one ``DatasetError``.
+    without a word there they are components. Where they are numbered, a prediction with several numbers is taken by
+    these, too. All faults are listed in one ``DatasetError``.
     """
     table = find_labels(truth)
     pairs, missing = pair_masks(truth, prediction)
@@ -57,10 +58,17 @@ def _scored(pair: MaskPair, table: Labels | None) -> InstanceScore:
         raise DatasetError(f"{'; '.join(differences)} ({numbers or pair.prediction}); predict from the same image")
     labels = _with_instances(table or labels_in(truth, pair.truth))
     true = labels.to_instances(truth.array[0])
-    found = renumbered(predicted.array[0]) if numbers else labels.to_instances(predicted.array[0])
+    found = renumbered(predicted.array[0]) if numbers else _parts(predicted.array[0], labels)
     if labels.ignore is not None:
         found = np.where(truth.array[0] == labels.ignore, 0, found)
     return score_instances(pair.case_id, true, found)
+
+
+def _parts(mask: np.ndarray, labels: Labels) -> np.ndarray:
+    """The instances of a predicted mask: a single value is no number of an object, even where objects are numbered."""
+    objects = labels.to_indices(mask) == 1
+    plain = len(np.unique(mask[objects])) <= 1
+    return components(objects) if plain else labels.to_instances(mask)
 
 
 def _with_instances(labels: Labels) -> Labels:

@@ -45,12 +45,13 @@ def crf_indices(
 ) -> np.ndarray:
     """Label indices (z, y, x) after the CRF; ``probabilities`` (channels, z, y, x) lie on the grid of the image.
 
-    Outside of the box that the case was cropped to there is background. Without room on ``device`` the CPU computes.
+    It looks at the channels of the files alone, not at windows and masks that are made of them. Outside of the box that
+    the case was cropped to there is background. Without room on ``device`` the CPU computes.
     """
     decision = replace(Decision.by(plan.labels), border=False)  # probabilities are those of labels
     indices = np.zeros(case.shape, dtype=np.uint8 if decision.labels <= 256 else np.int16)
     cropped = torch.from_numpy(np.ascontiguousarray(inside(probabilities, case.box, plan.transpose)))
-    image = standardised(case.image, configuration.normalization)
+    image = standardised(case.image[: len(plan.channels)], configuration.normalization)  # not what is made of them
 
     def computed(where: torch.device) -> np.ndarray:
         found = dense_crf(

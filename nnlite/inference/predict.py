@@ -21,13 +21,13 @@ from nnlite.errors import CheckpointError
 from nnlite.inference.arithmetic import Arithmetic
 from nnlite.inference.overlap_tiles import OverlapTiles
 from nnlite.inference.reliability import ReliabilityMeter
-from nnlite.inference.sliding_window import WINDOW_STEP, Comparison, predict_slabs
+from nnlite.inference.sliding_window import WINDOW_STEP, Comparison, Surround, predict_slabs, zeros_around
 from nnlite.networks.blocks import without_shortcuts
 from nnlite.networks.inputs import stack_previous
 from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.decide import Decision
-from nnlite.preprocessing.places import places
+from nnlite.preprocessing.places import PLACE_CHANNELS, places
 from nnlite.preprocessing.preprocess import PreprocessedCase, Restoration
 from nnlite.preprocessing.restore import KeepProbabilities, Logits, restore_labels
 
@@ -190,21 +190,36 @@ def logit_slabs(
     ``meter`` is told what folds and flips say, window by window, or slab by slab where folds are blended apart.
     """
     image = torch.from_numpy(np.array(case.image, dtype=np.float32))  # a copy: a stored case is a read-only memory map
+    surround: Surround = zeros_around
     if model.plan.prior is not None:
         where = places(case.restoration, (0, 0, 0), case.image.shape[1:])
+        surround = partial(_places_around, case.restoration, len(image))
         image = torch.cat([image, torch.from_numpy(where)])
     if model.configuration.previous_stage is not None:
         if case.previous is None:
             raise ValueError(f"{model.configuration.name} needs the previous stage's prediction in each case")
         image = torch.cat([image, torch.from_numpy(np.array(case.previous, dtype=np.float32))[None]])
     if not model.arithmetic.folds_apart or len(model.networks) == 1:
-        return _slabs(model, image, meter, progress)
+        return _slabs(model, image, surround, meter, progress)
     *others, last = model.folds()
-    streams = [*(_slabs(fold, image, meter, silent) for fold in others), _slabs(last, image, meter, progress)]
+    streams = [_slabs(fold, image, surround, meter, silent) for fold in others]
+    streams.append(_slabs(last, image, surround, meter, progress))
     return _mean_slabs(streams, compare=meter.folds if meter else None)
 
 
-def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress: Progress) -> Iterator[Tensor]:
+def _places_around(
+    restoration: Restoration, channels: int, image: Tensor, before: Sequence[int], after: Sequence[int]
+) -> Tensor:
+    """The image with 0 around it, but for places, which follow its ``channels`` and go on as they do inside."""
+    surrounded = zeros_around(image, before, after)
+    where = places(restoration, [-voxels for voxels in before], surrounded.shape[1:])
+    surrounded[channels : channels + PLACE_CHANNELS] = torch.from_numpy(where)
+    return surrounded
+
+
+def _slabs(
+    model: Model, image: Tensor, surround: Surround, meter: ReliabilityMeter | None, progress: Progress
+) -> Iterator[Tensor]:
     """The slabs of ``predict_slabs``, computed as the model wants it."""
     arithmetic, topology = model.arithmetic, model.configuration.topology
     tiles = OverlapTiles(margin=topology.margin, divisor=topology.divisor) if any(topology.margin) else None
@@ -225,6 +240,7 @@ def _slabs(model: Model, image: Tensor, meter: ReliabilityMeter | None, progress
         autocast_dtype=arithmetic.autocast_dtype,
         band=arithmetic.band,
         tiles=tiles,
+        surround=surround,
         progress=progress,
     )
 

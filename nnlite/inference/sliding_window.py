@@ -32,6 +32,8 @@ PART_LOGITS = 2**22  # 16 MiB of float32: what is flipped back at once
 
 Network = Callable[[Tensor], Tensor]
 """Anything that turns a batch (n, channels, *window) into logits (n, labels, *window)."""
+Surround = Callable[[Tensor, Sequence[int], Sequence[int]], Tensor]
+"""Puts so many voxels before and behind an image (channels, z, y, x), one number per axis."""
 
 
 class Comparison(Protocol):
@@ -61,6 +63,11 @@ def window_starts(size: int, window: int, step: float = WINDOW_STEP) -> list[int
     return [round((size - window) / gaps * i) for i in range(gaps + 1)] if gaps else [0]
 
 
+def zeros_around(image: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    """The image with 0 around it: a ``Surround``."""
+    return pad(image, [voxels for sides in zip(before[::-1], after[::-1], strict=True) for voxels in sides])
+
+
 @torch.inference_mode()
 def predict_slabs(
     network: Network,
@@ -77,6 +84,7 @@ def predict_slabs(
     autocast_dtype: torch.dtype | None = None,
     band: BandMaker = GaussianBand,
     tiles: OverlapTiles | None = None,
+    surround: Surround = zeros_around,
     compare: Comparison | None = None,
     progress: Progress = silent,
 ) -> Iterator[Tensor]:
@@ -87,15 +95,16 @@ def predict_slabs(
     two axes (y, x) means a 2D network: its windows are slices. ``mirror_axes`` count the axes of the patch; the result
     is the mean over every combination of their flips, and ``compare`` is told what each of these says of a window.
     ``exchange`` tells which labels change places in a window that is flipped. The network sees up to ``window_batch``
-    windows at once; with several ``threads`` these ask it side by side. An image smaller than the patch is padded with
-    0 on both sides. Slabs lie on ``device``, or in main memory when a GPU has no room for the band they are blended in.
+    windows at once; with several ``threads`` these ask it side by side. An image smaller than the patch is made as
+    large by ``surround``, on both sides. Slabs lie on ``device``, or in main memory when a GPU has no room for the band
+    they are blended in.
 
     ``tiles`` are for networks without padding: ``patch_size`` is then what they answer for, ``step`` does not matter,
     and the image is continued by mirroring it.
     """
     device = torch.device(device)
     window = (1,) * (3 - len(patch_size)) + tuple(patch_size)
-    padded, grid, (z, y, x) = _windows(image, window, step) if tiles is None else tiles.lay(image, window)
+    padded, grid, (z, y, x) = _windows(image, window, step, surround) if tiles is None else tiles.lay(image, window)
     seen = grid if tiles is None else tiles.seen(grid)
     starts, size = grid.starts, grid.size
     most = max(1, BATCH_LOGITS // (labels * prod(window)))
@@ -287,14 +296,14 @@ def _add_flipped(total: Tensor, logits: Tensor, flip: tuple[int, ...]) -> None:
 
 
 def _windows(
-    image: Tensor, window: tuple[int, ...], step: float
+    image: Tensor, window: tuple[int, ...], step: float, surround: Surround
 ) -> tuple[Tensor, WindowGrid, tuple[slice, slice, slice]]:
-    """The image with 0 around it where it is smaller than a window, its windows, and where the image lies in that."""
+    """The image, surrounded where it is smaller than a window, its windows, and where the image lies in that."""
     before = [max(w - n, 0) // 2 for n, w in zip(image.shape[1:], window, strict=True)]
     after = [max(w - n, 0) - b for n, w, b in zip(image.shape[1:], window, before, strict=True)]
     z, y, x = (slice(b, b + n) for n, b in zip(image.shape[1:], before, strict=True))
     if any(after):
-        image = pad(image, [voxels for sides in zip(before[::-1], after[::-1], strict=True) for voxels in sides])
+        image = surround(image, before, after)
     size = tuple(image.shape[1:])
     starts = tuple(tuple(window_starts(n, w, step)) for n, w in zip(size, window, strict=True))
     return image, WindowGrid(size=size, window=window, starts=starts), (z, y, x)

@@ -35,7 +35,8 @@ class AttentionGate(nn.Module):
         compared = functional.relu(self.theta(skip) + self.phi(below), inplace=True)
         weights = torch.sigmoid(self.psi(compared))
         mode = RESAMPLING[skip.ndim - 2]
-        return skip * functional.interpolate(weights, skip.shape[2:], mode=mode, align_corners=False)
+        resampled = functional.interpolate(weights, skip.shape[2:], mode=mode, align_corners=False)
+        return skip * resampled.to(skip.dtype)  # on a GPU autocast resamples in float32, which would spread
 
 
 class AttentionUNet(UNet):

@@ -1,9 +1,10 @@
 """The U-Net of 2015, as it was published: convolutions without padding, max pooling, ReLU, and no normalisation.
 
-Ronneberger et al., MICCAI 2015; in three dimensions its sibling without padding, the 3D U-Net (Cicek et al., MICCAI
-2016), whose depth it takes, not its batch normalisation. With nothing invented at borders, the network answers for the
-centre of what it sees only: 388 x 388 of 572 x 572 pixels (``Topology.margin`` tells how much less). With 64 to 1024
-features it has 31.0 million parameters. docs/decisions/valid-convolutions.md tells what nnlite makes of it.
+Ronneberger et al., MICCAI 2015. In three dimensions it is a network of the same kind with the depth of its sibling, the
+3D U-Net (Cicek et al., MICCAI 2016), not with its batch normalisation and widths: there features double before each max
+pooling, here a stage has one width. With nothing invented at borders, the network answers for the centre of what it
+sees only: 388 x 388 of 572 x 572 pixels (``Topology.margin`` tells how much less). With 64 to 1024 features in 2D it
+has 31.0 million parameters. docs/decisions/valid-convolutions.md tells what nnlite makes of it.
 """
 
 from __future__ import annotations

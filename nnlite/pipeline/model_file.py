@@ -21,6 +21,7 @@ from nnlite.evaluation.scores import Summary
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.planning.appearance import Appearance
 from nnlite.planning.planner import Plan
+from nnlite.planning.variants import CONFIGURATIONS, NAME, SIGN
 from nnlite.training.checkpoint import Checkpoint, parse_model
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ ZIP_BEGINS = b"PK"
 MODEL, PLAN, APPEARANCE, LICENCE = "model.json", "plan.json", "appearance.json", "LICENCE.txt"
 NAMES = re.compile(
     r"(model|plan|appearance)\.json|LICENCE\.txt"
-    r"|weights/(2d|3d|3d-lowres|3d-cascade)/(fold\d{1,4}|all)\.safetensors"
+    rf"|weights/({'|'.join(CONFIGURATIONS)})({SIGN}{NAME})?/(fold\d{{1,4}}|all)\.safetensors"
 )
 LARGEST_TEXT = 2**26  # the appearance of ten thousand training images takes a sixth
 
@@ -76,7 +77,11 @@ class PackedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """A model file that was opened and found whole."""
+    """A model file that was opened and found whole.
+
+    ``plan`` is that of the first configuration that answers. Others may follow other plans, of the same labels and
+    channels: each network's own is on its card.
+    """
 
     archive: Archive
     model: PackedModel
@@ -155,8 +160,6 @@ def _require_agreement(archive: Archive, model: PackedModel, plan: Plan) -> None
     weights = sorted(name for name in archive.contents if name.startswith("weights/"))
     if weights != sorted(run.weights for run in model.runs):
         raise CheckpointError(f"{archive.path} has other networks than its {MODEL} lists")
-    if unknown := {run.configuration for run in model.runs} - plan.configurations.keys():
-        raise CheckpointError(f"{archive.path} has networks of {_listed(unknown)}, which its {PLAN} does not know")
     answering = [(name, fold) for name in model.members for fold in model.folds]
     there = {(run.configuration, run.fold) for run in model.runs}
     if not answering or len(set(answering)) < len(answering) or not there.issuperset(answering):

@@ -23,6 +23,7 @@ from nnlite.planning.planner import Device, Plan, Preset, make_plan
 from nnlite.planning.prior import PriorUse, plan_prior
 from nnlite.planning.topology import KERNEL
 from nnlite.planning.transfer import transfer
+from nnlite.planning.variants import as_variant
 
 if TYPE_CHECKING:
     from nnlite.interop.nnunet_transfer import NnunetPlans
@@ -59,6 +60,8 @@ class PlanRequest:
     def require_channels(self, channels: Sequence[str]) -> None:
         """PlanError if something is asked for that cannot be made of these channels."""
         hu_channels(self.hu_ranges, [name for name in channels if normalization_scheme(name) == "ct"], channels)
+        if not self.follows:
+            self.network.of_channels(channels)
 
     def decide(
         self,
@@ -147,7 +150,7 @@ def plan_request(
             nnunet=read_nnunet_plans(from_nnunet),
         )
     if from_plan is not None:
-        other = read_plan_file(from_plan)
+        other = as_variant(read_plan_file(from_plan), None)
         return PlanRequest(
             device=other.device,
             memory_gib=other.memory_gib,

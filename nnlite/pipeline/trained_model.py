@@ -64,13 +64,13 @@ class TrainedModel:
     def with_depth(self, depth: int | None) -> TrainedModel:
         """The same with its U-Net++ pruned to ``depth``; as it is where none is named.
 
-        The Dice to expect was measured at full depth, and is no longer told. ``UsageError`` for networks of another
-        architecture, and for depths that they do not have.
+        The first stage of a cascade is pruned with the second. The Dice to expect was measured at full depth, and is no
+        longer told. ``UsageError`` for networks of another architecture, and for depths that they do not have.
         """
         if depth is None:
             return self
         pruned = []
-        for model in self.models:
+        for model in (stage for one in self.models for stage in (one, one.previous) if stage is not None):
             name, topology = model.configuration.name, model.configuration.topology
             for whole in model.networks:
                 network = whole.network if isinstance(whole, WithAtlas) else whole

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from nnlite.errors import PlanError
 from nnlite.planning.counts import multiply_adds
 from nnlite.planning.network import NetworkChoice
 from nnlite.planning.patch import (
@@ -22,7 +23,8 @@ from nnlite.planning.patch import (
     require_pooling,
     shrink,
 )
-from nnlite.planning.topology import Topology
+from nnlite.planning.spacing import voxels
+from nnlite.planning.topology import KERNEL, Topology
 
 STEP_BUDGET = 30e9  # multiplications per training step: a fraction of a second on two cores, thousands of steps an hour
 PASSES = 3  # forward, gradient of the input, gradient of the weights: each costs about the same
@@ -50,9 +52,13 @@ def fit_cpu(
     """The largest patch of which a small batch stays within ``STEP_BUDGET``, with 16 features if it is not too small.
 
     ``labels`` counts the background. ``dataset_voxels`` plays no part: batches this small hold little of any dataset.
+    PlanError if not even the smallest patch stays within it.
     """
     fit = partial(_fit_width, spacing_mm, median_shape, channels=channels, labels=labels, network=network)
-    fitted = fit(*WIDE)
+    try:
+        fitted = fit(*WIDE)
+    except PlanError:
+        return fit(*NARROW)
     return fitted if _large_enough(fitted.patch_size, median_shape) else fit(*NARROW)
 
 
@@ -75,15 +81,23 @@ def _fit_width(
     plan = partial(network.topology, spacing_mm, channels=channels, base_features=features, max_features=most_features)
     first = first_patch(spacing_mm, median_shape)
     topology, patch = plan(first)
-    steps = 0
+    steps, refusal = 0, None
     while True:
         cost = passes(topology) * multiply_adds(topology, patch, channels=channels, labels=labels)
         too_long = padded_axes(patch, median_shape)
         if not too_long and cost * smallest_batch <= STEP_BUDGET:
             break
         axis = too_long[0] if too_long else longest_axis(patch, median_shape, spared_edge=SPARED_EDGE)
-        topology, patch = plan(shrink(patch, topology, axis, spacing_mm))
+        try:
+            smaller, shorter = plan(shrink(patch, topology, axis, spacing_mm))
+        except PlanError:
+            raise refusal or _too_costly(topology, patch, cost * smallest_batch, smallest_batch) from None
+        if not too_long and smaller.stages < 2 <= topology.stages:
+            refusal = _too_costly(topology, patch, cost * smallest_batch, smallest_batch)
+        topology, patch = smaller, shorter
         steps += 1
+    if refusal is not None and topology.stages < 2:
+        raise refusal
     require_pooling(topology, patch, spacing_mm)
     batch = max(smallest_batch, min(largest_batch, int(STEP_BUDGET / cost)))
     return PatchFit(
@@ -103,4 +117,15 @@ def _fit_width(
             "epochs": f"{EPOCHS}: a training of minutes to hours; for another length give --epochs or --time-budget",
             "iterations": f"{ITERATIONS} steps per epoch: seconds, so that progress shows and little is lost",
         },
+    )
+
+
+def _too_costly(topology: Topology, patch: Sequence[int], multiplications: float, batch: int) -> PlanError:
+    """The error for a network that multiplies too much with even the smallest patch."""
+    ways = [] if max(max(kernel) for kernel in topology.kernels) == KERNEL else [f"take kernels of {KERNEL} voxels"]
+    ways += [] if topology.architecture == "unet" else ["another architecture (--architecture unet)"]
+    return PlanError(
+        f"{topology.architecture} takes too many multiplications for a CPU: a step over {batch} samples of "
+        f"{voxels(patch)} voxels takes {multiplications / 1e9:.3g} billion, and a CPU's plan allows "
+        f"{STEP_BUDGET / 1e9:.3g}; {', or '.join([*ways, 'plan for a GPU (--gpu-memory GB)'])}"
     )

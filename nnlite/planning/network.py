@@ -152,7 +152,7 @@ class NetworkOptions:
             )
         return NetworkChoice(
             architecture="resenc" if residual is not None else self.architecture or "unet",
-            kernel=self.kernel or KERNEL,
+            kernel=KERNEL if self.kernel is None else self.kernel,
             checkpointing=self.checkpointing,
             fusion=self.fusion or "early",
             stem=self.stem or "plain",

@@ -274,15 +274,21 @@ def _configurations(
         flat = f"the images are flat: {voxels(shape)} voxels in the median case"
         missing.update({"3d": flat, "3d-lowres": flat, "3d-cascade": flat})
     else:
-        fitted = fit(spacing, shape, dataset_voxels)
+        try:
+            fitted = fit(spacing, shape, dataset_voxels)
+        except PlanError as problem:
+            raise PlanError(f"3d cannot be planned: {problem}") from problem
         full = _Resolution(spacing_mm=spacing, median_shape=shape, fitted=fitted, reason=reason)
         low = _low_resolution(full, fit, cases)
         planned += _volumes(full, low, make)
         if not isinstance(low, str):
-            fitted = fit_channels(spacing, shape, dataset_voxels, channels=seen + len(labels.foreground))
-            cascade = replace(full, fitted=fitted)
-            planned.append(_cascade(cascade, make))
-        if isinstance(low, str):
+            try:
+                fitted = fit_channels(spacing, shape, dataset_voxels, channels=seen + len(labels.foreground))
+            except PlanError as problem:
+                missing["3d-cascade"] = str(problem)
+            else:
+                planned.append(_cascade(replace(full, fitted=fitted), make))
+        else:
             missing.update({"3d-lowres": low, "3d-cascade": f"there is no 3d-lowres to start from: {low}"})
     if not planned:
         raise PlanError(missing["2d"])

@@ -12,6 +12,7 @@ from statistics import median
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
+from nnlite.planning.cost import input_channels
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.planner import Plan, require_usable
@@ -58,7 +59,7 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
             f"{dataset} has flat images, and the plan of {plan.dataset} has no configuration 2d, only "
             f"{', '.join(plan.configurations)}; take a plan made for flat images"
         )
-    return replace(
+    made = replace(
         plan,
         dataset=dataset,
         labels=labels,
@@ -69,6 +70,17 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
             **dict.fromkeys(dropped, f"the images of {dataset} are flat"),
         },
     )
+    return replace(made, configurations={name: _seeing_all(made, one) for name, one in made.configurations.items()})
+
+
+def _seeing_all(plan: Plan, configuration: Configuration) -> Configuration:
+    """The configuration with encoders for all channels there are: those of labels share the last one."""
+    topology = configuration.topology
+    if not topology.encoders:
+        return configuration
+    *others, last = topology.encoders
+    encoders = (*others, last + input_channels(plan, configuration) - sum(topology.encoders))
+    return replace(configuration, topology=replace(topology, encoders=encoders))
 
 
 def _mirrored(configuration: Configuration, plan: Plan, labels: Labels) -> Configuration:

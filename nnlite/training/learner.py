@@ -149,7 +149,9 @@ class Learner:
             return float(loss.detach())  # waits for the device
 
         self.network.train()
+        before = random_state(self.device)
         self.forward = compiled_if_faster(self.network, try_out)
+        set_random_state(self.device, before)  # as if nothing had been tried: dropout draws from it
         self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()

@@ -243,7 +243,8 @@ class PatchLoader(SlimDataLoaderBase):
 
     def _places(self, place: Place) -> np.ndarray:
         """Where in the whole image the voxels of a place lie: (3, *region)."""
-        where = places(self.restorations[place.case_id], place.start, place.size)
+        mirrored, restoration = self.mirrored_borders, self.restorations[place.case_id]
+        where = places(restoration, place.start, place.size, mirrored=mirrored)
         return turned(where[:, 0] if self.flat else where, place.motion.turn, len(self.patch_size))
 
     def _transformed(

@@ -56,6 +56,18 @@ def test_numbered_instances_of_the_truth_are_told_by_its_description(folders: tu
     assert (mask.label, mask.dice) == ("object", 1.0)
 
 
+def test_a_plain_mask_comes_apart_into_its_parts_also_where_the_truth_is_numbered(folders: tuple[Path, Path]):
+    truth, found = folders
+    imsave(truth / "a.png", SPLIT, check_contrast=False)
+    (truth.parent / "nnlite.json").write_text(json.dumps({"instances": "numbered"}))
+    [row] = evaluate_instances(truth, found).rows
+    # the parts of MASK: of SPLIT's objects, one is both upper squares, one two thirds of the lower bar, one the rest
+    assert (row.true_instances, row.predicted_instances, row.found[0]) == (3, 3, 1)
+    imsave(found / "a.png", 3 * SPLIT, check_contrast=False)  # a map of numbers, whatever they are
+    [row] = evaluate_instances(truth, found).rows
+    assert (row.predicted_instances, row.found) == (3, (3,) * 10)
+
+
 def test_missing_predictions_and_other_grids_are_told_together(folders: tuple[Path, Path]):
     truth, found = folders
     imsave(truth / "b.png", MASK, check_contrast=False)

@@ -14,6 +14,7 @@ from nnlite.data.labels import Labels
 from nnlite.inference import crf_case
 from nnlite.inference.crf import CrfParameters, dense_crf
 from nnlite.inference.crf_case import ProbabilityVolume, crf_indices
+from nnlite.planning.hu_channels import HuChannel
 from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.preprocess import normalize_case
 
@@ -64,6 +65,17 @@ def test_probabilities_of_instances_are_those_of_their_label():
     assert (volume.array[0] == 1).all()
     volume((slice(0, 1), slice(0, 1), slice(0, 2)), np.full((2, 1, 1, 2), 0.5, dtype=np.float32))
     assert volume.array[:, 0, 0].tolist() == [[0.5, 0.5, 1, 1, 1, 1, 1, 1], [0.5, 0.5, 0, 0, 0, 0, 0, 0]]
+
+
+def test_channels_that_are_made_of_the_image_s_own_play_no_part():
+    made = HuChannel(source="MR", name="bright", kind="mask", low_hu=5.0, high_hu=None)
+    plan = replace(tiny.plan(), hu_channels=(made,))
+    (case, logits), (plain, _) = random_case(plan), random_case(tiny.plan())
+    assert (len(case.image), len(plain.image)) == (2, 1)
+    probabilities, configuration = logits.softmax(dim=0).numpy(), plan.configurations["3d"]
+    found = crf_indices(case, probabilities, PARAMETERS, plan, configuration, device=CPU)
+    expected = crf_indices(plain, probabilities, PARAMETERS, tiny.plan(), configuration, device=CPU)
+    assert np.array_equal(found, expected)
 
 
 def test_without_room_on_the_device_the_cpu_computes(monkeypatch: pytest.MonkeyPatch):

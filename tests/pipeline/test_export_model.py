@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from nnunet_files import write_result
 
 from nnlite import pipeline
 from nnlite.data.image import read_image
-from nnlite.data.records import read_record
+from nnlite.data.records import read_record, write_record
 from nnlite.errors import CheckpointError, UsageError
 from nnlite.evaluation.scores import Summary
-from nnlite.pipeline.model_file import read_model_file
+from nnlite.pipeline.model_file import ModelFile, read_model_file
+from nnlite.pipeline.selection import Selection
+from nnlite.training.checkpoint import ModelCard
 from nnlite.workspace import Workspace
 
 
@@ -25,6 +28,19 @@ def selected(balls: Path, cross_validated_work: Path, tmp_path_factory: pytest.T
     work = Path(shutil.copytree(cross_validated_work, tmp_path_factory.mktemp("selected") / "work"))
     pipeline.select(balls, work=work, device="cpu")
     return Workspace(root=work, dataset="balls")
+
+
+@pytest.fixture(scope="module")
+def with_variant(balls: Path, cross_validated_work: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which 3d and its variant 3d@small, of another patch, answer together; not to be changed."""
+    work = Path(shutil.copytree(cross_validated_work, tmp_path_factory.mktemp("variant") / "work"))
+    workspace, short = Workspace(root=work, dataset="balls"), {"work": work, "device": "cpu"}
+    pipeline.plan(balls, probe=False, variant="small", overrides=("3d.patch_size=8,16,16",), **short)
+    list(pipeline.train(balls, "3d@small", ("fold0", "fold1"), epochs=1, iterations=10, **short))
+    pipeline.select(balls, only=("3d", "3d@small"), **short)
+    selection = read_record(workspace.selection, Selection)
+    write_record(workspace.selection, replace(selection, members=("3d", "3d@small")))  # whichever was better
+    return workspace
 
 
 def mask(model: Path, image: Path, out: Path, **options: object) -> tuple[pipeline.PredictResult, np.ndarray]:
@@ -49,6 +65,31 @@ def test_the_file_predicts_as_its_workspace_does_to_the_bit_where_there_is_none(
     assert sorted(Path().iterdir()) == before  # nothing is unpacked
     [one], [other] = found.records, expected.records
     assert (one.labels, one.unusual, one.not_checked) == (other.labels, other.unusual, other.not_checked)
+
+
+def test_a_variant_answers_from_the_file_as_it_does_in_the_workspace_alone_or_beside_its_configuration(
+    balls: Path, with_variant: Workspace, tmp_path: Path
+):
+    image = balls / "images" / "ball_0.nii.gz"
+    together = pipeline.export(balls, tmp_path / "together.nnlite", work=with_variant.root).model
+    assert together.members == ("3d", "3d@small")
+    alone = pipeline.export(balls, tmp_path / "alone.nnlite", work=with_variant.root, configuration="3d@small")
+    assert (alone.model.members, list(alone.plan.configurations)) == (("3d@small",), ["2d@small", "3d@small"])
+    for file, configuration in (("together", None), ("together", "3d@small"), ("together", "3d"), ("alone", None)):
+        choice = {"work": with_variant.root, "configuration": "3d@small" if file == "alone" else configuration}
+        expected, probabilities = mask(balls, image, tmp_path / "a", **choice)
+        found, same = mask(tmp_path / f"{file}.nnlite", image, tmp_path / "b", configuration=configuration)
+        assert found.configuration == expected.configuration
+        assert np.array_equal(probabilities, same)
+        assert found.masks[0].read_bytes() == expected.masks[0].read_bytes()
+    file = read_model_file(tmp_path / "together.nnlite")
+    patches = {card.configuration: card.plan.configuration(card.configuration).patch_size for card in cards(file)}
+    assert patches["3d@small"] == (8, 16, 16) != patches["3d"]
+
+
+def cards(file: ModelFile) -> list[ModelCard]:
+    """What the networks in a file say of themselves."""
+    return [file.checkpoint(run).card for run in file.model.runs]
 
 
 def test_a_configuration_or_fold_of_the_file_answers_as_it_does_in_the_workspace(

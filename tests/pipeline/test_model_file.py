@@ -71,10 +71,7 @@ def rules_for(label: str) -> Postprocessing:
         (replace(MODEL, folds=("fold0", "fold1")), "lacks networks of 3d for fold0, fold1"),
         (replace(MODEL, members=()), "lacks networks of any configuration for fold0"),
         (replace(MODEL, members=("3d", "3d")), "lacks networks of 3d, 3d for fold0"),
-        (
-            replace(MODEL, runs=(replace(FOLD, configuration="2d"),)),
-            "has networks of 2d, which its plan.json does not know",
-        ),
+        (replace(MODEL, runs=(replace(FOLD, configuration="2d"),)), "lacks networks of 3d for fold0"),
         (replace(MODEL, postprocessing=rules_for("liver")), "has rules for liver, which is no label of its plan.json"),
     ],
 )
@@ -82,6 +79,21 @@ def test_members_networks_and_rules_have_to_agree(tmp_path: Path, model: PackedM
     path = write(tmp_path / "m.nnlite", model)
     with pytest.raises(CheckpointError, match=message):
         read_model_file(path)
+
+
+@pytest.mark.parametrize("name", ["3d@../../up", "3d@", "4d", "3d@one@two", "3d/@focal"])
+def test_networks_under_names_that_no_configuration_has_are_refused(tmp_path: Path, name: str):
+    run = replace(FOLD, configuration=name)
+    path = write(tmp_path / "m.nnlite", replace(MODEL, members=(name,), runs=(run,)))
+    with pytest.raises(CheckpointError, match="which does not belong there"):
+        read_model_file(path)
+
+
+def test_a_network_of_another_configuration_is_refused(tmp_path: Path):
+    run = replace(FOLD, configuration="3d@focal")
+    file = read_model_file(write(tmp_path / "m.nnlite", replace(MODEL, members=("3d@focal",), runs=(run,))))
+    with pytest.raises(CheckpointError, match=r"weights/3d@focal/fold0\.safetensors of .*m\.nnlite is 3d fold0"):
+        file.checkpoint(run)
 
 
 def test_a_network_of_another_fold_or_with_other_labels_is_refused(tmp_path: Path):

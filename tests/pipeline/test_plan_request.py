@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from nnlite.data.records import write_record
 from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.plan_request import plan_request, read_plan_file
 from nnlite.planning.network import NetworkChoice, NetworkOptions
+from nnlite.planning.variants import as_variant
 
 VNET = NetworkOptions(architecture="vnet")
 
@@ -55,6 +57,20 @@ def test_who_follows_a_plan_has_its_channels(option: dict, tmp_path: Path) -> No
         plan_request(preset="nnunet", **option)
     with pytest.raises(PlanError, match=r"none of the channels \(MR\) is"):
         plan_request(device="cpu", **option).require_channels(["MR"])
+
+
+def test_the_plan_of_a_variant_is_followed_under_the_names_of_any_plan(tmp_path: Path) -> None:
+    write_record(tmp_path / "plan@big.json", as_variant(plan("3d-cascade"), "big"))
+    assert plan_request(from_plan=tmp_path / "plan@big.json").other == plan("3d-cascade")
+
+
+def test_a_single_channel_is_not_kept_apart_and_a_plan_that_is_followed_has_its_own_network(tmp_path: Path) -> None:
+    request = plan_request(device="cpu", network=NetworkOptions(fusion="separate"))
+    request.require_channels(["T1", "T2"])
+    with pytest.raises(PlanError, match=r"--fusion separate .* there is only one, T1; leave it out"):
+        request.require_channels(["T1"])
+    write_record(tmp_path / "plan.json", replace(plan(), network=NetworkChoice(fusion="separate", sequences=2)))
+    plan_request(from_plan=tmp_path).require_channels(["MR"])  # which channels it is for is told when it is taken
 
 
 def test_a_plan_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:

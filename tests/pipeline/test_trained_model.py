@@ -7,13 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from hostile_files import write_real_ones
 
 from nnlite import pipeline
 from nnlite.errors import CheckpointError, UsageError
+from nnlite.inference.postprocess import Postprocessing
+from nnlite.inference.predict import Model
+from nnlite.networks.build import build_network
 from nnlite.pipeline.model_file import read_model_file, write_model_file
 from nnlite.pipeline.trained_model import TrainedModel, open_model
+from nnlite.planning.planner import Plan
+from nnlite.planning.topology import plan_topology
 from nnlite.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -82,3 +88,26 @@ def test_a_cascade_without_its_first_stage_is_refused(tmp_path: Path):
     )
     with pytest.raises(CheckpointError, match=r"half\.nnlite has no networks of 3d-lowres, which 3d-cascade continues"):
         opened(tmp_path / "half.nnlite", tmp_path)
+
+
+def nested(plan: Plan, name: str, previous: Model | None = None) -> Model:
+    """A U-Net++ that was never trained."""
+    configuration = plan.configuration(name)
+    network = build_network(plan, configuration)
+    return Model(plan=plan, configuration=configuration, networks=(network,), device=CPU, previous=previous)
+
+
+def test_a_shallower_cascade_is_shallower_in_both_of_its_stages():
+    plan = tiny.plan("3d-cascade", architecture="unet++")
+    topology, patch_size = plan_topology((1.0,) * 3, (8,) * 3, architecture="unet++", base_features=4)
+    low = replace(plan.configuration("3d-lowres"), topology=topology, patch_size=patch_size)
+    plan = replace(plan, configurations={**plan.configurations, "3d-lowres": low})
+    first = nested(plan, "3d-lowres")
+    second = nested(plan, "3d-cascade", previous=first)
+    assert [model.networks[0].deepest for model in (second, first)] == [2, 1]
+    trained = TrainedModel(models=(second,), folds=("fold0",), postprocessing=Postprocessing())
+    with pytest.raises(UsageError, match="--depth 2 is none of the depths of 3d-lowres; give one from 1 to 1"):
+        trained.with_depth(2)
+    assert [model.networks[0].depth for model in (second, first)] == [2, 1]  # nothing was pruned yet
+    trained.with_depth(1)
+    assert [model.networks[0].depth for model in (second, first)] == [1, 1]

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from nnlite.errors import PlanError
 from nnlite.planning import cpu
 from nnlite.planning.counts import multiply_adds
-from nnlite.planning.cpu import NARROW, PASSES, STEP_BUDGET, WIDE, fit_cpu
+from nnlite.planning.cpu import BATCHES, NARROW, PASSES, STEP_BUDGET, WIDE, fit_cpu
 from nnlite.planning.network import NetworkChoice
 from nnlite.planning.patch import LONGEST_PADDING, PatchFit
+from nnlite.planning.topology import plan_topology
 
 
-def fit(spacing: tuple[float, ...], median: tuple[float, ...]) -> PatchFit:
-    return fit_cpu(spacing, median, 1e9, channels=1, labels=3, network=NetworkChoice())
+def fit(spacing: tuple[float, ...], median: tuple[float, ...], **network) -> PatchFit:
+    return fit_cpu(spacing, median, 1e9, channels=1, labels=3, network=NetworkChoice(**network))
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
@@ -60,3 +63,35 @@ def test_context_is_preferred_to_width(monkeypatch) -> None:
     assert large.topology.features[0] == NARROW[0]
     assert max(large.topology.features) <= NARROW[1]
     assert fit((1.0, 1.0, 1.0), (24, 24, 24)).topology.features[0] == WIDE[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "ways"),
+    [
+        ({}, "plan for a GPU"),
+        (
+            {"architecture": "unet-2015", "kernel": 7},
+            r"take kernels of 3 voxels, or another architecture \(--architecture unet\), or plan for a GPU",
+        ),
+    ],
+)
+@pytest.mark.parametrize("median", [(100, 100, 100), (16, 200, 200)])
+def test_a_network_that_multiplies_too_much_at_any_size_is_refused_with_what_to_do(
+    median: tuple[int, ...], network: dict, ways: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "STEP_BUDGET", 1e6)
+    name = network.get("architecture", "unet")
+    with pytest.raises(PlanError, match=rf"^{name} takes too many multiplications for a CPU: .* allows 0\.001; {ways}"):
+        fit((1.0, 1.0, 1.0), median, **network)
+
+
+def test_where_only_the_narrow_network_is_affordable_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, narrow = (
+        PASSES * BATCHES[3][0] * multiply_adds(topology, patch, channels=1, labels=3)
+        for topology, patch in (
+            plan_topology((1.0,) * 3, (8, 8, 8), base_features=features, max_features=most)
+            for features, most in (WIDE, NARROW)
+        )
+    )
+    monkeypatch.setattr(cpu, "STEP_BUDGET", (wide + narrow) / 2)
+    assert fit((1.0, 1.0, 1.0), (100, 100, 100)).topology.features[0] == NARROW[0]

@@ -67,6 +67,8 @@ def test_what_is_no_network_is_refused() -> None:
         NetworkChoice(architecture="wnet")  # type: ignore[arg-type]
     with pytest.raises(PlanError, match=r"kernels of 4 voxels are not planned; 3, 5, 7 are"):
         NetworkChoice(kernel=4)
+    with pytest.raises(PlanError, match=r"kernels of 0 voxels are not planned; 3, 5, 7 are"):
+        NetworkOptions(kernel=0).choice(None)
 
 
 def test_reasons_tell_what_was_asked_for() -> None:

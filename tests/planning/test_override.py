@@ -105,6 +105,11 @@ def test_what_cannot_be_trained_is_refused(text: str, words: str) -> None:
         changed(text)
 
 
+def test_a_patch_too_small_for_a_network_without_padding_is_refused_as_for_any_other() -> None:
+    with pytest.raises(PlanError, match="too small for a U-Net"):
+        changed("3d.patch_size=4,4,4", network=NetworkChoice(architecture="unet-2015"))
+
+
 def test_kernels_and_checkpointing_set_by_hand_stay_when_the_patch_changes() -> None:
     topology = changed("3d.kernel=5", "3d.checkpointing=true", "3d.patch_size=64,64,64").configuration("3d").topology
     assert (set(topology.kernels), topology.checkpointing) == ({(5, 5, 5)}, True)

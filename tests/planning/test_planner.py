@@ -13,9 +13,10 @@ from nnlite.data.records import from_json, to_json
 from nnlite.errors import PlanError, UsageError
 from nnlite.planning.cost import require_within_memory, step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties, from_nnunet
-from nnlite.planning.gpu import LARGEST_BATCH, usable_gib
+from nnlite.planning.gpu import LARGEST_BATCH, fit_gpu, usable_gib
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import MEMORY_REFERENCES
-from nnlite.planning.patch import LONGEST_PADDING
+from nnlite.planning.patch import LONGEST_PADDING, PatchFit
 from nnlite.planning.planner import Configuration, Plan, make_plan
 
 LABELS = Labels(names=("background", "organ", "lesion"), values=(0, 1, 2))
@@ -214,6 +215,29 @@ def test_a_long_thin_volume_is_planned_in_3d_only() -> None:
 def test_images_too_small_for_anything_are_refused() -> None:
     with pytest.raises(PlanError, match="too small for a U-Net"):
         plan(fingerprint((999.0, 1.0, 1.0), (1, 7, 7)))
+
+
+def test_slices_too_small_for_a_network_without_padding_are_left_out_as_for_any_other() -> None:
+    made = plan(fingerprint((2.1, 2.0, 2.0), (64, 7, 11)), network=NetworkChoice(architecture="unet-2015"))
+    assert list(made.configurations) == ["3d"]
+    assert "too small for a U-Net" in made.reasons["2d"]
+
+
+def test_volumes_for_which_there_is_no_network_are_refused_by_name() -> None:
+    with pytest.raises(PlanError, match=r"^3d cannot be planned: patches of 7 x 7 x 7 voxels .* too small for a U-Net"):
+        plan(fingerprint(shape=(7, 7, 7)))
+
+
+def test_a_cascade_that_does_not_fit_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(spacing_mm, median_shape, dataset_voxels, *, channels: int, **options) -> PatchFit:
+        if channels > 1:
+            raise PlanError("3 channels are too many")
+        return fit_gpu(spacing_mm, median_shape, dataset_voxels, channels=channels, **options)
+
+    monkeypatch.setattr("nnlite.planning.planner.fit_gpu", too_much)
+    made = plan(fingerprint(shape=(400, 400, 400)))
+    assert list(made.configurations) == ["2d", "3d", "3d-lowres"]
+    assert made.reasons["3d-cascade"] == "3 channels are too many"
 
 
 def test_a_cpu_plan_has_no_gpu_memory_and_says_what_it_is_for() -> None:

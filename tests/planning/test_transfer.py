@@ -6,9 +6,11 @@ import pytest
 
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
+from nnlite.networks.build import weight_shapes
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
+from nnlite.planning.network import NetworkChoice
 from nnlite.planning.planner import Plan, make_plan
-from nnlite.planning.prior import Prior
+from nnlite.planning.prior import Prior, PriorUse
 from nnlite.planning.transfer import transfer
 
 ORGAN = Labels(names=("background", "organ"), values=(0, 1))
@@ -81,3 +83,20 @@ def test_flat_images_take_the_2d_part_and_are_refused_where_there_is_none() -> N
     volumes = replace(plan(), configurations={"3d": plan().configuration("3d")})
     with pytest.raises(PlanError, match="spleens has flat images, and the plan of livers has no configuration 2d"):
         taken(volumes, **flat)
+
+
+@pytest.mark.parametrize("use", [None, "channel", "product"])
+def test_separate_encoders_see_as_many_labels_as_this_dataset_has(use: PriorUse | None) -> None:
+    found = replace(fingerprint((1.0, 1.0, 1.0), (400, 400, 400)), intensities=fingerprint((1,), (1,)).intensities * 2)
+    options = {"channels": ("T1", "T2"), "network": NetworkChoice(fusion="separate")}
+    prior = None if use is None else Prior(use=use, atlas_shape=(8, 8, 8))
+    other = make_plan(found, dataset="livers", labels=ORGAN, prior=prior, **options)
+    made = transfer(other, found, dataset="spleens", channels=("T1", "T2"), labels=LESIONS)
+    atlas = (
+        use == "channel"
+    )  # frequencies of one organ there, of two structures here; as many labels from the stage before
+    for name in ("2d", "3d", "3d-lowres", "3d-cascade"):
+        seen = atlas + (name == "3d-cascade")
+        assert other.configuration(name).topology.encoders == (1, 1, *([seen] if seen else []))
+        assert made.configuration(name).topology.encoders == (1, 1, *([2 * seen] if seen else []))
+        weight_shapes(made, made.configuration(name))  # PlanError where encoders and channels disagree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnlite.preprocessing.mirrored_borders import read_mirrored
 from nnlite.preprocessing.places import places
 from nnlite.preprocessing.preprocess import Restoration
 
@@ -41,3 +42,9 @@ def test_a_box_is_a_part_of_it_and_goes_on_beyond() -> None:
 def test_places_lie_between_one_and_two() -> None:
     made = places(RESTORATION, (0, 0, 0), (5, 10, 40))
     assert 1 < made.min() < made.max() < 2
+
+
+def test_mirrored_places_are_those_of_the_voxels_that_are_seen_there() -> None:
+    whole = places(RESTORATION, (0, 0, 0), (5, 10, 40))
+    for start, size in (((-3, -2, 30), (9, 4, 25)), ((1, 2, 3), (2, 4, 6)), ((-7, 8, 0), (20, 30, 1))):
+        assert np.array_equal(places(RESTORATION, start, size, mirrored=True), read_mirrored(whole, start, size))

@@ -73,3 +73,21 @@ def test_a_real_compiled_network_gives_the_same_loss(caplog: pytest.LogCaptureFi
         )
     assert "a pass takes" in caplog.text  # the losses agreed, so time decided
     assert torch.equal(chosen(torch.ones(1, 1, 8, 8)), network(torch.ones(1, 1, 8, 8)))
+
+
+def test_dropout_does_not_make_a_compiled_network_look_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    network, seen = nn.Sequential(nn.Conv1d(1, 1, 1), nn.Dropout(0.5)), torch.ones(1, 1, 64)
+    nn.init.ones_(network[0].weight)
+    losses: list[float] = []
+
+    def try_out(module: nn.Module) -> float:
+        losses.append(float(module(seen).square().sum().detach()))
+        return losses[-1]
+
+    with caplog.at_level(logging.INFO):
+        compiled_if_faster(network, try_out, compiler=partial(torch.compile, backend="eager"))
+    assert "a pass takes" in caplog.text
+    assert losses[0] == pytest.approx(losses[1])
+    assert len({round(loss, 3) for loss in losses[2:]}) > 1  # time was taken with dropout
+    assert all(module.training for module in network)

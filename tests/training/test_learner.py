@@ -117,6 +117,19 @@ def test_trying_to_compile_changes_no_weight_and_no_gradient(monkeypatch: pytest
     assert tried == pytest.approx(losses[0][:1])
 
 
+def test_trying_to_compile_leaves_the_random_numbers_of_dropout_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning = learner()
+
+    def try_out_only(network: nn.Module, try_out: Callable[[nn.Module], float]) -> nn.Module:
+        torch.rand(3)
+        return network
+
+    monkeypatch.setattr("nnlite.training.learner.compiled_if_faster", try_out_only)
+    before = torch.get_rng_state()
+    learning.compile_if_faster(batch())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_optimiser_is_the_one_asked_for() -> None:
     sgd = build_optimizer(OneLevel(), TrainConfig(optimizer="sgd", momentum=0.8))
     assert isinstance(sgd, torch.optim.SGD)

@@ -8,6 +8,8 @@ the network sees is larger by a margin that does not depend on the patch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING
 
 from nnlite.planning.operations import Map, Tape
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from nnlite.planning.topology import Topology
 
 CONVOLUTIONS = 2  # per stage, down and up
-FEATURES = {2: 64, 3: 32}  # at full resolution, by number of axes: those of the papers
+FEATURES = {2: 64, 3: 32}  # at full resolution, by number of axes: in 2D the paper's; the 3D paper begins with 32, too
 MOST_FEATURES = {2: 1024, 3: 512}
 MOST_STAGES = {2: 5, 3: 4}  # as in the papers: each further one would more than double the margin
 
@@ -68,8 +70,5 @@ def fitting(topology: Topology, patch_size: Sequence[int]) -> tuple[int, ...]:
 
 
 def _cumulative(strides: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
-    """Voxels of full resolution that make a voxel of each stage, per axis."""
-    steps = (1,) * len(strides[0])
-    for stride in strides:
-        steps = tuple(one * more for one, more in zip(steps, stride, strict=True))
-        yield steps
+    """Voxels of full resolution that make a voxel of each stage, per axis; the first stage's strides are ones."""
+    return accumulate(map(tuple, strides), lambda steps, stride: tuple(map(mul, steps, stride)))

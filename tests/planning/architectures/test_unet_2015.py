@@ -8,10 +8,12 @@ from itertools import product
 
 import pytest
 
+from nnlite.errors import PlanError
 from nnlite.planning.counts import parameter_count
 from nnlite.planning.cpu import fit_cpu
 from nnlite.planning.gpu import fit_gpu
 from nnlite.planning.network import NetworkChoice
+from nnlite.planning.patch import require_pooling
 from nnlite.planning.topology import Topology, plan_topology
 
 SHAPES = {
@@ -92,6 +94,16 @@ def test_planners_come_to_an_end_with_a_patch_that_fits(spacing_mm: tuple[float,
         assert "sees" in fitted.reasons["topology"]
     assert on_gpu.topology.features[0] == (64 if len(median) == 2 else 32)
     assert math.prod(on_cpu.patch_size) <= math.prod(on_gpu.patch_size)
+
+
+@pytest.mark.parametrize("size", [(7, 7, 7), (4, 4, 4), (7, 5)])
+def test_a_patch_too_small_to_pool_is_a_network_of_one_stage_like_any_other(size: tuple[int, ...]) -> None:
+    spacing_mm = (1.0,) * len(size)
+    topology, patch = plan_topology(spacing_mm, size, architecture="unet-2015")
+    assert (topology.stages, patch) == (1, size)
+    assert topology.margin == (2,) * len(size)  # two convolutions of 3 voxels, which lose one on either side each
+    with pytest.raises(PlanError, match="too small for a U-Net"):
+        require_pooling(topology, patch, spacing_mm)
 
 
 def test_a_margin_grows_with_every_stage_and_convolution() -> None:
