@@ -23,6 +23,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from nnlite.data.memory import keep_freed_memory
 from nnlite.inference.crf import CrfParameters, dense_crf
 from nnlite.inference.range_features import RangeFeatures
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    keep_freed_memory()  # as `nnlite select` and `predict` do
     device = torch.device(options.device)
     rows = [timed(size, channels, device, options.rounds) for size in SIZES for channels in CHANNELS]
     print("| size | channels | features | s | range, s | processor s | GiB |\n|---|---|---|---|---|---|---|")

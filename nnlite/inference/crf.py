@@ -23,7 +23,7 @@ from nnlite.data.records import record
 from nnlite.inference.gaussian_filter import GaussianFilter
 from nnlite.inference.range_features import RangeFeatures
 
-FEATURES_AT_ONCE = 2**28  # bytes of features that are held at once, 256 MiB; more are made anew in each iteration
+FEATURES_AT_ONCE = 2**30  # bytes of features that are held at once, 1 GiB; more are made anew in each iteration
 LEAST_PROBABILITY = 1e-6  # a network that is certain can still be overruled
 
 
@@ -152,7 +152,7 @@ def _terms(
     one = torch.ones_like(image[:1])
 
     def term(width_mm: float, features: RangeFeatures | None) -> Term:
-        gaussian = GaussianFilter([width_mm / step for step in spacing_mm], device=image.device)
+        gaussian = GaussianFilter([width_mm / step for step in spacing_mm], image.shape[1:], image.device)
         return Term.of(gaussian, features, one, features_at_once)
 
     terms = []
