@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 TRUNCATED = 4.5  # standard deviations; beyond, weights are below 4e-5
-BLOCK = 128  # voxels of an axis that are computed together: more weights are 0 in longer blocks, shorter ones have no gain
+BLOCK = 128  # voxels of an axis that are computed together: in longer blocks more weights are 0
 
 
 class GaussianFilter:

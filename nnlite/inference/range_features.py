@@ -64,7 +64,11 @@ class RangeFeatures:
         return torch.cat(parts).view(self._size)
 
     def _values(self, first: int, last: int) -> Tensor:
-        return torch.cat([self._part(part, first, last) for part in self._image.split(VOXELS_AT_ONCE)], dim=1)
+        values = torch.empty(last - first, len(self._image), device=self._image.device)
+        for begin in range(0, len(self._image), VOXELS_AT_ONCE):
+            part = slice(begin, begin + VOXELS_AT_ONCE)
+            values[:, part] = self._part(self._image[part], first, last)
+        return values
 
     def _part(self, voxels: Tensor, first: int, last: int) -> Tensor:
         """Features (last - first, voxels) float32."""
