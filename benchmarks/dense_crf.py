@@ -56,9 +56,16 @@ def main() -> None:
     error = largest_error()
     print(f"\nlargest difference of a marginal from brute force on {CUBE}: {error:.2g}")
     if options.json:
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
         about = {"device": options.device, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
         options.json.write_text(json.dumps({**about, "rows": rows, "largest_error": error}, indent=2) + "\n")
+
+
+def processor() -> str:
+    """What the system calls the processor."""
+    told = Path("/proc/cpuinfo")
+    names = [line for line in told.read_text().splitlines() if line.startswith("model name")] if told.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 def field(size: tuple[int, ...], channels: int, sigma: float) -> tuple[Tensor, Tensor]:
