@@ -93,9 +93,7 @@ def train(
     atlas = None if plan.prior is None else AtlasCounts.of(training_cases.values(), plan)
     if not resume:
         _begin(learner, initial, atlas)
-    course = _restored(files, learner) if resume and files else Course()
-    if ranks.count > 1:
-        course = _as_the_first(learner, course, ranks)
+    course = _as_the_first(learner, _restored(files, learner) if resume and files else Course(), ranks)
     if files:
         truncate_log(files.log, course.epoch)
     batches = BatchSource(
@@ -173,6 +171,8 @@ def _state(learner: Learner, course: Course) -> dict[str, Any]:
 
 def _as_the_first(learner: Learner, course: Course, ranks: Ranks) -> Course:
     """Bring this process to where the first one is, by what it would save; tells how far that is."""
+    if ranks.count == 1:
+        return course
     archive = io.BytesIO()
     if ranks.leads:
         torch.save(_state(learner, course), archive)
