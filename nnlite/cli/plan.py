@@ -51,9 +51,7 @@ def plan(
     ] = None,
     gpu_memory: Annotated[
         float | None,
-        typer.Option(
-            "--gpu-memory", metavar="GB", min=1.0, help="Plan for a GPU of this size. [default: the one here]"
-        ),
+        typer.Option("--gpu-memory", metavar="GB", min=1.0, help="Plan for a GPU of this size. [default: this one]"),
     ] = None,
     preset: Annotated[
         str | None,
