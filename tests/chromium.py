@@ -17,7 +17,19 @@ from urllib.request import urlopen
 import websocket
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PATIENCE_S = 30.0  # for a browser to start, a page to load: a busy machine is slow
+PATIENCE_S = 60.0  # for a browser to start, a page to load: a busy machine is slow
+STARTS = 3
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-port=0",
+)
 
 
 def find_chromium() -> str | None:
@@ -141,36 +153,51 @@ class Page:
 
 
 @contextmanager
-def chromium(program: str, profile: Path) -> Iterator[Page]:
-    """A fresh browser with a new profile, gone at the end."""
-    options = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-dev-shm-usage",
-    )
-    process = subprocess.Popen(
-        [program, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def chromium(program: str, folder: Path) -> Iterator[Page]:
+    """A fresh browser with a new profile in a folder, gone at the end."""
+    process, address = _start(program, folder)
     try:
-        yield Page(_address(profile, process))
+        yield Page(address)
     finally:
-        process.terminate()
-        process.wait(timeout=PATIENCE_S)
+        _end(process)
 
 
-def _address(profile: Path, process: subprocess.Popen[bytes]) -> str:
-    """The address of the browser's first tab, which it tells in a file of its profile."""
+def _start(program: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """The browser and the address of its first tab. A start that hangs, as a machine's first one may, is repeated."""
+    complaints = folder / "complaints.txt"
+    for number in range(STARTS):
+        profile = folder / f"profile{number}"
+        with complaints.open("wb") as stream:
+            arguments = [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+            process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=stream)
+        if (address := _address(profile, process)) is not None:
+            return process, address
+        _end(process)
+    said = complaints.read_text(errors="replace")
+    raise AssertionError(
+        f"{program} was started {STARTS} times and never said where it listens; at last it said:\n{said}"
+    )
+
+
+def _address(profile: Path, process: subprocess.Popen[bytes]) -> str | None:
+    """The address of the browser's first tab, which it tells in a file of its profile; None if it ends or hangs."""
     told, until = profile / "DevToolsActivePort", time.monotonic() + PATIENCE_S
     while not (told.exists() and told.read_text().strip()):
-        assert process.poll() is None, f"Chromium ended with status {process.returncode} before it was used"
-        assert time.monotonic() < until, "Chromium does not say where it listens"
+        if process.poll() is not None or time.monotonic() > until:
+            return None
         time.sleep(0.05)
     port = told.read_text().splitlines()[0]
-    with urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
+    with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE_S) as answer:
         tabs = json.load(answer)
     address: str = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
     return address
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The browser is gone after this, also one that does not listen."""
+    process.terminate()
+    try:
+        process.wait(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -28,7 +28,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     program = find_chromium()
     if program is None:
         pytest.skip("needs a browser: Debian's chromium, or Chrome, is not on the PATH")
-    with chromium(program, tmp_path_factory.mktemp("profile")) as page:
+    with chromium(program, tmp_path_factory.mktemp("browser")) as page:
         yield page
 
 
