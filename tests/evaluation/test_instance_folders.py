@@ -68,6 +68,21 @@ def test_a_plain_mask_comes_apart_into_its_parts_also_where_the_truth_is_numbere
     assert (row.predicted_instances, row.found) == (3, (3,) * 10)
 
 
+@pytest.mark.parametrize("value", [1, 255])
+def test_images_without_objects_are_scored_with_the_others(folders: tuple[Path, Path], value: int):
+    truth, found = folders
+    empty = np.zeros_like(MASK)
+    for case, predicted in {"empty": empty, "made_up": value * MASK, "numbered": empty}.items():
+        imsave(truth / f"{case}.png", empty, check_contrast=False)
+        imsave(found / f"{case}.png", predicted, check_contrast=False)
+    imsave(found / "numbered.instances.png", SPLIT, check_contrast=False)
+    rows = evaluate_instances(truth, found).rows
+    counts = [(row.case, row.true_instances, row.predicted_instances) for row in rows]
+    assert counts == [("a", 3, 3), ("empty", 0, 0), ("made_up", 0, 3), ("numbered", 0, 3)]
+    precisions = [row.average_precision[0] for row in rows]
+    np.testing.assert_array_equal(precisions, [1, np.nan, 0, 0])
+
+
 def test_ignored_pixels_are_no_objects_wherever_their_value_is_named(folders: tuple[Path, Path]):
     truth, found = folders
     line = np.array([[0, 1, 1, 0, 2, 2, 65535, 65535]] * 2, dtype=np.uint16)
