@@ -47,7 +47,7 @@ LAYOUTS = (
 A_TABLE = "table (.csv, .json, .parquet)"
 TABLES = tuple(f"cases{suffix}" for suffix in TABLE_SUFFIXES)
 LABELS_FILE = "labels.json"  # beside a table: names by value, or values by name
-UNNAMED_OBJECT = "object"  # what instances are called where no table names their label
+UNNAMED_OBJECTS = Labels(names=("background", "object"), values=(0, 1))  # instances whose label no table names
 LISTED_ENTRIES = 8  # of what lies in a folder that is no dataset
 
 
@@ -155,7 +155,7 @@ def _labels(root: Path, found: Found, file: Path | None, described: Description)
         what, remedy = '"mirrored" pairs labels, and there is no table of them', f'add "labels" to {file}'
         return None, [Fault(case=None, what=what, remedy=remedy)]
     if described.instances:
-        return with_instances(Labels(names=("background", UNNAMED_OBJECT), values=(0, 1)), described.instances), []
+        return with_instances(UNNAMED_OBJECTS, described.instances), []
     return None, []
 
 

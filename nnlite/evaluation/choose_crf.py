@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnlite.data.records import record
-from nnlite.evaluation.cross_validation import TIE, case_means, mean_dice
+from nnlite.evaluation.cross_validation import TIE, better_and_worse, mean_dice
 from nnlite.inference.crf import CrfParameters
 
 SMOOTHNESS_WEIGHT = 2.0
@@ -64,7 +64,7 @@ def judge_crf(
     best = max(usable, key=lambda number: means[number], default=None)
     trials = []
     for number, (parameters, table) in enumerate(zip(choices, after, strict=True)):
-        change = case_means(table) - case_means(before)
+        better, worse = better_and_worse(table, before)
         accepted = number == best
         trials.append(
             CrfTrial(
@@ -72,8 +72,8 @@ def judge_crf(
                 accepted=accepted,
                 mean_dice_before=mean_dice(before),
                 mean_dice_after=means[number],
-                cases_better=int((change > TIE).sum()),
-                cases_worse=int((change < -TIE).sum()),
+                cases_better=better,
+                cases_worse=worse,
                 reason="" if accepted else reasons[number] or "another choice is better",
             )
         )

@@ -17,7 +17,7 @@ from nnlite.data.annotated import Annotated
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.evaluation import metrics
-from nnlite.evaluation.cross_validation import TIE, case_means, mean_dice
+from nnlite.evaluation.cross_validation import TIE, better_and_worse, mean_dice
 from nnlite.evaluation.runs import Runs, components, find_runs, meeting
 from nnlite.inference.postprocess import Rule, SizeUnit, fill_holes, voxel_size
 
@@ -28,7 +28,7 @@ LOST_COMPONENTS = (0.0, 0.01, 0.05, 0.1)  # a minimum size may be the size below
 class RuleTrial:
     """A rule that was tried on top of those accepted for other labels before, and the mean Dice without and with it.
 
-    ``cases_better`` and ``cases_worse`` count held-out cases by their own mean. ``reason`` tells why it was rejected.
+    ``cases_better`` and ``cases_worse`` are those of ``better_and_worse``. ``reason`` tells why it was rejected.
     """
 
     rule: Rule
@@ -194,7 +194,7 @@ def judge(rule: Rule, before: np.ndarray, after: np.ndarray) -> RuleTrial:
     """Accept a rule if the mean Dice rises by ``TIE`` at least and no label's falls; tables are (cases, labels)."""
     means = mean_dice(before), mean_dice(after)
     falls = ~(np.nanmean(after, axis=0) >= np.nanmean(before, axis=0))
-    change = case_means(after) - case_means(before)
+    better, worse = better_and_worse(after, before)
     reason = ""
     if np.array_equal(before, after, equal_nan=True):
         reason = "changes no mean"
@@ -209,8 +209,8 @@ def judge(rule: Rule, before: np.ndarray, after: np.ndarray) -> RuleTrial:
         accepted=not reason,
         mean_dice_before=means[0],
         mean_dice_after=means[1],
-        cases_better=int((change > 0).sum()),
-        cases_worse=int((change < 0).sum()),
+        cases_better=better,
+        cases_worse=worse,
         reason=reason,
     )
 

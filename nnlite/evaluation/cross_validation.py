@@ -152,6 +152,16 @@ def paired_differences(table: np.ndarray, other: np.ndarray) -> np.ndarray:
     return case_means(first) - case_means(second)
 
 
+def better_and_worse(after: np.ndarray, before: np.ndarray) -> tuple[int, int]:
+    """How many cases are better after something was changed than before, and how many worse: by more than ``TIE``.
+
+    >>> better_and_worse(after=np.array([[0.8], [0.5], [np.nan]]), before=np.array([[0.8], [0.6], [0.0]]))
+    (1, 1)
+    """
+    change = paired_differences(after, before)
+    return int((change > TIE).sum()), int((change < -TIE).sum())
+
+
 def _deciding_labels(candidates: Sequence[Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels that some truth holds, and remarks on the others and on candidates that find nothing."""
     scores = candidates[0].scores

@@ -6,13 +6,14 @@ Where there is none the mask itself is taken: what is connected in it is one ins
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from nnlite.data.channels import grid_differences
-from nnlite.data.dataset import with_instances
-from nnlite.data.image import IMAGE_SUFFIXES, image_suffix, read_label
+from nnlite.data.dataset import UNNAMED_OBJECTS, with_instances
+from nnlite.data.image import IMAGE_SUFFIXES, Image, image_suffix, read_label
 from nnlite.data.instances import COMPONENTS, INSTANCES, components, renumbered
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
@@ -56,12 +57,19 @@ def _scored(pair: MaskPair, table: Labels | None) -> InstanceScore:
     predicted = read_label(numbers or pair.prediction)
     if differences := grid_differences(truth, predicted, names=("truth", "prediction")):
         raise DatasetError(f"{'; '.join(differences)} ({numbers or pair.prediction}); predict from the same image")
-    labels = _with_instances(table or labels_in(truth, pair.truth))
+    masks = [(truth, pair.truth)] + ([] if numbers else [(predicted, pair.prediction)])
+    labels = _with_instances(table or _labels_of(masks))
     true = labels.to_instances(truth.array[0])
     found = renumbered(predicted.array[0]) if numbers else _parts(predicted.array[0], labels)
     if labels.ignore is not None:
         found = np.where(truth.array[0] == labels.ignore, 0, found)
     return score_instances(pair.case_id, true, found)
+
+
+def _labels_of(masks: Iterable[tuple[Image, Path]]) -> Labels:
+    """The table of the first mask that is not empty: an empty one does not tell which value an object would have."""
+    tables = (labels_in(image, path) for image, path in masks)
+    return next((table for table in tables if table.foreground), UNNAMED_OBJECTS)
 
 
 def _parts(mask: np.ndarray, labels: Labels) -> np.ndarray:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnlite.data.dataset import UNNAMED_OBJECT, with_instances
-from nnlite.data.description import is_texts_by_text
+from nnlite.data.dataset import UNNAMED_OBJECTS, with_instances
+from nnlite.data.description import DESCRIPTION_FILE, is_texts_by_text, read_description
 from nnlite.data.image import IMAGE_SUFFIXES, Image, image_suffix
-from nnlite.data.instances import COMPONENTS, INSTANCES, NUMBERED
+from nnlite.data.instances import INSTANCES
 from nnlite.data.labels import LARGEST_VALUE, Labels, values_in
+from nnlite.data.layouts import read_json
 from nnlite.errors import DatasetError
 
 log = logging.getLogger(__name__)
 
-LABEL_TABLES = ("nnlite.json", "dataset.json")  # what the user adds comes before what the dataset brought along
+LABEL_TABLES = (DESCRIPTION_FILE, "dataset.json")  # what the user adds comes before what the dataset brought along
 BESIDE_MASKS = (
     ".preview.png",
     ".probabilities.nii",
@@ -95,41 +95,45 @@ def labels_of_values(values: Iterable[int]) -> Labels:
 
 
 def find_labels(truth: Path) -> Labels | None:
-    """The label table in or beside the truth folder, if there is one."""
-    folder = truth if truth.is_dir() else truth.parent
-    for name in LABEL_TABLES:
-        for path in (folder / name, folder.resolve().parent / name):
-            if path.is_file() and (table := _read_table(path)):
-                kind = _read(path).get("instances")
-                try:
-                    return with_instances(Labels.from_table(*table), kind if kind in (COMPONENTS, NUMBERED) else None)
-                except DatasetError as problem:
-                    raise DatasetError(f"{path}: {problem}") from problem
-    return None
+    """The label table in or beside the truth folder, if there is one, with the instances that an nnlite.json tells of.
+
+    The two may stand in different files, and come together as where a dataset is planned (``find_dataset``).
+    """
+    descriptions = map(read_description, _files_beside(truth, DESCRIPTION_FILE))
+    instances = next((one.instances for one in descriptions if one.instances), None)
+    for path in _files_beside(truth, *LABEL_TABLES):
+        if table := _read_table(path):
+            try:
+                return with_instances(Labels.from_table(*table), instances)
+            except DatasetError as problem:
+                raise DatasetError(f"{path}: {problem}") from problem
+    return with_instances(UNNAMED_OBJECTS, instances) if instances else None
 
 
 def find_annotated(truth: Path) -> dict[str, tuple[str, ...]]:
     """Which labels are annotated in which case, where that is told in or beside the truth folder."""
-    folder = truth if truth.is_dir() else truth.parent
-    for name in LABEL_TABLES:
-        for path in (folder / name, folder.resolve().parent / name):
-            found = _read(path).get("annotated") if path.is_file() else None
-            if is_texts_by_text(found):
-                return {case: tuple(names) for case, names in found.items()}
+    for path in _files_beside(truth, *LABEL_TABLES):
+        found = _read(path).get("annotated")
+        if is_texts_by_text(found):
+            return {case: tuple(names) for case, names in found.items()}
     return {}
+
+
+def _files_beside(truth: Path, *names: str) -> list[Path]:
+    """The files of these names in or beside the truth folder, those of the first name first."""
+    folder = truth if truth.is_dir() else truth.parent
+    places = [place / name for name in names for place in (folder, folder.resolve().parent)]
+    return [path for path in places if path.is_file()]
 
 
 def _read_table(path: Path) -> tuple[Mapping[str, Any], Sequence[int]] | None:
     """What a JSON file says of labels, and in which order regions are painted."""
     content = _read(path)
-    table = content.get("labels") or ({UNNAMED_OBJECT: 1} if content.get("instances") else None)
-    return (table, content.get("regions_class_order", ())) if isinstance(table, dict) else None
+    table = content.get("labels")
+    return (table, content.get("regions_class_order", ())) if isinstance(table, dict) and table else None
 
 
 def _read(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where it holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise DatasetError(f"{path} cannot be read for its label names: {problem}") from problem
+    content = read_json(path)
     return content if isinstance(content, dict) else {}

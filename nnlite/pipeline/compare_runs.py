@@ -20,7 +20,7 @@ from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset
 from nnlite.pipeline.prepare_cases import is_scored
 from nnlite.pipeline.run_config import RunConfig
-from nnlite.planning.cost import parameters, step_gib
+from nnlite.planning.cost import parameters_of_all_stages, step_gib
 from nnlite.training.curves import read_log
 from nnlite.workspace import RunFolder, Workspace
 
@@ -29,9 +29,11 @@ from nnlite.workspace import RunFolder, Workspace
 class ComparedRun:
     """A training of one or more folds beside the first of a comparison.
 
-    ``step_s`` is the median over epochs of an epoch's time by its training steps, validation included; ``memory_gib``
-    what a step takes at its fullest, measured where the plan was probed (``memory_measured``), else predicted.
-    ``training_s`` is the mean over folds. Both times are None for a model that was imported.
+    ``parameters`` are the weights of all networks that a prediction asks, those of a cascade's first stage included;
+    all else is of the training itself. ``step_s`` is the median over epochs of an epoch's time by its training steps,
+    validation included; ``memory_gib`` what a step takes at its fullest, measured where the plan was probed
+    (``memory_measured``), else predicted. ``training_s`` is the mean over folds. Both times are None for a model that
+    was imported.
     """
 
     name: str
@@ -143,11 +145,8 @@ def _candidate(one: _Asked, first: _Asked, cases: set[str]) -> Candidate:
         raise WorkspaceError(f"{one.name} has other labels than {first.name}, so their scores cannot be compared")
     rows = tuple(row for scores in one.scores.values() for row in scores.rows if row.case in cases)
     scores = Scores(rows=rows, structures=labels.structures)
-    return Candidate(members=(one.name,), scores=scores, parameters=_parameters(one))
-
-
-def _parameters(one: _Asked) -> int:
-    return parameters(one.job.plan, one.job.plan.configuration(one.job.configuration))
+    weights = parameters_of_all_stages(one.job.plan, one.job.plan.configuration(one.job.configuration))
+    return Candidate(members=(one.name,), scores=scores, parameters=weights)
 
 
 def _compared(one: _Asked, score: CandidateScore) -> ComparedRun:

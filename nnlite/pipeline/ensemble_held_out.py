@@ -2,7 +2,7 @@
 
 Every network runs once per case, and what it says of a slab feeds all ensembles that it is a member of; no
 probabilities are kept. A mask that is there stays, so that an interrupted round goes on where it stopped; what tells
-about the reliability of the predictions is measured on the way and kept fold by fold.
+about the reliability of the predictions is measured on the way and kept case by case, too.
 """
 
 from __future__ import annotations
@@ -117,10 +117,7 @@ def _predict_missing(
     device: torch.device,
     progress: Progress,
 ) -> None:
-    """Write the masks that are not there yet, and what their reliability tells, fold by fold.
-
-    All ensembles of a case are predicted at once.
-    """
+    """Write the masks that are not there yet, and what their reliability tells, case by case: all ensembles at once."""
     names = sorted({name for members in folders for name in members})
     groups = [[names.index(name) for name in members] for members in folders]
     stores = [_store(dataset, workspace, finished[name], progress) for name in names]
@@ -141,10 +138,10 @@ def _predict_missing(
                     known[case_id] = meter.features()
                     if not path.exists():
                         write_mask(path, labels.to_values(labels.without_border(indices)), like=truth)
+                for folder, known in zip(folders.values(), measured, strict=True):
+                    write_measured(folder, known)
             done += 1
             progress("predict held-out cases together", done, total)
-        for folder, known in zip(folders.values(), measured, strict=True):
-            write_measured(folder, known)
 
 
 def _predict(

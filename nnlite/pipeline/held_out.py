@@ -124,5 +124,5 @@ def measure_held_out(
     model = load([run.checkpoint_final], device=device)
     for done, case_id in enumerate(missing, start=1):
         _, measured[case_id] = _predicted(model, case_id, stored[case_id])
+        write_measured(run, measured)
         progress(f"measure reliability of {run.configuration} {run.fold}", done, len(missing))
-    write_measured(run, measured)

@@ -35,7 +35,7 @@ from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.reliability import Measured, Reliability, judge, read_measured
 from nnlite.pipeline.selection import Selection, trained_run
 from nnlite.pipeline.training_lock import cases_in_use, selecting
-from nnlite.planning.cost import parameters
+from nnlite.planning.cost import parameters_of_all_stages
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import Workspace
@@ -182,7 +182,8 @@ def _refuse_edited_cases(dataset: Dataset, workspace: Workspace) -> None:
 
 
 def _candidate(members: Members, scores: Scores, finished: Mapping[str, CrossValidated]) -> Candidate:
-    weights = sum(_parameters(finished[name]) for name in members)
+    chosen = [finished[name] for name in members]
+    weights = sum(parameters_of_all_stages(one.plan, one.plan.configuration(one.name)) for one in chosen)
     return Candidate(members=members, scores=scores, parameters=weights)
 
 
@@ -233,12 +234,3 @@ def _validation_folders(
         for fold, split in folds.items()
         for case_id in split.validation
     }
-
-
-def _parameters(one: CrossValidated) -> int:
-    """Weights of all networks that a configuration asks: a cascade has two."""
-    configuration = one.plan.configuration(one.name)
-    total = parameters(one.plan, configuration)
-    if configuration.previous_stage is not None:
-        total += parameters(one.plan, one.plan.configuration(configuration.previous_stage))
-    return total

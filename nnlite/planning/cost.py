@@ -106,6 +106,12 @@ def parameters(plan: Plan, configuration: Configuration) -> int:
     return parameter_count(configuration.topology, channels=channels, labels=plan.labels.outputs)
 
 
+def parameters_of_all_stages(plan: Plan, configuration: Configuration) -> int:
+    """Weights of all networks that a prediction with the configuration asks: a cascade's first stage is one of them."""
+    own, first = parameters(plan, configuration), configuration.previous_stage
+    return own if first is None else own + parameters_of_all_stages(plan, plan.configuration(first))
+
+
 def step_gib(plan: Plan, configuration: Configuration) -> float:
     """Predicted peak of the memory that tensors take in a training step."""
     taken = configuration.measured

@@ -31,3 +31,11 @@ def test_undefined_dice_counts_nowhere():
     trials = judge_crf(CHOICES[:1], gaps, [gaps + 0.1], ("liver", "spleen"))
     assert trials[0].accepted
     assert trials[0].cases_better == 2
+
+
+def test_cases_that_it_empties_rightly_are_better_and_those_it_makes_something_up_in_are_worse():
+    before, after = np.array([[0.8], [0.0], [np.nan]]), np.array([[0.8], [np.nan], [0.0]])
+    [trial] = judge_crf(CHOICES[:1], before, [after], ("liver",))
+    # (0.8 + 0) / 2 before and after: one rise from 0 to the mean of what is defined then, 0.4, and one fall to 0
+    assert (trial.mean_dice_before, trial.mean_dice_after) == (0.4, 0.4)
+    assert (trial.cases_better, trial.cases_worse) == (1, 1)

@@ -101,6 +101,7 @@ def test_removing_false_alarms_where_the_truth_is_empty_does_not_make_a_mean_nan
     minimum = next(one for one in found if one.rule.operation == "minimum_size")
     assert (minimum.mean_dice_before, minimum.mean_dice_after) == pytest.approx((0.5, 1.0))
     assert minimum.accepted
+    assert (minimum.cases_better, minimum.cases_worse) == (1, 0)  # the empty case, for which it is accepted
 
 
 def test_empty_predictions_are_no_obstacle():
@@ -185,7 +186,9 @@ def test_a_mean_that_is_not_defined_is_no_reason_for_a_rule():
 def test_a_rise_nobody_would_report_is_no_reason_for_a_rule():
     before = np.array([[0.8, 0.8]])
     rule = Rule(operation="keep_largest")
-    assert judge(rule, before, before + 5e-5).reason == "the mean Dice rises by less than 0.0001"
+    hardly = judge(rule, before, before + 5e-5)
+    assert hardly.reason == "the mean Dice rises by less than 0.0001"
+    assert (hardly.cases_better, hardly.cases_worse) == (0, 0)
     assert judge(rule, before, before + np.array([0.3, -0.1])).reason == "the Dice of a label falls"
     assert judge(rule, before, before - 0.1).reason == "the mean Dice does not rise"
     assert judge(rule, before, before + 0.1).accepted

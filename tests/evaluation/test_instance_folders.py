@@ -68,6 +68,35 @@ def test_a_plain_mask_comes_apart_into_its_parts_also_where_the_truth_is_numbere
     assert (row.predicted_instances, row.found) == (3, (3,) * 10)
 
 
+@pytest.mark.parametrize("value", [1, 255])
+def test_images_without_objects_are_scored_with_the_others(folders: tuple[Path, Path], value: int):
+    truth, found = folders
+    empty = np.zeros_like(MASK)
+    for case, predicted in {"empty": empty, "made_up": value * MASK, "numbered": empty}.items():
+        imsave(truth / f"{case}.png", empty, check_contrast=False)
+        imsave(found / f"{case}.png", predicted, check_contrast=False)
+    imsave(found / "numbered.instances.png", SPLIT, check_contrast=False)
+    rows = evaluate_instances(truth, found).rows
+    counts = [(row.case, row.true_instances, row.predicted_instances) for row in rows]
+    assert counts == [("a", 3, 3), ("empty", 0, 0), ("made_up", 0, 3), ("numbered", 0, 3)]
+    precisions = [row.average_precision[0] for row in rows]
+    np.testing.assert_array_equal(precisions, [1, np.nan, 0, 0])
+
+
+def test_ignored_pixels_are_no_objects_wherever_their_value_is_named(folders: tuple[Path, Path]):
+    truth, found = folders
+    line = np.array([[0, 1, 1, 0, 2, 2, 65535, 65535]] * 2, dtype=np.uint16)
+    imsave(truth / "a.png", line, check_contrast=False)
+    imsave(found / "a.png", (line > 0).astype(np.uint8), check_contrast=False)
+    (truth.parent / "nnlite.json").write_text(json.dumps({"instances": "numbered"}))
+    table = {"labels": {"background": 0, "nucleus": 1, "ignore": 65535}}
+    (truth.parent / "dataset.json").write_text(json.dumps(table))
+    [row] = evaluate_instances(truth, found).rows
+    assert (row.true_instances, row.predicted_instances, row.aggregated_jaccard) == (2, 2, 1.0)
+    [mask] = evaluate_folders(truth, found).rows
+    assert (mask.label, mask.dice) == ("nucleus", 1.0)
+
+
 def test_missing_predictions_and_other_grids_are_told_together(folders: tuple[Path, Path]):
     truth, found = folders
     imsave(truth / "b.png", MASK, check_contrast=False)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nnlite.data.dataset import find_dataset
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.errors import DatasetError
 from nnlite.evaluation.masks import find_labels, pair_masks
@@ -104,6 +107,24 @@ def test_a_description_without_labels_leaves_the_question_to_the_next(tmp_path: 
     assert find_labels(truth) is None
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1}}))
     assert find_labels(truth) == Labels(names=("background", "liver"), values=(0, 1))
+
+
+@pytest.mark.parametrize("word", ["components", "numbered"])
+def test_labels_and_the_word_for_their_instances_may_stand_in_two_files(tmp_path: Path, word: str) -> None:
+    truth, _ = touch(tmp_path / "labelsTr", "a.png"), touch(tmp_path / "imagesTr", "a.png")
+    (tmp_path / "nnlite.json").write_text(json.dumps({"instances": word}))
+    objects = Labels(names=("background", "object"), values=(0, 1), instances=Instances(numbered=word == "numbered"))
+    assert find_labels(truth) == find_dataset(tmp_path).labels == objects
+    table = {"labels": {"background": 0, "nucleus": 1, "ignore": 65535}, "instances": "of another program"}
+    (tmp_path / "dataset.json").write_text(json.dumps(table))
+    nuclei = replace(objects, names=("background", "nucleus"), ignore=65535)
+    assert find_labels(truth) == find_dataset(tmp_path).labels == nuclei
+
+
+def test_a_misspelt_word_is_refused_as_where_a_dataset_is_planned(tmp_path: Path) -> None:
+    (tmp_path / "nnlite.json").write_text(json.dumps({"labels": {"nucleus": 1}, "instances": "numberd"}))
+    with pytest.raises(DatasetError, match=r'nnlite\.json: \'instances\' should be "components" or "numbered"'):
+        find_labels(touch(tmp_path / "labels", "a.png"))
 
 
 @pytest.mark.parametrize("text", ["{broken", '{"labels": {"background": 0, "whole": "both"}}'])

@@ -14,6 +14,7 @@ from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.scores import Summary
 from nnlite.pipeline.compare_runs import RunComparison
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.planning.cost import parameters
 from nnlite.training.curves import read_log
 from nnlite.workspace import Workspace
 
@@ -62,6 +63,23 @@ def test_single_folds_can_be_compared(balls: Path, workspace: Workspace) -> None
     result = pipeline.compare(balls, ["3d@other", "3d/fold0"], work=workspace.root)
     assert [run.folds for run in result.runs] == [("fold0",), ("fold0",)]
     assert result.remarks == ()
+
+
+def test_a_cascade_is_counted_with_its_first_stage_as_select_does(
+    balls: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(root=Path(shutil.copytree(workspace.root, tmp_path / "work")), dataset="balls")
+    run = copy.run("3d-cascade", "fold0")
+    shutil.copytree(copy.run("3d", "fold0").folder, run.folder)
+    job = read_record(run.config, RunConfig)
+    alone = job.plan.configuration("3d")
+    first = replace(alone, name="3d-lowres")
+    second = replace(alone, name="3d-cascade", previous_stage="3d-lowres")
+    plan = replace(job.plan, configurations={"3d-lowres": first, "3d-cascade": second})
+    write_record(run.config, replace(job, plan=plan, configuration="3d-cascade"))
+    one, cascade = pipeline.compare(balls, ["3d", "3d-cascade"], work=copy.root).runs
+    assert one.parameters == parameters(job.plan, alone)
+    assert cascade.parameters == one.parameters + parameters(plan, second)
 
 
 def test_trainings_without_common_cases_cannot_be_compared(balls: Path, workspace: Workspace) -> None:

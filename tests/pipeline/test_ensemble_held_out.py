@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nnlite.evaluation.folders import evaluate_folders
 from nnlite.evaluation.scores import Scores
 from nnlite.pipeline.cross_validated import cross_validated, held_out_by_fold
 from nnlite.pipeline.ensemble_held_out import score_ensembles
+from nnlite.pipeline.reliability import read_measured, write_measured
 from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
 
@@ -28,12 +30,21 @@ def workspace(cross_validated_work: Path, tmp_path: Path) -> Workspace:
     return Workspace(root=Path(shutil.copytree(cross_validated_work, tmp_path / "work")), dataset="balls")
 
 
-def score(balls: Path, workspace: Workspace) -> tuple[Scores, list[int]]:
-    """The scores of the pair, and the number of cases done each time something was reported."""
+def score(balls: Path, workspace: Workspace, *, until: int | None = None) -> tuple[Scores, list[int]]:
+    """The scores of the pair, and the number of cases done each time something was reported.
+
+    After ``until`` cases it is interrupted as by Ctrl-C.
+    """
     folds = held_out_by_fold(workspace)
     finished, _ = cross_validated(workspace, read_record(workspace.plan, Plan), folds)
     by_name = {one.name: one for one in finished}
     done: list[int] = []
+
+    def progress(what: str, number: int, total: int) -> None:
+        done.append(number)
+        if number == until:
+            raise KeyboardInterrupt
+
     found = score_ensembles(
         find_dataset(balls),
         workspace,
@@ -41,7 +52,7 @@ def score(balls: Path, workspace: Workspace) -> tuple[Scores, list[int]]:
         [PAIR],
         folds,
         device=torch.device("cpu"),
-        progress=lambda what, number, total: done.append(number),
+        progress=progress,
     )
     return found[PAIR], done
 
@@ -73,3 +84,16 @@ def test_an_ensemble_of_other_trainings_is_predicted_anew(balls: Path, workspace
     shutil.copy(workspace.run("3d", "fold0").checkpoint_final, workspace.run("3d", "fold1").checkpoint_final)
     assert score(balls, workspace)[1] == [1, 2, 3, 4, 5]
     assert not stale.exists()
+
+
+def test_what_was_predicted_before_an_interruption_is_not_predicted_again(balls: Path, workspace: Workspace):
+    with pytest.raises(KeyboardInterrupt):
+        score(balls, workspace, until=1)  # the first fold holds out more than one case
+    folder = workspace.ensemble(PAIR)
+    [(case_id, features)] = read_measured(folder).items()
+    assert [path.name for path in folder.validation.iterdir()] == [f"{case_id}.nii.gz"]
+    marked = tuple(replace(one, flip_agreement=0.123) for one in features)  # no prediction would measure this
+    write_measured(folder, {case_id: marked})
+    score(balls, workspace)
+    assert read_measured(folder)[case_id] == marked
+    assert len(read_measured(folder)) == 5

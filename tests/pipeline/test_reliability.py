@@ -65,6 +65,22 @@ def test_what_is_missing_is_measured_again_and_nothing_else(balls: Path, workspa
     assert read_reliability(workspace) == rows
 
 
+def test_what_was_measured_before_an_interruption_stays(balls: Path, workspace: Workspace):
+    select(balls, workspace)
+    run = workspace.run("3d", "fold0")
+    kept = read_measured(run)
+    run.reliability.unlink()
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.startswith("measure reliability"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.select(balls, work=workspace.root, most=1, device="cpu", progress=interrupt)
+    [(case_id, features)] = read_measured(run).items()
+    assert features == kept[case_id]
+
+
 def test_an_ensemble_s_cases_tell_how_its_configurations_agree(balls: Path, workspace: Workspace):
     select(balls, workspace, most=2)
     measured = read_measured(workspace.ensemble(PAIR))

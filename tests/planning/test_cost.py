@@ -16,6 +16,7 @@ from nnlite.planning.cost import (
     disk_gib,
     measurement,
     parameters,
+    parameters_of_all_stages,
     require_within_memory,
     slow_steps,
     step_gib,
@@ -142,3 +143,10 @@ def test_a_cascade_counts_the_weights_of_the_previous_stage_s_channels():
     alone, cascade = (SimpleNamespace(topology=topology, previous_stage=stage) for stage in (None, "3d-lowres"))
     kernel = 8 * 27  # 3x3x3 weights for each of the first stage's 8 features, per further input channel
     assert parameters(plan, cascade) - parameters(plan, alone) == 2 * kernel  # type: ignore[arg-type]
+
+
+def test_a_cascade_has_the_weights_of_both_of_its_stages():
+    made = tiny_plan("3d-cascade")
+    first, second = (made.configuration(name) for name in ("3d-lowres", "3d-cascade"))
+    assert parameters_of_all_stages(made, first) == parameters(made, first)
+    assert parameters_of_all_stages(made, second) == parameters(made, first) + parameters(made, second)
