@@ -201,6 +201,10 @@ class Workspace:
         """What was decided for a variant; there only where something was decided for it. None is the dataset's plan."""
         return self.plan if variant is None else self.folder / f"plan@{variant}.json"
 
+    def planned_variants(self) -> tuple[str, ...]:
+        """Names of the variants for which something was decided, in alphabetical order."""
+        return tuple(sorted(path.name[len("plan@") : -len(".json")] for path in self.folder.glob("plan@*.json")))
+
     @property
     def splits(self) -> Path:
         """Which cases are trained on and which are held out, fold by fold."""

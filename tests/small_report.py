@@ -8,6 +8,7 @@ import numpy as np
 import tiny
 
 from nnlite.data.image import Geometry
+from nnlite.evaluation.choose_crf import CrfTrial, crf_choices
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import Candidate, compare
 from nnlite.evaluation.reliability import HeldOutReliability, calibrate
@@ -103,7 +104,7 @@ def course(fold: str) -> Course:
 
 
 def evidence() -> Evidence:
-    """The selection among two candidates, with one rule accepted and one rejected."""
+    """The selection among two candidates, with one rule accepted, and one and a CRF rejected."""
     candidates = (
         Candidate(members=("3d",), scores=scores(), parameters=10),
         Candidate(members=("2d", "3d"), scores=scores(shift=3), parameters=20),
@@ -119,6 +120,9 @@ def evidence() -> Evidence:
         mean_dice=compared.candidates[0].mean_dice,
         mean_dice_postprocessed=0.72,
         candidates=compared.candidates,
+        crf_trials=(
+            CrfTrial(parameters=crf_choices((1.0,))[0], accepted=False, reason="the Dice of core falls", **means),
+        ),
         trials=(
             RuleTrial(rule=largest, accepted=True, reason="", **means),
             RuleTrial(rule=holes, accepted=False, reason="changes no mean", **means),

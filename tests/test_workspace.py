@@ -49,6 +49,15 @@ def test_existing_runs_are_those_that_were_started_in_order(tmp_path: Path):
     assert found == [("2d", "all"), ("3d", "fold0"), ("3d", "fold1")]
 
 
+def test_variants_with_a_plan_of_their_own_are_found_by_their_names(tmp_path: Path):
+    workspace = Workspace(root=tmp_path, dataset="liver")
+    assert workspace.planned_variants() == ()
+    for variant in (None, "v1.5-b", "big"):
+        workspace.plan_of(variant).parent.mkdir(exist_ok=True)
+        workspace.plan_of(variant).touch()
+    assert workspace.planned_variants() == ("big", "v1.5-b")
+
+
 def test_a_run_leads_back_to_its_workspace(tmp_path: Path):
     there = Workspace(root=tmp_path, dataset="liver")
     workspace, run = locate_run(there.run("3d-lowres", "fold2").folder)

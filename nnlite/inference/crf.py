@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,13 +27,15 @@ from nnlite.inference.range_features import RangeFeatures
 FEATURES_AT_ONCE = 2**30  # bytes of features that are held at once, 1 GiB; more are made anew in each iteration
 LEAST_PROBABILITY = 1e-6  # a network that is certain can still be overruled
 
+LengthUnit = Literal["mm", "pixels"]
+
 
 @record
 class CrfParameters:
     """Weights and widths of the two terms, and how often they are applied.
 
-    Distances are standard deviations in mm (pixels for pictures without a size), intensities in units of the normalised
-    image: for z-scores, its standard deviation.
+    Distances are standard deviations in ``unit``: mm, or pixels where pictures state no size. Intensities are in units
+    of the normalised image: for z-scores, its standard deviation.
     """
 
     smoothness_weight: float
@@ -41,6 +44,7 @@ class CrfParameters:
     appearance_mm: float
     appearance_intensity: float
     iterations: int = 5
+    unit: LengthUnit = "mm"
 
     def __post_init__(self) -> None:
         if min(self.smoothness_weight, self.appearance_weight) < 0:
@@ -51,8 +55,9 @@ class CrfParameters:
     def in_words(self) -> str:
         """The parameters for people."""
         return (
-            f"dense CRF: smoothness {self.smoothness_weight:g} over {self.smoothness_mm:g} mm, appearance "
-            f"{self.appearance_weight:g} over {self.appearance_mm:g} mm and {self.appearance_intensity:g} of intensity"
+            f"dense CRF: smoothness {self.smoothness_weight:g} over {self.smoothness_mm:g} {self.unit}, appearance "
+            f"{self.appearance_weight:g} over {self.appearance_mm:g} {self.unit} and "
+            f"{self.appearance_intensity:g} of intensity"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnlite.errors import MemoryShortError
 from nnlite.inference.crf import CrfParameters, dense_crf
 from nnlite.networks.out_of_memory import is_out_of_memory, release
 from nnlite.planning.planner import Configuration, Plan
@@ -46,28 +47,35 @@ def crf_indices(
     """Label indices (z, y, x) after the CRF; ``probabilities`` (channels, z, y, x) lie on the grid of the image.
 
     It looks at the channels of the files alone, not at windows and masks that are made of them. Outside of the box that
-    the case was cropped to there is background. Without room on ``device`` the CPU computes.
+    the case was cropped to there is background. Without room on ``device`` the CPU computes; ``MemoryShortError`` where
+    the main memory does not suffice either.
     """
     decision = replace(Decision.by(plan.labels), border=False)  # probabilities are those of labels
     indices = np.zeros(case.shape, dtype=np.uint8 if decision.labels <= 256 else np.int16)
-    cropped = torch.from_numpy(np.ascontiguousarray(inside(probabilities, case.box, plan.transpose)))
-    image = standardised(case.image[: len(plan.channels)], configuration.normalization)  # not what is made of them
 
     def computed(where: torch.device) -> np.ndarray:
+        cropped = torch.from_numpy(np.ascontiguousarray(inside(probabilities, case.box, plan.transpose)))
+        image = standardised(case.image[: len(plan.channels)], configuration.normalization)  # not what is made of them
         found = dense_crf(
             cropped.to(where), image.to(where), case.spacing_mm, parameters, exclusive=not decision.painted
         )
         return decision.from_probabilities(enumerate(found)).cpu().numpy()
 
-    try:
-        found = computed(device)
-    except (RuntimeError, MemoryError) as error:
-        if device == CPU or not is_out_of_memory(error):
-            raise
-        release(device)
-        found = computed(CPU)
-    inside(indices, case.box, plan.transpose)[...] = found
-    return indices
+    said = ""
+    for where in dict.fromkeys((device, CPU)):
+        try:
+            inside(indices, case.box, plan.transpose)[...] = computed(where)
+            return indices
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error).partition("\n")[0] or "not enough memory"
+        release(where)  # here, where the error no longer holds what had been computed
+    raise MemoryShortError(
+        f"{case.case_id}: {said}, for the dense CRF on probabilities of {probabilities.nbytes / 2**30:.2f} GiB; close "
+        "other programs, use a larger machine, or do without it: nnlite predict --no-postprocessing, nnlite select "
+        "without --crf"
+    )
 
 
 def standardised(image: Tensor, schemes: tuple[str, ...]) -> Tensor:

@@ -62,11 +62,15 @@ class CaseRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorder:
-    """What the records of all cases have in common: the model, how it was calibrated, what it was trained on."""
+    """What the records of all cases have in common: the model, how it was calibrated, what it was trained on.
+
+    ``departures`` are the options for which it was not calibrated.
+    """
 
     model: Model
     predicted_by: PredictedBy
     calibrations: dict[str, LabelCalibration] = field(default_factory=dict)
+    departures: tuple[str, ...] = ()
     appearance: Appearance | None = None
 
     def look(self, image: Image) -> Familiarity:
@@ -99,7 +103,7 @@ class Recorder:
         for features, members in zip(meter.features(), labels.members, strict=True):
             voxels = int(counts[list(members)].sum())
             calibration = self.calibrations.get(features.label)
-            expected, remark = self._expected(features, calibration)
+            expected, remark = self._expected(features, calibration, voxels)
             records[features.label] = LabelRecord(
                 voxels=voxels,
                 volume_ml=None if voxel_ml is None else voxels * voxel_ml,
@@ -116,8 +120,10 @@ class Recorder:
             predicted_by=self.predicted_by,
         )
 
-    def _expected(self, features: LabelFeatures, calibration: LabelCalibration | None) -> tuple[float | None, str]:
-        """The calibrated Dice, or in words why there is none."""
+    def _expected(
+        self, features: LabelFeatures, calibration: LabelCalibration | None, voxels: int
+    ) -> tuple[float | None, str]:
+        """The calibrated Dice of a label with so many voxels, or in words why there is none."""
         if features.estimated_dice is None:
             if calibration is None:
                 return None, "not predicted"
@@ -125,8 +131,13 @@ class Recorder:
                 None,
                 f"not predicted; of {calibration.not_predicted} such held-out cases {calibration.missed} have it",
             )
+        if not voxels:  # features are from before postprocessing
+            return None, "not predicted: nothing of it is left in the finished mask"
         if self.predicted_by.selection is None:
             return None, "not calibrated: nnlite select did not choose this model"
+        if self.departures:
+            options = " and ".join(self.departures)
+            return None, f"not calibrated: held-out cases were predicted without {options}; leave that out"
         if calibration is None:
             return None, "not calibrated: too few held-out cases, or selected by an earlier nnlite; run nnlite select"
         expected = calibration.expected_dice({name: getattr(features, name) for name in calibration.weights})
@@ -149,6 +160,7 @@ def recorder(trained: TrainedModel, rules: Sequence[str], *, mirroring: bool) ->
             versions={name: version(name) for name in ("nnlite", "torch")},
         ),
         calibrations=trained.calibrations,
+        departures=trained.departures,
         appearance=trained.appearance,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from nnlite.data.annotated import annotated_structures
 from nnlite.data.channels import in_units_of, read_channels
 from nnlite.data.dataset import Case, Dataset
-from nnlite.data.image import write_mask
+from nnlite.data.image import Image, write_mask
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
 from nnlite.data.split import Split
@@ -67,11 +67,12 @@ def choose_crf(
     chosen = [finished[name] for name in members]
     stores = [_store(dataset, workspace, one, progress) for one in chosen]
     plan, configuration = chosen[0].plan, chosen[0].plan.configuration(chosen[0].name)
-    choices = crf_choices(configuration.spacing_mm)
-    shutil.rmtree(workspace.crf, ignore_errors=True)
     cases = {case.id: case for case in dataset.cases}
+    held_out = [cases[case_id] for split in folds.values() for case_id in split.validation]
+    choices = choices_for(truth_of(held_out[0]), configuration.spacing_mm)
+    shutil.rmtree(workspace.crf, ignore_errors=True)
     rows: list[list[np.ndarray]] = [[] for _ in range(len(choices) + 1)]
-    done, total = 0, sum(len(split.validation) for split in folds.values())
+    done, total = 0, len(held_out)
     columns = [plan.labels.structures.index(name) for name in deciding]
     for fold, split in folds.items():
         models = [load([one.runs[fold].checkpoint_final], device=device) for one in chosen]
@@ -87,6 +88,17 @@ def choose_crf(
     before, *after = map(np.stack, rows)
     trials = judge_crf(choices, before, after, deciding)
     return _kept(workspace, trials)
+
+
+def choices_for(truth: Image, spacing_mm: Sequence[float]) -> tuple[CrfParameters, ...]:
+    """The CRFs to try on images like that of this mask, for a network that works at this spacing.
+
+    Distances are told in pixels where pictures state no size.
+    """
+    choices = crf_choices(spacing_mm)
+    if truth.planar and set(spacing_mm) == {1.0}:
+        return tuple(replace(one, unit="pixels") for one in choices)
+    return choices
 
 
 def read_normalized(case: Case, model: Model) -> NormalizedCase:

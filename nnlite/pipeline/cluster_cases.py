@@ -87,6 +87,8 @@ def predict_on_worker(case: Case, errand: Errand) -> WrittenCase:
 def steps_of(errand: Errand, trained: TrainedModel, cases: Sequence[Case]) -> CaseSteps:
     """The steps of these cases."""
     plan, rules = trained.models[0].plan, rules_of(errand, trained)
+    if rules != trained.postprocessing:
+        trained = trained.departing("--no-postprocessing")
     return CaseSteps(
         models=trained.models,
         notes=recorder(trained, rules.in_words(), mirroring=errand.mirroring),

@@ -30,7 +30,7 @@ from nnlite.pipeline.cross_validated import CrossValidated
 from nnlite.pipeline.load_model import load
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.reliability import read_measured, write_measured
-from nnlite.pipeline.selection import TrainedRun, trained_run
+from nnlite.pipeline.selection import TrainedRun, trained_run, with_first_stage
 from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.workspace import EnsembleFolder, Workspace
@@ -41,7 +41,7 @@ Members = tuple[str, ...]
 
 @record
 class EnsembleMembers:
-    """The trainings whose networks answered together."""
+    """The trainings whose networks answered together, and those that cascades among them continue from."""
 
     runs: tuple[TrainedRun, ...]
 
@@ -57,10 +57,14 @@ def score_ensembles(
     progress: Progress = silent,
 ) -> dict[Members, Scores]:
     """Scores of all held-out cases for each ensemble; what was predicted by the same trainings is not done again."""
-    stamps = {name: [trained_run(run) for run in one.runs.values()] for name, one in finished.items()}
+    stamps = {
+        name: [trained_run(run) for run in with_first_stage(workspace, one.runs.values())]
+        for name, one in finished.items()
+    }
     folders = {members: workspace.ensemble(members) for members in ensembles}
     for members, folder in folders.items():
-        _begin(folder, EnsembleMembers(runs=tuple(stamp for name in members for stamp in stamps[name])))
+        runs = dict.fromkeys(stamp for name in members for stamp in stamps[name])  # a first stage may be a member, too
+        _begin(folder, EnsembleMembers(runs=tuple(runs)))
     missing = {members: folder for members, folder in folders.items() if not folder.summary.exists()}
     cases = {case.id: case for case in dataset.cases}
     if missing:

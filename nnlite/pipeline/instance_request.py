@@ -33,7 +33,7 @@ class InstanceRequest:
             raise UsageError(f"--border-width belongs to --instances border and rim, and --instances is {self.choice}")
 
     def decide(self, labels: Labels, other: Labels | None) -> tuple[Labels, str | None]:
-        """The labels with what is decided about their instances, and the reason; None where there are none.
+        """The labels with what is decided about their instances, and the reason; None where nobody speaks of any.
 
         ``other`` are the labels of a plan to follow: its border is taken over where nothing else is asked for.
         """
@@ -44,7 +44,8 @@ class InstanceRequest:
         if self.choice == "none" or (labels.instances is None and self == LABELS_DECIDE):
             if labels.numbered:
                 raise UsageError('--instances none: the dataset\'s "instances" are "numbered", there is no other label')
-            return replace(labels, instances=None), None
+            reason = None if labels.instances is None else "--instances none: the parts of the mask are not told apart"
+            return replace(labels, instances=None), reason
         told = "--instances" if labels.instances is None else '"instances" in nnlite.json'
         known = labels.instances or Instances()
         if self.choice == "distance":

@@ -93,10 +93,10 @@ def predict(
     the DICOM series of a folder; ``output_format`` makes the masks of DICOM images DICOM objects, too, as ``CASE.dcm``.
     ``exact`` is for models that nnU-Net has trained: its arithmetic, to the bit. Channels on other grids are brought to
     that of the channel ``resample_channels_to``, by default the one that the model was trained with. ``depth`` prunes a
-    U-Net++, from 1 to all of it: faster, without the Dice to expect. Where the same
-    prediction was interrupted before, it goes on with the cases that are missing. Images that cannot be read are told
-    of at the end, in one ``ImageError``, when all others are predicted. The workers of a ``cluster`` take a case each
-    (see ``cluster_for``); ``device`` is then theirs.
+    U-Net++, from 1 to all of it: faster. Less of it, and masks without the selected postprocessing, come without the
+    Dice to expect. Where the same prediction was interrupted before, it goes on with the cases that are missing. Images
+    that cannot be read are told of at the end, in one ``ImageError``, when all others are predicted. The workers of a
+    ``cluster`` take a case each (see ``cluster_for``); ``device`` is then theirs.
     """
     if output.is_file():
         raise UsageError(f"{output} is a file; give the folder for the masks")

@@ -80,7 +80,7 @@ def gather(path: Path, dataset: Dataset, workspace: Workspace, plan: Plan, *, pr
         shown=shown,
         evidence=evidence,
         reliability=reliability,
-        commands=commands(path, workspace, plan, found.status, evidence),
+        commands=commands(path, workspace, plan, found.splits, found.status, evidence),
         missing=(*_missing(found, evidence, reliability), *other_labels, *unreadable),
     )
 
@@ -199,6 +199,7 @@ def _evidence(workspace: Workspace) -> Evidence | None:
         mean_dice_postprocessed=selection.mean_dice_postprocessed,
         candidates=selection.candidates,
         trials=selection.trials,
+        crf_trials=selection.crf_trials,
         left_out=selection.left_out,
         remarks=selection.remarks,
         outdated=outdated,

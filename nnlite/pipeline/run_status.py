@@ -139,21 +139,26 @@ def _next_command(
     return ("nnlite", "train", str(dataset), first, "folds" if splits.folds else ALL)
 
 
-def length_options(run: RunFolder, configuration: Configuration) -> list[str]:
+def length_options(run: RunFolder, configuration: Configuration | None) -> list[str]:
     """Length, seed and choices of a begun training where they are not the plan's, and its trackers.
 
-    The other folds of its round are to have the same.
+    The other folds of its round are to have the same. Without a ``configuration`` the plan is the one that it followed.
     """
     if not run.config.exists():  # another process is about to begin it
         return []
     job = json.loads(run.config.read_text(encoding="utf-8"))  # as a record it would load torch
     asked = job["train"]
+    if configuration is None:
+        followed = job["plan"]["configurations"][job["configuration"]]
+        epochs, iterations = followed["epochs"], followed["iterations"]
+    else:
+        epochs, iterations = configuration.epochs, configuration.iterations
     options = []
     if asked["time_budget_s"] is not None:
         options += ["--time-budget", f"{asked['time_budget_s']}".removesuffix(".0") + "s"]
-    elif asked["epochs"] != configuration.epochs:
+    elif asked["epochs"] != epochs:
         options += ["--epochs", str(asked["epochs"])]
-    if asked["iterations"] != configuration.iterations:
+    if asked["iterations"] != iterations:
         options += ["--iterations", str(asked["iterations"])]
     if asked["seed"]:
         options += ["--seed", str(asked["seed"])]

@@ -6,7 +6,7 @@ once. The decision and every number behind it are written to selection.json, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -33,12 +33,12 @@ from nnlite.pipeline.machine import device_name
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare
 from nnlite.pipeline.reliability import Measured, Reliability, judge, read_measured
-from nnlite.pipeline.selection import Selection, trained_run
+from nnlite.pipeline.selection import Selection, trained_run, with_first_stage
 from nnlite.pipeline.training_lock import cases_in_use, selecting
 from nnlite.planning.cost import parameters_of_all_stages
 from nnlite.planning.planner import Plan
 from nnlite.preprocessing.store import CaseStore
-from nnlite.workspace import Workspace
+from nnlite.workspace import RunFolder, Workspace
 
 LARGEST_ENSEMBLE = 2  # nnU-Net's: pairs; more members cost more time at every prediction
 
@@ -138,12 +138,17 @@ def _select(
         crf_trials=drawn.trials,
         left_out=left_out,
         remarks=(*comparison.remarks, *(remark for one in finished for remark in one.remarks)),
-        runs=tuple(trained_run(run) for one in finished for run in one.runs.values()),
+        runs=tuple(map(trained_run, _trainings(workspace, finished))),
         reliability=reliability,
     )
     write_record(workspace.reliability, Reliability(members=chosen.members, rows=rows))
     write_record(workspace.selection, selection)
     return SelectResult(selection=selection, path=workspace.selection)
+
+
+def _trainings(workspace: Workspace, finished: Sequence[CrossValidated]) -> Iterable[RunFolder]:
+    """The trainings that took part, each once: the first stage of a cascade may be a candidate of its own."""
+    return dict.fromkeys(run for one in finished for run in with_first_stage(workspace, one.runs.values()))
 
 
 def _named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import field
 
 from nnlite.data.digest import file_digest
@@ -12,6 +13,7 @@ from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore, name_of
 from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.postprocess import Postprocessing
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.workspace import RunFolder, Workspace
 
 
@@ -31,9 +33,9 @@ class Selection:
     ``candidates`` begin with the chosen one. ``mean_dice`` is its mean over ``labels`` and held-out ``cases``,
     ``mean_dice_postprocessed`` that of the masks after ``postprocessing``, measured on the same cases that the rules
     were chosen on. ``trials`` are the rules that were tried, ``crf_trials`` the dense CRFs, where any was. ``left_out``
-    tells which configurations could not take part, and why. ``runs`` are all trainings that took part. ``reliability``
-    says by label how a Dice is expected of a new case; it lacks labels with too few cases, and all of them in a
-    selection of an earlier nnlite.
+    tells which configurations could not take part, and why. ``runs`` are all trainings that took part, those that a
+    cascade continues from included. ``reliability`` says by label how a Dice is expected of a new case; it lacks labels
+    with too few cases, and all of them in a selection of an earlier nnlite.
     """
 
     dataset: str
@@ -62,17 +64,34 @@ def trained_run(run: RunFolder) -> TrainedRun:
     return TrainedRun(configuration=run.configuration, fold=run.fold, digest=file_digest(run.checkpoint_final))
 
 
+def with_first_stage(workspace: Workspace, runs: Iterable[RunFolder]) -> tuple[RunFolder, ...]:
+    """These folds of a configuration, and of a cascade the same folds of the one that it continues from, if finished.
+
+    What a cascade says rests on both: its held-out cases start from masks of the first stage's folds.
+    """
+    folds = tuple(runs)
+    stage = _first_stage(folds[0])
+    first = [workspace.run(stage, run.fold) for run in folds] if stage else []
+    return (*folds, *(run for run in first if run.checkpoint_final.exists()))
+
+
 def read_selection(workspace: Workspace) -> Selection | None:
     """The selection of a workspace, None where there is none.
 
-    ``CheckpointError`` when a training of the selected configurations is gone, or is not the one that was selected.
+    ``CheckpointError`` when a training of the selected configurations, or of the first stage of a selected cascade, is
+    gone, or is not the one that was selected.
     """
     if not workspace.selection.exists():
         return None
     selection = read_record(workspace.selection, Selection)
+    first_stages = {
+        _first_stage(workspace.run(run.configuration, run.fold))
+        for run in selection.runs
+        if run.configuration in selection.members
+    }
     faults = []
     for chosen in selection.runs:
-        if chosen.configuration not in selection.members:
+        if chosen.configuration not in {*selection.members, *first_stages}:
             continue
         run = workspace.run(chosen.configuration, chosen.fold)
         if not run.checkpoint_final.exists():
@@ -85,3 +104,11 @@ def read_selection(workspace: Workspace) -> Selection | None:
             f"{', '.join(faults)}; run nnlite select again, or name a configuration with --config"
         )
     return selection
+
+
+def _first_stage(run: RunFolder) -> str | None:
+    """The configuration that a training's continues from; None unless it is a cascade's, and where it is gone."""
+    if not run.config.exists():
+        return None
+    job = read_record(run.config, RunConfig)
+    return job.plan.configuration(job.configuration).previous_stage

@@ -32,7 +32,8 @@ from nnlite.workspace import locate_run
 class TrainedModel:
     """The networks of each configuration that answers, and their ``folds``; the rules for their masks.
 
-    ``selection`` is the file that chose them, None where none did; ``calibrations`` by label come from there.
+    ``selection`` is the file that chose them, None where none did; ``calibrations`` by label come from there. They hold
+    for masks that are made as those of the held-out cases were: ``departures`` are options that make others.
     ``appearance`` is what the training images look like, where that is known.
     """
 
@@ -41,6 +42,7 @@ class TrainedModel:
     postprocessing: Postprocessing
     selection: Path | None = None
     calibrations: dict[str, LabelCalibration] = field(default_factory=dict)
+    departures: tuple[str, ...] = ()
     appearance: Appearance | None = None
 
     @property
@@ -61,11 +63,15 @@ class TrainedModel:
         models = (replace(model, plan=replace(model.plan, reference_channel=channel)) for model in self.models)
         return replace(self, models=tuple(models))
 
+    def departing(self, option: str) -> TrainedModel:
+        """The same with an option whose masks are not those that a Dice to expect was fitted to: none is told."""
+        return replace(self, calibrations={}, departures=(*self.departures, option))
+
     def with_depth(self, depth: int | None) -> TrainedModel:
         """The same with its U-Net++ pruned to ``depth``; as it is where none is named.
 
-        The first stage of a cascade is pruned with the second. The Dice to expect was measured at full depth, and is no
-        longer told. ``UsageError`` for networks of another architecture, and for depths that they do not have.
+        The first stage of a cascade is pruned with the second. The Dice to expect was measured at full depth, and is
+        told of no other. ``UsageError`` for networks of another architecture, and for depths that they do not have.
         """
         if depth is None:
             return self
@@ -85,7 +91,7 @@ class TrainedModel:
                 pruned.append(network)
         for network in pruned:
             network.depth = depth
-        return replace(self, calibrations={})
+        return self if all(depth == network.deepest for network in pruned) else self.departing(f"--depth {depth}")
 
 
 def open_model(

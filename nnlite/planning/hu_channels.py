@@ -159,3 +159,14 @@ def hu_channels(
         for channel in ct_channels
         for one in wanted
     )
+
+
+def as_typed(made: Sequence[HuChannel], kind: Kind) -> str:
+    """The text that ``parse_windows`` or ``parse_masks`` read these channels' ranges from; empty without any.
+
+    >>> as_typed(hu_channels(parse_windows("lung,-160:240"), ["CT", "CT late"], ["CT", "CT late"]), "window")
+    'lung,-160:240'
+    """
+    sources = list(dict.fromkeys(one.source for one in made))
+    before = f"{sources[0]} " if len(sources) > 1 else ""  # several CT channels tell by their names whose they are
+    return ",".join(one.name.removeprefix(before) for one in made if one.kind == kind and one.source == sources[0])

@@ -109,6 +109,12 @@ def test_without_weights_nothing_changes():
     assert torch.allclose(dense_crf(probabilities, image, SPACING_MM, nothing), probabilities, atol=1e-6)
 
 
+def test_words_tell_distances_in_pixels_where_these_have_no_size():
+    assert NARROW.in_words() == "dense CRF: smoothness 3 over 1.2 mm, appearance 8 over 2 mm and 0.3 of intensity"
+    in_pixels = replace(NARROW, unit="pixels").in_words()
+    assert in_pixels == "dense CRF: smoothness 3 over 1.2 pixels, appearance 8 over 2 pixels and 0.3 of intensity"
+
+
 def test_wrong_input_is_refused():
     probabilities, image = field(1, CUBE, seed=7)
     with pytest.raises(ValueError, match="must be of one grid"):

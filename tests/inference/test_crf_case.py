@@ -11,6 +11,7 @@ import torch
 
 from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
+from nnlite.errors import MemoryShortError
 from nnlite.inference import crf_case
 from nnlite.inference.crf import CrfParameters, dense_crf
 from nnlite.inference.crf_case import ProbabilityVolume, crf_indices
@@ -94,3 +95,36 @@ def test_without_room_on_the_device_the_cpu_computes(monkeypatch: pytest.MonkeyP
     configuration = plan.configurations["3d"]
     there = crf_indices(case, probabilities, PARAMETERS, plan, configuration, device=small)
     assert np.array_equal(there, crf_indices(case, probabilities, PARAMETERS, plan, configuration, device=CPU))
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError("Unable to allocate 3.2 GiB")]
+)
+def test_without_room_anywhere_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, error: Exception):
+    plan = tiny.plan()
+    case, logits = random_case(plan)
+    tried = []
+
+    def full(probabilities, *arguments, **options):
+        tried.append(probabilities.device.type)
+        raise error
+
+    monkeypatch.setattr(crf_case, "dense_crf", full)
+    monkeypatch.setattr(crf_case, "release", lambda device: None)
+    probabilities, configuration = logits.softmax(dim=0).numpy(), plan.configurations["3d"]
+    with pytest.raises(MemoryShortError, match=r"case: .*llocate.* GiB; .* predict --no-postprocessing, nnlite"):
+        crf_indices(case, probabilities, PARAMETERS, plan, configuration, device=torch.device("meta"))
+    assert tried == ["meta", "cpu"]
+
+
+def test_other_errors_are_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch):
+    plan = tiny.plan()
+    case, logits = random_case(plan)
+
+    def broken(*arguments, **options):
+        raise RuntimeError("wrong shape")
+
+    monkeypatch.setattr(crf_case, "dense_crf", broken)
+    probabilities, configuration = logits.softmax(dim=0).numpy(), plan.configurations["3d"]
+    with pytest.raises(RuntimeError, match="wrong shape"):
+        crf_indices(case, probabilities, PARAMETERS, plan, configuration, device=CPU)

@@ -13,6 +13,7 @@ from nnlite import pipeline
 from nnlite.data.image import read_image, read_label, write_image
 from nnlite.data.records import read_record, write_record
 from nnlite.evaluation.reliability import LabelCalibration
+from nnlite.inference.postprocess import Postprocessing, Rule
 from nnlite.pipeline.case_record import CaseRecord, record_path
 from nnlite.pipeline.selection import Selection
 from nnlite.workspace import Workspace
@@ -70,6 +71,25 @@ def test_a_selected_model_tells_the_calibrated_dice(balls: Path, workspace: Work
     assert without.expected_dice is None
     assert "predict with mirroring" in without.remark
     assert read_record(workspace.selection, Selection).reliability == {"ball": CALIBRATION}
+
+
+def test_a_dice_is_expected_of_masks_alone_that_are_made_as_those_it_was_fitted_to(balls: Path, workspace: Workspace):
+    selected = pipeline.select(balls, work=workspace.root, most=1, device="cpu").selection
+    nothing_left = Postprocessing(rules=(Rule(operation="minimum_size", label="ball", minimum_size=1e6),))
+    write_record(workspace.selection, replace(selected, postprocessing=nothing_left, reliability={"ball": CALIBRATION}))
+    image = balls / "images" / "ball_0.nii.gz"
+    removed = predict(balls, image, workspace).labels["ball"]
+    assert removed.features.estimated_dice is not None  # the network did find it
+    assert (removed.voxels, removed.expected_dice, removed.expected_error) == (0, None, None)
+    assert removed.remark == "not predicted: nothing of it is left in the finished mask"
+    kept = predict(balls, image, workspace, postprocessing=False).labels["ball"]
+    assert kept.voxels > 0
+    assert kept.expected_dice is None
+    assert kept.remark == "not calibrated: held-out cases were predicted without --no-postprocessing; leave that out"
+    write_record(
+        workspace.selection, replace(selected, postprocessing=Postprocessing(), reliability={"ball": CALIBRATION})
+    )
+    assert predict(balls, image, workspace, postprocessing=False).labels["ball"].remark == ""  # no rule was left out
 
 
 def test_a_model_that_was_not_selected_says_that_it_is_not_calibrated(balls: Path, workspace: Workspace):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from nnlite import pipeline
-from nnlite.data.image import read_image, read_label
+from nnlite.data.image import Geometry, read_image, read_label, write_image
 from nnlite.data.records import read_record, write_record
 from nnlite.evaluation import choose_crf as choices
 from nnlite.evaluation.folders import evaluate_folders
 from nnlite.inference.crf import CrfParameters
+from nnlite.pipeline.choose_crf import choices_for
 from nnlite.pipeline.selection import Selection
 from nnlite.workspace import Workspace
 
@@ -44,6 +45,18 @@ def test_every_choice_is_scored_by_all_held_out_cases_and_the_masks_of_the_best_
     masks = evaluate_folders(balls / "labels", workspace.crf / str(number))
     assert masks.mean_dice == pytest.approx(trial.mean_dice_after, abs=1e-5)
     assert selection.trials[0].mean_dice_before == pytest.approx(trial.mean_dice_after, abs=1e-5)
+
+
+def test_distances_are_pixels_where_pictures_state_no_size(tmp_path: Path):
+    mask = np.zeros((1, 2, 8, 8), np.uint8)
+    flat, thick = (Geometry(shape=(depth, 8, 8), spacing_mm=(1.0, 1.0, 1.0)) for depth in (1, 2))
+    write_image(tmp_path / "picture.png", mask[:, :1], flat, planar=True)
+    write_image(tmp_path / "scan.nii.gz", mask, thick)
+    picture, scan = (read_label(tmp_path / name) for name in ("picture.png", "scan.nii.gz"))
+    assert {one.unit for one in choices_for(picture, (1.0, 1.0))} == {"pixels"}
+    assert {one.unit for one in choices_for(picture, (0.0005, 0.0005))} == {"mm"}  # of a microscope
+    assert choices_for(scan, (1.0, 1.0)) == choices.crf_choices((1.0, 1.0))
+    assert {one.unit for one in choices.crf_choices((1.0, 1.0))} == {"mm"}
 
 
 def test_without_the_option_none_is_tried(balls: Path, workspace: Workspace):

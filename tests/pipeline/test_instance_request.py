@@ -33,7 +33,10 @@ def test_an_option_asks_for_instances_that_the_dataset_does_not_tell_of():
     assert labels.instances == Instances()
     assert why is not None
     assert why.startswith("--instances: ")
-    assert InstanceRequest(choice="none").decide(replace(PLAIN, instances=Instances()), None) == (PLAIN, None)
+    none = InstanceRequest(choice="none")
+    assert none.decide(PLAIN, None) == (PLAIN, None)
+    why = "--instances none: the parts of the mask are not told apart"  # against the word of the dataset
+    assert none.decide(replace(PLAIN, instances=Instances()), None) == (PLAIN, why)
 
 
 def test_a_rim_is_narrower_than_a_border_unless_its_width_is_given():

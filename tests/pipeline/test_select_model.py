@@ -18,8 +18,10 @@ from nnlite.errors import DatasetError, UsageError, WorkspaceError
 from nnlite.evaluation.folders import evaluate_folders
 from nnlite.evaluation.scores import read_scores
 from nnlite.pipeline.dataset_source import source_of
+from nnlite.pipeline.ensemble_held_out import EnsembleMembers
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.selection import Selection
+from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
 
 
@@ -79,6 +81,33 @@ def test_what_is_there_is_not_predicted_again(balls: Path, workspace: Workspace)
     assert [row.dice for row in read_scores(ensemble.scores, ensemble.summary).rows] == [
         row.dice for row in scores.rows
     ]
+
+
+def test_what_a_cascade_says_is_not_kept_when_its_first_stage_is_trained_anew(balls: Path, workspace: Workspace):
+    plan = read_record(workspace.plan, Plan)
+    full = plan.configuration("3d")
+    stages = {
+        "3d-lowres": replace(full, name="3d-lowres"),
+        "3d-cascade": replace(full, name="3d-cascade", previous_stage="3d-lowres"),
+    }
+    write_record(workspace.plan, replace(plan, configurations={**plan.configurations, **stages}))
+    folds = ("fold0", "fold1")
+    for name in stages:
+        pipeline.train(balls, name, folds, work=workspace.root, device="cpu", epochs=1, iterations=2)
+    both = ("3d", "3d-cascade")
+    selection = select(balls, workspace, only=both)
+    took_part = {(name, fold) for name in (*both, "3d-lowres") for fold in folds}
+    assert {(run.configuration, run.fold) for run in selection.runs} == took_part
+    ensemble = workspace.ensemble(both)
+    assert set(read_record(ensemble.members, EnsembleMembers).runs) == set(selection.runs)
+    kept = ensemble.validation / "of_before.nii.gz"
+    kept.touch()
+    select(balls, workspace, only=both)
+    assert kept.exists()
+    first, second = (workspace.run("3d-lowres", fold).checkpoint_final for fold in folds)
+    shutil.copy(first, second)
+    select(balls, workspace, only=both)
+    assert not kept.exists()
 
 
 def test_no_ensemble_is_tried_where_only_single_configurations_are_asked_for(balls: Path, workspace: Workspace):

@@ -13,6 +13,7 @@ from hostile_files import write_real_ones
 
 from nnlite import pipeline
 from nnlite.errors import CheckpointError, UsageError
+from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.predict import Model
 from nnlite.networks.build import build_network
@@ -23,6 +24,17 @@ from nnlite.planning.topology import plan_topology
 from nnlite.workspace import Workspace
 
 CPU = torch.device("cpu")
+CALIBRATION = LabelCalibration(
+    intercept=0.1,
+    weights={"estimated_dice": 0.9},
+    cases=20,
+    mean_dice=0.8,
+    spearman=0.5,
+    mean_absolute_error=0.04,
+    error_of_the_mean=0.06,
+    not_predicted=0,
+    missed=0,
+)
 
 
 def opened(model: Path, work: Path, **options: object) -> TrainedModel:
@@ -111,3 +123,16 @@ def test_a_shallower_cascade_is_shallower_in_both_of_its_stages():
     assert [model.networks[0].depth for model in (second, first)] == [2, 1]  # nothing was pruned yet
     trained.with_depth(1)
     assert [model.networks[0].depth for model in (second, first)] == [1, 1]
+
+
+def test_the_dice_to_expect_is_that_of_full_depth_alone():
+    model = nested(tiny.plan(architecture="unet++"), "3d")
+    assert model.networks[0].deepest == 2
+    calibrations = {"ball": CALIBRATION}
+    trained = TrainedModel(
+        models=(model,), folds=("fold0",), postprocessing=Postprocessing(), calibrations=calibrations
+    )
+    whole = trained.with_depth(2)
+    assert (whole.calibrations, whole.departures) == (calibrations, ())
+    pruned = trained.with_depth(1)
+    assert (pruned.calibrations, pruned.departures) == ({}, ("--depth 1",))

@@ -8,6 +8,7 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.planning.hu_channels import (
     WINDOWS,
     HuChannel,
+    as_typed,
     hu_channels,
     parse_masks,
     parse_windows,
@@ -78,3 +79,12 @@ def test_without_ct_there_is_nothing_to_make_them_of() -> None:
 def test_a_channel_edited_by_hand_is_checked() -> None:
     with pytest.raises(PlanError, match="hu_channels: lung: a window has two limits"):
         HuChannel(source="CT", name="lung", kind="window", low_hu=-1000.0, high_hu=None)
+
+
+@pytest.mark.parametrize("ct", [["CT"], ["CT", "CT late"]])
+def test_what_was_typed_can_be_read_from_the_channels(ct: list[str]) -> None:
+    ranges = (*parse_windows("lung,-160:240"), *parse_masks("-1000:-300,200:"))
+    made = hu_channels(ranges, ct, [*ct, "PET"])
+    assert (as_typed(made, "window"), as_typed(made, "mask")) == ("lung,-160:240", "-1000:-300,200:")
+    assert (*parse_windows(as_typed(made, "window")), *parse_masks(as_typed(made, "mask"))) == ranges
+    assert as_typed((), "window") == ""

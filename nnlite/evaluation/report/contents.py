@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nnlite.data.labels import Labels
+from nnlite.evaluation.choose_crf import CrfTrial
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore
 from nnlite.evaluation.reliability import HeldOutReliability, LabelCalibration
@@ -95,9 +96,16 @@ class Evidence:
     mean_dice_postprocessed: float
     candidates: tuple[CandidateScore, ...]
     trials: tuple[RuleTrial, ...]
+    crf_trials: tuple[CrfTrial, ...]
     left_out: Mapping[str, str]
     remarks: tuple[str, ...]
     outdated: str = ""
+
+    @property
+    def tried(self) -> tuple[tuple[str, CrfTrial | RuleTrial], ...]:
+        """What was tried of postprocessing, each in words, in its order: CRFs, then rules."""
+        crfs = ((trial.parameters.in_words(), trial) for trial in self.crf_trials)
+        return (*crfs, *((trial.rule.in_words(), trial) for trial in self.trials))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,6 +68,8 @@ def test_every_section_tells_its_numbers(page: str):
         "10 epochs of 2 steps",
         "all foreground: only the largest component",
         "changes no mean",
+        "dense CRF: smoothness 2 over 1.5 mm, appearance 3 over 6 mm and 0.25 of intensity",
+        "the Dice of core falls",
         "3d-lowres: left out, fold3 not finished",
         "nnlite plan brain",
         f"{whole.evidence.mean_dice:.4f}",
