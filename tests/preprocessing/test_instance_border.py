@@ -33,6 +33,20 @@ def test_numbers_become_label_border_and_ignored_voxels():
     assert labels.ignore_index == 3
 
 
+@pytest.mark.parametrize("how", [Instances(border_px=2, rim=True), Instances(numbered=True, border_px=2, rim=True)])
+def test_a_rim_follows_what_is_known_and_not_the_edge_of_an_ignored_area(how: Instances):
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), ignore=9, instances=how)
+    cut_off = [1, 1, 1, 1, 9, 9, 9, 9]
+    assert with_border(np.array([[cut_off]]), labels).tolist() == [[[1, 1, 1, 1, 3, 3, 3, 3]]]
+    beside_background = [1, 1, 1, 1, 9, 0, 0, 0]  # the last of the object is two voxels away from it
+    assert with_border(np.array([[beside_background]]), labels).tolist() == [[[1, 1, 1, 2, 3, 0, 0, 0]]]
+
+
+def test_an_ignored_line_across_an_object_that_has_a_number_makes_no_border():
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), ignore=9, instances=NUMBERED.instances)
+    assert with_border(np.array([[[4, 4, 9, 4, 4]]]), labels).tolist() == [[[1, 1, 3, 1, 1]]]
+
+
 def test_without_a_border_a_label_map_is_its_indices():
     labels = Labels(names=("background", "nucleus"), values=(0, 255), instances=Instances())
     assert with_border(np.array([[[255, 0, 255]]]), labels).tolist() == [[[1, 0, 1]]]
