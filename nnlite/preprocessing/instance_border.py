@@ -54,7 +54,7 @@ def rim(instances: np.ndarray, width: int, ignored: np.ndarray | None = None) ->
 
 def _extremes(for_lowest: np.ndarray, for_highest: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest number around each voxel."""
-    near = ball(width, flat=for_lowest.shape[0] == 1)
+    near = ball(width, flat=for_lowest.shape[0] == 1)  # others end in the single slice again: they cost time
     lowest = ndimage.minimum_filter(for_lowest, footprint=near, mode="nearest")
     return lowest, ndimage.maximum_filter(for_highest, footprint=near, mode="nearest")
 

@@ -13,7 +13,7 @@ from nnlite.preprocessing.instance_border import border, rim, with_border
 NUMBERED = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(numbered=True, border_px=2))
 
 
-@pytest.mark.parametrize(("shape", "width"), [((1, 24, 24), 1), ((1, 24, 24), 3), ((9, 10, 11), 2)])
+@pytest.mark.parametrize(("shape", "width"), [((1, 24, 24), 1), ((1, 24, 24), 3), ((24, 1, 24), 3), ((9, 10, 11), 2)])
 def test_border_is_what_lies_within_the_width_of_another_instance(shape: tuple[int, ...], width: int):
     rng = np.random.default_rng(1)
     instances = np.where(rng.random(shape) < 0.04, rng.integers(1, 9, shape), 0).astype(np.int32)
