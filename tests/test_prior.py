@@ -25,8 +25,11 @@ GEOMETRY = Geometry(shape=(1, 48, 48), spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.
 TOLD_APART = 0.9  # Dice of the two structures, which look alike and are told apart by their place alone
 
 
-def write_cases(folder: Path, seeds: range, *, anywhere: bool = False) -> list[Path]:
-    """Three discs of one size and brightness: the two lower ones have a label each, the upper one has none."""
+def write_cases(folder: Path, seeds: range, *, anywhere: bool = False, ignored_rows: int = 0) -> list[Path]:
+    """Three discs of one size and brightness: the two lower ones have a label each, the upper one has none.
+
+    The lowest rows are to be ignored.
+    """
     for seed in seeds:
         rng = np.random.default_rng(seed)
         _, y, x = np.indices(GEOMETRY.shape)
@@ -37,10 +40,11 @@ def write_cases(folder: Path, seeds: range, *, anywhere: bool = False) -> list[P
             disc = np.hypot(y - row, x - column) < 7
             image[disc] += 80
             label[disc] = value
+        label[:, 48 - ignored_rows :] = 9
         write_image(folder / "images" / f"case_{seed}.nii.gz", image[None].astype(np.float32), GEOMETRY)
         write_image(folder / "labels" / f"case_{seed}.nii.gz", label[None], GEOMETRY)
-    table = {"channels": ["xray"], "labels": {"background": 0, "one": 1, "other": 2}}
-    (folder / "nnlite.json").write_text(json.dumps(table))
+    labels = {"background": 0, "one": 1, "other": 2} | ({"ignore": 9} if ignored_rows else {})
+    (folder / "nnlite.json").write_text(json.dumps({"channels": ["xray"], "labels": labels}))
     return sorted((folder / "images").iterdir())
 
 
@@ -68,11 +72,13 @@ def test_structures_that_look_alike_are_told_apart_by_their_place(use, tmp_path:
         assert np.array_equal(read_label(one).array, read_label(other).array)
 
 
-def test_unaligned_images_are_warned_of_with_numbers(tmp_path: Path):
-    write_cases(tmp_path / "discs", range(10), anywhere=True)
+@pytest.mark.parametrize("ignored_rows", [0, 8])
+def test_unaligned_images_are_warned_of_with_numbers(ignored_rows: int, tmp_path: Path):
+    write_cases(tmp_path / "discs", range(10), anywhere=True, ignored_rows=ignored_rows)
     result = pipeline.plan(tmp_path / "discs", work=tmp_path / "work", device="cpu", probe=False, prior="channel")
     [note] = [note for note in result.notes if note.startswith("prior")]
     assert "warning: the images are NOT aligned, so it may mislead: extents differ by up to a factor of 1.00" in note
+    assert "a mean Dice of 0.0" in note
     assert note.endswith("to plan without it, leave --prior out")
 
 

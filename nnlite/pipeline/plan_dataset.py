@@ -229,7 +229,7 @@ def _with_alignment(decided: Plan, sketches: Sequence[Sketch]) -> tuple[Plan, tu
     """The plan with what speaks for or against its prior, and a note of that."""
     if decided.prior is None:
         return decided, ()
-    found = alignment(sketches)
+    found = alignment(sketches, decided.labels)
     verdict = "the images are aligned" if found.aligned else "warning: the images are NOT aligned, so it may mislead"
     reason = f"{decided.prior.use}: asked for; {verdict}: {found.in_words()}"
     remedy = "" if found.aligned else "; to plan without it, leave --prior out"

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError
 from nnlite.planning.fingerprint import Fingerprint
@@ -80,21 +81,26 @@ def sketch(label: np.ndarray, spacing_mm: Sequence[float]) -> Sketch:
     return Sketch(size_mm=size_mm, labels=label[np.ix_(*picks)].copy())
 
 
-def alignment(sketches: Sequence[Sketch]) -> Alignment:
-    """How alike the cases lie; with a single case nothing can be compared, and its Dice is 0."""
+def alignment(sketches: Sequence[Sketch], labels: Labels) -> Alignment:
+    """How alike the cases lie; with a single case nothing can be compared, and its Dice is 0.
+
+    Voxels to be ignored neither vote nor are judged, nor are those of which no other case tells.
+    """
     sizes = np.array([one.size_mm for one in sketches])
     ratio = float((sizes.max(axis=0) / sizes.min(axis=0)).max())
     shape = np.min([one.labels.shape for one in sketches], axis=0)
-    maps = np.stack([_resampled(one.labels, shape) for one in sketches])
-    values = np.unique(maps)
+    maps = np.stack([labels.to_indices(_resampled(one.labels, shape)) for one in sketches])
+    told = np.ones(maps.shape, dtype=bool) if labels.ignore_index is None else maps != labels.ignore_index
+    values = np.unique(maps[told])
     if len(maps) < 2 or len(values) < 2:
         return Alignment(size_ratio=ratio, atlas_dice=0.0)
     votes = np.stack([(maps == value).sum(axis=0) for value in values])
     scores = []
-    for own in maps:
+    for own, known in zip(maps, told, strict=True):
         others = np.stack([seen - (own == value) for value, seen in zip(values, votes, strict=True)])
-        answer = values[others.argmax(axis=0)]
-        scores += [_dice(answer == value, own == value) for value in np.unique(own) if value != 0]
+        judged = known & others.any(axis=0)
+        answer, truth = values[others.argmax(axis=0)][judged], own[judged]
+        scores += [_dice(answer == value, truth == value) for value in np.unique(truth) if value != 0]
     return Alignment(size_ratio=ratio, atlas_dice=float(np.mean(scores)) if scores else 0.0)
 
 

@@ -22,7 +22,8 @@ def with_border(values: np.ndarray, labels: Labels) -> np.ndarray:
         return indices
     assert labels.instances is not None, "a border is that of instances"
     found, width = labels.to_instances(values), labels.instances.border_px
-    indices[rim(found, width) if labels.instances.rim else border(found, width)] = labels.border_index
+    ignored = None if labels.ignore_index is None else indices == labels.ignore_index
+    indices[rim(found, width, ignored) if labels.instances.rim else border(found, width)] = labels.border_index
     return indices
 
 
@@ -38,19 +39,22 @@ def border(instances: np.ndarray, width: int) -> np.ndarray:
     return (instances != 0) & (lowest != highest)
 
 
-def rim(instances: np.ndarray, width: int) -> np.ndarray:
-    """Voxels of instances that are within ``width`` voxels of anything else; what the image cuts off has no rim there.
+def rim(instances: np.ndarray, width: int, ignored: np.ndarray | None = None) -> np.ndarray:
+    """Voxels of instances that are within ``width`` voxels of anything else.
+
+    Where the image, or an ``ignored`` area (z, y, x) of it, cuts an instance off, that has no rim.
 
     >>> rim(np.array([[[1, 1, 1, 1, 0, 2, 2, 2]]]), width=1).astype(int).tolist()
     [[[0, 0, 0, 1, 0, 1, 0, 0]]]
     """
-    lowest, highest = _extremes(instances, instances, width)
+    for_lowest = instances if ignored is None else np.where(ignored, np.iinfo(instances.dtype).max, instances)
+    lowest, highest = _extremes(for_lowest, instances, width)
     return (instances != 0) & (lowest != highest)
 
 
 def _extremes(for_lowest: np.ndarray, for_highest: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest number around each voxel."""
-    near = ball(width, flat=for_lowest.shape[0] == 1)
+    near = ball(width, flat=for_lowest.shape[0] == 1)  # others end in the single slice again: they cost time
     lowest = ndimage.minimum_filter(for_lowest, footprint=near, mode="nearest")
     return lowest, ndimage.maximum_filter(for_highest, footprint=near, mode="nearest")
 

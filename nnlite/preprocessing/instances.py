@@ -66,15 +66,15 @@ def split_by_distance(mask: np.ndarray) -> np.ndarray:
     """
     if not mask.any():
         return np.zeros(mask.shape, dtype=np.int32)
-    flat = mask.shape[0] == 1  # a picture has no distance across its only slice
-    inside = mask[0] if flat else mask
+    # a picture has no distance across its only slice, along whichever axis that lies
+    inside = mask.squeeze(mask.shape.index(1)) if 1 in mask.shape else mask
     padded = np.pad(inside, 1)  # beyond the image's edge is background
-    distance = ndimage.distance_transform_edt(padded)[(slice(1, -1),) * inside.ndim].reshape(mask.shape)
-    smooth = ndimage.gaussian_filter(distance[0] if flat else distance, SMOOTHED_PX).reshape(mask.shape)
-    widths = np.log(smooth * mask + HALF_PIXEL_PX)  # so that a height of peaks is a ratio of widths
-    peaks = h_maxima(widths[0] if flat else widths, -np.log(NARROW)).reshape(mask.shape)
+    distance = ndimage.distance_transform_edt(padded)[(slice(1, -1),) * inside.ndim]
+    smooth = ndimage.gaussian_filter(distance, SMOOTHED_PX)
+    widths = np.log(smooth * inside + HALF_PIXEL_PX)  # so that a height of peaks is a ratio of widths
+    peaks = h_maxima(widths, -np.log(NARROW)).reshape(mask.shape)
     seeds, _ = ndimage.label(peaks * mask, np.ones((3, 3, 3)))
-    return _grown(mask, components(mask), seeds.astype(np.int32), -distance)
+    return _grown(mask, components(mask), seeds.astype(np.int32), -distance.reshape(mask.shape))
 
 
 def _grown(mask: np.ndarray, parts: np.ndarray, seeds: np.ndarray, height: np.ndarray) -> np.ndarray:

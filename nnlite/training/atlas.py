@@ -1,8 +1,9 @@
 """The atlas of a fold: how often each structure is at a place of the image, over the cases that it is trained on.
 
 Cases that are held out play no part. Voxels to be ignored, and structures that were not drawn in a case, are not
-counted. The border of instances is a part of its label. In training a patch sees the atlas of the other cases: its own
-case would add its label to it, so that a place where a frequency is 0 would be background for certain.
+counted; a place that no case tells of is no background either, and gets the mean over all that is told of. The border
+of instances is a part of its label. In training a patch sees the atlas of the other cases: its own case would add its
+label to it, so that a place where a frequency is 0 would be background for certain.
 """
 
 from __future__ import annotations
@@ -42,13 +43,24 @@ class AtlasCounts:
         return cls(plan=plan, hits=hits, told=told)
 
     def frequencies(self) -> np.ndarray:
-        """The atlas (structures, *atlas_shape) float32; a place that no case tells of has a frequency of 0."""
-        return self.hits / np.maximum(self.told, 1)
+        """The atlas (structures, *atlas_shape) float32."""
+        return _frequencies(self.hits, self.told)
 
     def without(self, stored: StoredCase) -> np.ndarray:
         """The same of all cases but one of those that were counted."""
         there, known = _of_case(stored, self.plan)
-        return (self.hits - there) / np.maximum(self.told - known, 1)
+        return _frequencies(self.hits - there, self.told - known)
+
+
+def _frequencies(hits: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """The share of hits at each place; where no case tells, that over all places of the structure (0 if none is told).
+
+    >>> _frequencies(np.array([[2, 0, 0]]), np.array([[2, 2, 0]])).tolist()
+    [[1.0, 0.0, 0.5]]
+    """
+    anywhere = tuple(range(1, hits.ndim))
+    share = hits.sum(axis=anywhere, keepdims=True) / np.maximum(told.sum(axis=anywhere, keepdims=True), 1)
+    return np.where(told > 0, hits / np.maximum(told, 1), share)
 
 
 def _of_case(stored: StoredCase, plan: Plan) -> tuple[np.ndarray, np.ndarray]:

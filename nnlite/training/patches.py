@@ -191,7 +191,7 @@ class PatchLoader(SlimDataLoaderBase):
         motion = STILL if self.placing is None else draw_motion(rng, self.seen_size, self.placing)
         centre = None
         if case.locations is not None:  # where only some voxels are labelled, every patch is to hold some of them
-            centre = case.locations.draw(rng) if forced else case.locations.draw_annotated(rng)
+            centre = (case.locations.draw(rng) if forced else None) or case.locations.draw_annotated(rng)
         window = before_turn(self.patch_size, motion.turn)
         size = before_turn(region_size(self.seen_size, motion.pose, motion.displacements), motion.turn)
         if self.flat:

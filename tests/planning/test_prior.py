@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.planning.cost import input_channels
@@ -17,30 +18,36 @@ from nnlite.planning.prior import Prior, Sketch, alignment, plan_prior, sketch
 INTENSITY = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
 
 
-def line(first: int, last: int, length: int = 20) -> Sketch:
-    """A line of voxels, some of which are labelled."""
-    labels = np.zeros((1, 1, length), dtype=np.uint8)
-    labels[..., first:last] = 1
+ORGAN = Labels.from_table({"organ": 1})
+SPARSE = Labels.from_table({"organ": 1, "ignore": 9})
+
+
+def line(first: int, last: int, length: int = 20, *, told: int | None = None, value: int = 1) -> Sketch:
+    """A line of voxels, some of which are labelled; from ``told`` on they are to be ignored."""
+    labels = np.zeros((1, 1, length), dtype=np.int16)
+    labels[..., first:last] = value
+    if told is not None:
+        labels[..., told:] = 9
     return Sketch(size_mm=(1.0, 1.0, float(length)), labels=labels)
 
 
 def test_labels_in_one_place_are_aligned() -> None:
-    found = alignment([line(5, 12)] * 3)
+    found = alignment([line(5, 12)] * 3, ORGAN)
     assert (found.size_ratio, found.atlas_dice, found.aligned) == (1.0, 1.0, True)
 
 
 def test_the_dice_is_that_of_the_answer_of_the_other_cases() -> None:
     # each is asked what the two others say: where they disagree the vote is even, and background comes first
-    found = alignment([line(0, 4), line(0, 4), line(2, 6)])
+    found = alignment([line(0, 4), line(0, 4), line(2, 6)], ORGAN)
     # the first two: the others agree on 2 and 3 of 0 to 3: 2 x 2 / (2 + 4). The third: 0 to 3 is said: 2 x 2 / (4 + 4)
     assert found.atlas_dice == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
 
 
 def test_labels_anywhere_or_images_of_other_extents_are_not_aligned() -> None:
-    elsewhere = alignment([line(0, 4), line(7, 11), line(14, 18)])
+    elsewhere = alignment([line(0, 4), line(7, 11), line(14, 18)], ORGAN)
     assert elsewhere.atlas_dice == 0
     assert not elsewhere.aligned
-    longer = alignment([line(5, 12), replace(line(5, 12), size_mm=(1.0, 1.0, 25.0))])
+    longer = alignment([line(5, 12), replace(line(5, 12), size_mm=(1.0, 1.0, 25.0))], ORGAN)
     assert longer.size_ratio == pytest.approx(1.25)
     assert longer.atlas_dice == 1
     assert not longer.aligned
@@ -51,8 +58,25 @@ def test_labels_anywhere_or_images_of_other_extents_are_not_aligned() -> None:
 
 
 def test_one_case_or_none_labelled_tells_nothing() -> None:
-    assert alignment([line(5, 12)]).atlas_dice == 0
-    assert alignment([line(0, 0)] * 3).atlas_dice == 0
+    assert alignment([line(5, 12)], ORGAN).atlas_dice == 0
+    assert alignment([line(0, 0)] * 3, ORGAN).atlas_dice == 0
+    assert alignment([line(5, 12, told=0)] * 3, SPARSE).atlas_dice == 0
+
+
+def test_voxels_to_be_ignored_are_no_label_that_lies_alike() -> None:
+    assert alignment([line(0, 4, told=18), line(7, 11, told=18), line(14, 18, told=18)], SPARSE).atlas_dice == 0
+
+
+def test_only_voxels_that_the_case_and_another_one_tell_of_are_judged() -> None:
+    # both say the same of 0 and 1; of what follows the second says nothing, not that there is background
+    assert alignment([line(0, 4), line(0, 4, told=2)], SPARSE).atlas_dice == 1
+    # the first says 0 to 3, the second tells of 0 to 9 and says 2 to 5: either way 2 x 2 / (4 + 4)
+    assert alignment([line(0, 4), line(2, 6, told=10)], SPARSE).atlas_dice == pytest.approx(1 / 2)
+
+
+def test_instances_that_have_numbers_are_one_label() -> None:
+    numbered = replace(SPARSE, instances=Instances(numbered=True))
+    assert alignment([line(5, 12, value=7), line(5, 12, value=300, told=15)], numbered).atlas_dice == 1
 
 
 def test_a_sketch_is_small_and_covers_the_whole_map() -> None:

@@ -13,7 +13,7 @@ from nnlite.preprocessing.instance_border import border, rim, with_border
 NUMBERED = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(numbered=True, border_px=2))
 
 
-@pytest.mark.parametrize(("shape", "width"), [((1, 24, 24), 1), ((1, 24, 24), 3), ((9, 10, 11), 2)])
+@pytest.mark.parametrize(("shape", "width"), [((1, 24, 24), 1), ((1, 24, 24), 3), ((24, 1, 24), 3), ((9, 10, 11), 2)])
 def test_border_is_what_lies_within_the_width_of_another_instance(shape: tuple[int, ...], width: int):
     rng = np.random.default_rng(1)
     instances = np.where(rng.random(shape) < 0.04, rng.integers(1, 9, shape), 0).astype(np.int32)
@@ -31,6 +31,20 @@ def test_numbers_become_label_border_and_ignored_voxels():
     labels = Labels(names=NUMBERED.names, values=(0, 1), ignore=9, instances=NUMBERED.instances)
     assert with_border(values, labels).tolist() == [[[1, 1, 2, 0, 2, 1, 1, 0, 3]]]
     assert labels.ignore_index == 3
+
+
+@pytest.mark.parametrize("how", [Instances(border_px=2, rim=True), Instances(numbered=True, border_px=2, rim=True)])
+def test_a_rim_follows_what_is_known_and_not_the_edge_of_an_ignored_area(how: Instances):
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), ignore=9, instances=how)
+    cut_off = [1, 1, 1, 1, 9, 9, 9, 9]
+    assert with_border(np.array([[cut_off]]), labels).tolist() == [[[1, 1, 1, 1, 3, 3, 3, 3]]]
+    beside_background = [1, 1, 1, 1, 9, 0, 0, 0]  # the last of the object is two voxels away from it
+    assert with_border(np.array([[beside_background]]), labels).tolist() == [[[1, 1, 1, 2, 3, 0, 0, 0]]]
+
+
+def test_an_ignored_line_across_an_object_that_has_a_number_makes_no_border():
+    labels = Labels(names=("background", "nucleus"), values=(0, 1), ignore=9, instances=NUMBERED.instances)
+    assert with_border(np.array([[[4, 4, 9, 4, 4]]]), labels).tolist() == [[[1, 1, 3, 1, 1]]]
 
 
 def test_without_a_border_a_label_map_is_its_indices():

@@ -27,6 +27,13 @@ def test_two_disks_that_touch_come_apart_at_their_neck():
     assert np.array_equal(found > 0, LEFT | RIGHT)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_coronal_or_sagittal_picture_comes_apart_as_an_axial_one_does(axis: int):
+    axial, turned = LEFT | RIGHT, np.moveaxis(LEFT | RIGHT, 0, axis)
+    assert turned.shape.index(1) == axis
+    assert np.array_equal(split_by_distance(turned), np.moveaxis(split_by_distance(axial), 0, axis))
+
+
 @pytest.mark.parametrize("shape", [disk((24, 24), 15), disk((24, 20), 9) | disk((24, 24), 9)])
 def test_an_object_without_a_neck_stays_whole(shape: np.ndarray):
     assert split_by_distance(shape).max() == 1

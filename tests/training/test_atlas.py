@@ -90,6 +90,25 @@ def test_what_was_not_drawn_or_is_to_be_ignored_is_not_counted(tmp_path: Path) -
     assert np.array_equal(atlas[0, :9], np.array(both.label)[:9] == 1)
 
 
+def test_where_no_case_tells_a_structure_is_as_frequent_as_in_all_that_is_told(tmp_path: Path) -> None:
+    ignoring = replace(with_prior(), labels=Labels.from_table({"ball": 1, "core": 2, "ignore": 3}))
+    whole, other, _ = store_cases(tmp_path).values()
+    label = np.array(whole.label)
+    upper, few = (np.where(np.arange(18)[:, None, None] < told, label, 3) for told in (12, 10))
+    sparse = [relabelled(tmp_path / case.case_id, case, part) for case, part in ((whole, upper), (other, few))]
+    atlas = count_atlas(sparse, ignoring)
+    assert atlas.dtype == np.float32
+    for structure, index in enumerate((1, 2)):
+        ball = label == index  # the same in both cases
+        assert np.array_equal(atlas[structure, :12], ball[:12])
+        share = (ball[:12].sum() + ball[:10].sum()) / ((12 + 10) * 20 * 22)
+        assert atlas[structure, 12:] == pytest.approx(share)
+    # a patch of the first case: its own label does not show in the slices of which it alone tells
+    others = AtlasCounts.of(sparse, ignoring).without(sparse[0])
+    assert np.array_equal(others[0, :10], label[:10] == 1)
+    assert others[0, 10:] == pytest.approx((label[:10] == 1).mean())
+
+
 @pytest.mark.parametrize("use", ["channel", "product"])
 def test_the_border_of_instances_is_counted_with_its_label_and_a_training_goes_through(
     use: str, tmp_path: Path

@@ -142,6 +142,19 @@ def test_a_case_without_any_label_gives_random_patches(tmp_path: Path) -> None:
     assert all(patch.label.shape == (4, 4, 4) and not patch.label.any() for patch in batch)
 
 
+@pytest.mark.parametrize("lesion", [False, True])
+def test_all_patches_of_a_sparsely_labelled_case_hold_labelled_voxels_also_if_all_are_background(
+    lesion: bool, tmp_path: Path
+) -> None:
+    label = np.full((30, 12, 12), 2, dtype=np.uint8)
+    label[17] = 0  # 1 of the 30 slices is labelled: a patch one slice deep that lies anywhere mostly misses it
+    label[17, 5, 5] = int(lesion)
+    cases = stored(tmp_path, label, labels=Labels.from_table({"lesion": 1, "ignore": 2}))
+    batch = next(loader(cases, (1, 4, 4), batch_size=60))
+    assert all((patch.label != 2).all() for patch in batch)
+    assert all((patch.label == 1).any() for patch in batch[40:]) == lesion  # the last third is forced
+
+
 def test_cases_take_turns_at_random(tmp_path: Path) -> None:
     cases = {name: stored(tmp_path, blobs(6, 6, 6), name)[name] for name in ("a", "b", "c")}
     ids = [patch.case_id for patch in next(loader(cases, (4, 4, 4), batch_size=60))]
