@@ -20,7 +20,8 @@ from batchgenerators.transforms.abstract_transforms import Compose
 
 from nnlite.data.faults import named_in_errors
 from nnlite.errors import UsageError
-from nnlite.planning.mirroring import Exchange
+from nnlite.planning.mirroring import Exchange, exchange
+from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.mirrored_borders import read_mirrored
 from nnlite.preprocessing.open_cases import OpenCases
 from nnlite.preprocessing.places import places
@@ -160,6 +161,30 @@ class PatchLoader(SlimDataLoaderBase):
         self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        configuration: Configuration,
+        cases: Mapping[str, StoredCase],
+        *,
+        placing: Placing | None = None,
+        transforms: Sequence[Callable[..., dict]] = (),
+        in_memory: bool = False,
+    ) -> PatchLoader:
+        """The loader of what the network of a configuration sees of these cases."""
+        return cls(
+            cases,
+            patch_size=configuration.patch_size,
+            batch_size=configuration.batch_size,
+            placing=placing,
+            margin=configuration.topology.margin,
+            exchange=exchange(plan, configuration),
+            with_places=plan.prior is not None,
+            transforms=transforms,
+            in_memory=in_memory,
+        )
 
     def reseed(self, *seed: int) -> None:
         """Make all that follows a function of these numbers."""
