@@ -286,4 +286,6 @@ class PatchLoader(SlimDataLoaderBase):
                 f"the transforms turned an image of shape {image.shape} into {image_after.shape}, label maps of shape "
                 f"{seg.shape} into {seg_after.shape}; here sizes must stay, leave out transforms that crop or resize"
             )
-        return image_after, list(seg_after)
+        # batchgenerators' own may return numbers of other types, its SpatialTransform float32 label maps
+        labels = [after.astype(before.dtype, copy=False) for after, before in zip(seg_after, maps, strict=True)]
+        return image_after.astype(image.dtype, copy=False), labels

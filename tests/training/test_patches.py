@@ -11,7 +11,7 @@ import pytest
 import torch
 from batchgenerators.transforms.color_transforms import BrightnessMultiplicativeTransform
 from batchgenerators.transforms.crop_and_pad_transforms import CenterCropTransform
-from batchgenerators.transforms.spatial_transforms import MirrorTransform
+from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 
 from nnlite.data.labels import Labels
 from nnlite.errors import UsageError
@@ -302,6 +302,38 @@ def test_a_spatial_batchgenerators_transform_moves_image_label_and_previous_alik
         assert np.array_equal(patch.image[0], patch.label)
         assert patch.previous is not None
         assert np.array_equal(patch.previous, 2 - patch.label)
+
+
+@pytest.mark.parametrize("patch_size", [(8, 8, 8), (8, 8)])
+def test_labels_are_indices_and_images_float32_whatever_types_a_transform_returns(
+    patch_size: tuple[int, ...], tmp_path: Path
+) -> None:
+    def in_float64(**patch: np.ndarray) -> dict[str, np.ndarray]:
+        return {key: volumes.astype(np.float64) for key, volumes in patch.items()}
+
+    cases = stored(tmp_path, blobs(20, 20, 20), cascade=True)
+    side = len(patch_size) - 1
+    exchange = Exchange(axis=side, indices=(0, 2, 1), channels=((1, 2),), previous=(0, 2, 1))
+    transforms = (SpatialTransform(None, random_crop=False), in_float64)  # the first returns float32 label maps
+    patches = next(
+        loader(
+            cases,
+            patch_size,
+            posed=True,
+            mirror_axes=(side,),
+            batch_size=60,
+            exchange=exchange,
+            transforms=transforms,
+        )
+    )
+    for patch in patches:
+        assert patch.previous is not None
+        assert (patch.image.dtype, patch.label.dtype, patch.previous.dtype) == (np.float32, np.uint8, np.uint8)
+    assert {(patch.pose is None, patch.flips) for patch in patches} == {
+        (still, flips) for still in (False, True) for flips in ((), (side,))
+    }
+    batch = assemble(patches, patch_size, torch.device("cpu"))
+    assert set(batch.labels.unique().tolist()) == {0, 1, 2}
 
 
 def test_transforms_are_a_function_of_the_seed_too(tmp_path: Path) -> None:
