@@ -2,7 +2,8 @@
 
 How a patch is moved (``augmentation/spatial.py``) is drawn before anything is read, so that samples that keep their
 pose cost one patch of reading, and the others the box that their turned patch covers. Turning, deforming and flipping
-is left to ``assemble.py``, on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 2021).
+is left to ``assemble.py``, on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 2021),
+but for batches of one sample (docs/decisions/batches-of-one.md).
 
 The loader is a batchgenerators data loader: transforms of a user's own, written for batchgenerators, are run on every
 patch through its ``Compose`` before it goes to the device.
@@ -158,7 +159,6 @@ class PatchLoader(SlimDataLoaderBase):
         self.flat = len(self.patch_size) == 2  # slices: patches one voxel deep whose first axis is dropped
         self.placing, self.exchange = placing, exchange
         self.restorations = {case_id: case.restoration for case_id, case in cases.items()} if with_places else {}
-        self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
 
@@ -204,7 +204,13 @@ class PatchLoader(SlimDataLoaderBase):
         ``pool`` are the cases that it is drawn from, by default all.
         """
         pool = self.case_ids if pool is None else pool
-        return [self._draw(pool, rng, forced=index >= self.forced_from) for index in range(self.batch_size)]
+        return [self._draw(pool, rng, forced=forced) for forced in self._forced(rng)]
+
+    def _forced(self, rng: np.random.Generator) -> list[bool]:
+        """Which samples of a batch are forced to hold foreground: the last ones, or the only one now and then."""
+        if self.batch_size == 1:
+            return [rng.random() >= RANDOM_SHARE]
+        return [index >= round(self.batch_size * RANDOM_SHARE) for index in range(self.batch_size)]
 
     def _draw(self, pool: Sequence[str], rng: np.random.Generator, *, forced: bool) -> Place:
         case_id = pool[int(rng.integers(len(pool)))]

@@ -121,12 +121,26 @@ def test_an_image_smaller_than_the_patch_lies_in_its_middle() -> None:
 # the loader
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 9, 12, 50])
-def test_the_last_third_of_a_batch_is_forced_to_hold_foreground(batch_size: int, tmp_path: Path) -> None:
+def hardly_anything() -> np.ndarray:
+    """One voxel of 27,000, which only 3 of the image's 28 x 28 x 28 places for a patch of 3 x 3 x 3 hold."""
     label = np.zeros((30, 30, 30), dtype=np.uint8)
-    label[29, 3, 29] = 1  # one voxel of 27,000, in the last of the image's 28 x 28 x 28 places for a patch
-    batch = next(loader(stored(tmp_path, label), (3, 3, 3), batch_size=batch_size))
-    assert [bool(patch.label.any()) for patch in batch] == [j >= round(batch_size * 0.67) for j in range(batch_size)]
+    label[29, 3, 29] = 1
+    return label
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "anywhere"),  # 0.67 of the batch, rounded
+    [(2, 1), (3, 2), (4, 3), (5, 3), (9, 6), (12, 8), (50, 34)],
+)
+def test_the_last_third_of_a_batch_is_forced_to_hold_foreground(batch_size: int, anywhere: int, tmp_path: Path) -> None:
+    batch = next(loader(stored(tmp_path, hardly_anything()), (3, 3, 3), batch_size=batch_size))
+    assert [bool(patch.label.any()) for patch in batch] == [False] * anywhere + [True] * (batch_size - anywhere)
+
+
+def test_the_only_sample_of_a_batch_is_forced_a_third_of_the_time(tmp_path: Path) -> None:
+    one = loader(stored(tmp_path, hardly_anything()), (3, 3, 3), batch_size=1)
+    share = sum(bool(patch.label.any()) for _ in range(600) for patch in next(one)) / 600
+    assert share == pytest.approx(0.33, abs=4 * math.sqrt(0.33 * 0.67 / 600))
 
 
 def test_rare_labels_are_the_centre_as_often_as_common_ones(tmp_path: Path) -> None:
