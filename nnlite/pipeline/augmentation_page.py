@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnlite.data.progress import Progress, silent
@@ -53,7 +53,7 @@ def show_augmentation(
     store = CaseStore(folders[configuration])
     ids = store.ids()
     case_id = ids[seed % len(ids)]
-    loader = PatchLoader({case_id: store.open(case_id)}, patch_size=planned.patch_size, batch_size=PLACES)
+    loader = PatchLoader.of(plan, replace(planned, batch_size=PLACES), {case_id: store.open(case_id)})
     tiles = [
         Tile(title=example.title, image=example.image, label=example.label)
         for example in examples(loader, suited, samples=SAMPLES, seed=seed)

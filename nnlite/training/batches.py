@@ -19,7 +19,6 @@ from torch import Tensor
 from nnlite.data.faults import named_in_errors
 from nnlite.networks.inputs import stack_previous
 from nnlite.networks.unet_2015 import centre
-from nnlite.planning.mirroring import exchange
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.open_cases import fit_in_memory
 from nnlite.preprocessing.store import StoredCase
@@ -75,28 +74,17 @@ class BatchSource:
         self.easiest_first, self.atlas = tuple(easiest_first), atlas
         self.make_maps = MapMaker.to(maps, plan.labels, configuration.spacing_mm)
         in_memory = fit_in_memory(training_cases, validation_cases)
-        size, batch, margin = self.patch_size, self.batch_size, configuration.topology.margin
-        self.seen_size = configuration.topology.seen_size(size)
+        self.seen_size = configuration.topology.seen_size(self.patch_size)
         self.augmentation = Augmentation.of(augmentation, plan, configuration)
-        self.training = PatchLoader(
+        self.training = PatchLoader.of(
+            plan,
+            configuration,
             training_cases,
-            patch_size=size,
-            batch_size=batch,
-            margin=margin,
             placing=self.augmentation.placing,
-            exchange=exchange(plan, configuration),
-            with_places=plan.prior is not None,
             transforms=transforms,
             in_memory=in_memory,
         )
-        self.validation = PatchLoader(
-            validation_cases,
-            patch_size=size,
-            batch_size=batch,
-            margin=margin,
-            with_places=plan.prior is not None,
-            in_memory=in_memory,
-        )
+        self.validation = PatchLoader.of(plan, configuration, validation_cases, in_memory=in_memory)
 
     @property
     def mirrored_axes(self) -> tuple[int, ...]:

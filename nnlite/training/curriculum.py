@@ -24,7 +24,7 @@ def easiest_first(cases: Mapping[str, StoredCase], members: Sequence[Sequence[in
     """The ids of the cases by how hard they are; ``members`` are the label indices of each structure.
 
     Cases are ranked by the voxels of their smallest structure and by their noise, and ordered by the sum of both ranks.
-    A case without any structure is taken for the hardest.
+    Those without any structure come last, the quiet ones first: there is nothing in them to begin with.
     """
     ids = sorted(cases)
     sizes, noises = [], []
@@ -32,8 +32,9 @@ def easiest_first(cases: Mapping[str, StoredCase], members: Sequence[Sequence[in
         case = cases[case_id].mapped()
         sizes.append(0 if case.label is None else smallest_structure(case.label, members))
         noises.append(noise(case.image))
+    empty = np.array(sizes) == 0
     hardness = _ranks(-np.array(sizes)) + _ranks(np.array(noises))
-    return tuple(ids[place] for place in np.argsort(hardness, kind="stable"))
+    return tuple(ids[place] for place in np.lexsort((hardness, empty)))
 
 
 def pool_size(cases: int, share_done: float) -> int:

@@ -2,7 +2,8 @@
 
 How a patch is moved (``augmentation/spatial.py``) is drawn before anything is read, so that samples that keep their
 pose cost one patch of reading, and the others the box that their turned patch covers. Turning, deforming and flipping
-is left to ``assemble.py``, on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 2021).
+is left to ``assemble.py``, on the device that trains. Proportions follow nnU-Net (Isensee et al., Nature Methods 2021),
+but for batches of one sample (docs/decisions/batches-of-one.md).
 
 The loader is a batchgenerators data loader: transforms of a user's own, written for batchgenerators, are run on every
 patch through its ``Compose`` before it goes to the device.
@@ -20,7 +21,8 @@ from batchgenerators.transforms.abstract_transforms import Compose
 
 from nnlite.data.faults import named_in_errors
 from nnlite.errors import UsageError
-from nnlite.planning.mirroring import Exchange
+from nnlite.planning.mirroring import Exchange, exchange
+from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.mirrored_borders import read_mirrored
 from nnlite.preprocessing.open_cases import OpenCases
 from nnlite.preprocessing.places import places
@@ -157,9 +159,32 @@ class PatchLoader(SlimDataLoaderBase):
         self.flat = len(self.patch_size) == 2  # slices: patches one voxel deep whose first axis is dropped
         self.placing, self.exchange = placing, exchange
         self.restorations = {case_id: case.restoration for case_id, case in cases.items()} if with_places else {}
-        self.forced_from = round(batch_size * RANDOM_SHARE)
         self.compose = Compose(list(transforms))
         self.rng = np.random.default_rng()
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        configuration: Configuration,
+        cases: Mapping[str, StoredCase],
+        *,
+        placing: Placing | None = None,
+        transforms: Sequence[Callable[..., dict]] = (),
+        in_memory: bool = False,
+    ) -> PatchLoader:
+        """The loader of what the network of a configuration sees of these cases."""
+        return cls(
+            cases,
+            patch_size=configuration.patch_size,
+            batch_size=configuration.batch_size,
+            placing=placing,
+            margin=configuration.topology.margin,
+            exchange=exchange(plan, configuration),
+            with_places=plan.prior is not None,
+            transforms=transforms,
+            in_memory=in_memory,
+        )
 
     def reseed(self, *seed: int) -> None:
         """Make all that follows a function of these numbers."""
@@ -179,7 +204,13 @@ class PatchLoader(SlimDataLoaderBase):
         ``pool`` are the cases that it is drawn from, by default all.
         """
         pool = self.case_ids if pool is None else pool
-        return [self._draw(pool, rng, forced=index >= self.forced_from) for index in range(self.batch_size)]
+        return [self._draw(pool, rng, forced=forced) for forced in self._forced(rng)]
+
+    def _forced(self, rng: np.random.Generator) -> list[bool]:
+        """Which samples of a batch are forced to hold foreground: the last ones, or the only one now and then."""
+        if self.batch_size == 1:
+            return [rng.random() >= RANDOM_SHARE]
+        return [index >= round(self.batch_size * RANDOM_SHARE) for index in range(self.batch_size)]
 
     def _draw(self, pool: Sequence[str], rng: np.random.Generator, *, forced: bool) -> Place:
         case_id = pool[int(rng.integers(len(pool)))]
@@ -261,4 +292,6 @@ class PatchLoader(SlimDataLoaderBase):
                 f"the transforms turned an image of shape {image.shape} into {image_after.shape}, label maps of shape "
                 f"{seg.shape} into {seg_after.shape}; here sizes must stay, leave out transforms that crop or resize"
             )
-        return image_after, list(seg_after)
+        # batchgenerators' own may return numbers of other types, its SpatialTransform float32 label maps
+        labels = [after.astype(before.dtype, copy=False) for after, before in zip(seg_after, maps, strict=True)]
+        return image_after.astype(image.dtype, copy=False), labels

@@ -26,3 +26,11 @@ def test_a_page_shows_a_patch_of_the_dataset(tmp_path: Path):
     with pytest.raises(UsageError, match="the augmentation mr is for MR"):
         show_augmentation(tmp_path / "phantom", "2d", tmp_path / "mr.png", augmentation="mr", work=work)
     assert not (tmp_path / "mr.png").exists()
+
+
+def test_a_page_shows_what_a_network_with_an_atlas_is_trained_on(tmp_path: Path):
+    write_phantom(tmp_path / "phantom", cases=3, seed=1)
+    work = tmp_path / "work"
+    plan(tmp_path / "phantom", work=work, device="cpu", probe=False, prior="channel")
+    shown = show_augmentation(tmp_path / "phantom", "2d", tmp_path / "page.png", augmentation="none", work=work)
+    assert shown.pictures == 1 + 6  # as read; samples

@@ -92,6 +92,12 @@ def test_both_decide_together(tmp_path: Path) -> None:
     assert easiest_first(cases, [(1,)]) == ("a", "b", "c", "d")
 
 
+def test_cases_without_any_structure_come_last_however_quiet_they_are(tmp_path: Path) -> None:
+    # by size d c, by noise b a d c: so many are easier than a 2 + 1, b 2 + 0, c 1 + 3, d 0 + 2
+    cases = stored(tmp_path, (0, 0.2), (0, 0.1), (9, 0.9), (500, 0.5))
+    assert easiest_first(cases, [(1,)]) == ("d", "c", "b", "a")
+
+
 def test_the_pool_grows_to_all_cases_by_the_middle_of_the_training() -> None:
     sizes = [pool_size(10, done) for done in np.linspace(0, 1, 11)]
     assert sizes == sorted(sizes)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from batchgenerators.transforms.color_transforms import BrightnessMultiplicativeTransform
 from batchgenerators.transforms.crop_and_pad_transforms import CenterCropTransform
-from batchgenerators.transforms.spatial_transforms import MirrorTransform
+from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 
 from nnlite.data.labels import Labels
 from nnlite.errors import UsageError
@@ -121,12 +121,26 @@ def test_an_image_smaller_than_the_patch_lies_in_its_middle() -> None:
 # the loader
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 9, 12, 50])
-def test_the_last_third_of_a_batch_is_forced_to_hold_foreground(batch_size: int, tmp_path: Path) -> None:
+def hardly_anything() -> np.ndarray:
+    """One voxel of 27,000, which only 3 of the image's 28 x 28 x 28 places for a patch of 3 x 3 x 3 hold."""
     label = np.zeros((30, 30, 30), dtype=np.uint8)
-    label[29, 3, 29] = 1  # one voxel of 27,000, in the last of the image's 28 x 28 x 28 places for a patch
-    batch = next(loader(stored(tmp_path, label), (3, 3, 3), batch_size=batch_size))
-    assert [bool(patch.label.any()) for patch in batch] == [j >= round(batch_size * 0.67) for j in range(batch_size)]
+    label[29, 3, 29] = 1
+    return label
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "anywhere"),  # 0.67 of the batch, rounded
+    [(2, 1), (3, 2), (4, 3), (5, 3), (9, 6), (12, 8), (50, 34)],
+)
+def test_the_last_third_of_a_batch_is_forced_to_hold_foreground(batch_size: int, anywhere: int, tmp_path: Path) -> None:
+    batch = next(loader(stored(tmp_path, hardly_anything()), (3, 3, 3), batch_size=batch_size))
+    assert [bool(patch.label.any()) for patch in batch] == [False] * anywhere + [True] * (batch_size - anywhere)
+
+
+def test_the_only_sample_of_a_batch_is_forced_a_third_of_the_time(tmp_path: Path) -> None:
+    one = loader(stored(tmp_path, hardly_anything()), (3, 3, 3), batch_size=1)
+    share = sum(bool(patch.label.any()) for _ in range(600) for patch in next(one)) / 600
+    assert share == pytest.approx(0.33, abs=4 * math.sqrt(0.33 * 0.67 / 600))
 
 
 def test_rare_labels_are_the_centre_as_often_as_common_ones(tmp_path: Path) -> None:
@@ -315,6 +329,38 @@ def test_a_spatial_batchgenerators_transform_moves_image_label_and_previous_alik
         assert np.array_equal(patch.image[0], patch.label)
         assert patch.previous is not None
         assert np.array_equal(patch.previous, 2 - patch.label)
+
+
+@pytest.mark.parametrize("patch_size", [(8, 8, 8), (8, 8)])
+def test_labels_are_indices_and_images_float32_whatever_types_a_transform_returns(
+    patch_size: tuple[int, ...], tmp_path: Path
+) -> None:
+    def in_float64(**patch: np.ndarray) -> dict[str, np.ndarray]:
+        return {key: volumes.astype(np.float64) for key, volumes in patch.items()}
+
+    cases = stored(tmp_path, blobs(20, 20, 20), cascade=True)
+    side = len(patch_size) - 1
+    exchange = Exchange(axis=side, indices=(0, 2, 1), channels=((1, 2),), previous=(0, 2, 1))
+    transforms = (SpatialTransform(None, random_crop=False), in_float64)  # the first returns float32 label maps
+    patches = next(
+        loader(
+            cases,
+            patch_size,
+            posed=True,
+            mirror_axes=(side,),
+            batch_size=60,
+            exchange=exchange,
+            transforms=transforms,
+        )
+    )
+    for patch in patches:
+        assert patch.previous is not None
+        assert (patch.image.dtype, patch.label.dtype, patch.previous.dtype) == (np.float32, np.uint8, np.uint8)
+    assert {(patch.pose is None, patch.flips) for patch in patches} == {
+        (still, flips) for still in (False, True) for flips in ((), (side,))
+    }
+    batch = assemble(patches, patch_size, torch.device("cpu"))
+    assert set(batch.labels.unique().tolist()) == {0, 1, 2}
 
 
 def test_transforms_are_a_function_of_the_seed_too(tmp_path: Path) -> None:
