@@ -18,7 +18,7 @@ from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.errors import PlanError
 from nnlite.pipeline.appearance import write_appearance
-from nnlite.pipeline.dataset_source import refuse_another_source, source_of
+from nnlite.pipeline.dataset_source import refuse_another_source, remember_source
 from nnlite.pipeline.instance_request import InstanceChoice, InstanceRequest
 from nnlite.pipeline.machine import has_gpu, workers_for_files
 from nnlite.pipeline.plan_request import PlanRequest, plan_request, read_plan_file
@@ -177,7 +177,7 @@ def plan(
         *remarks,
         *_runs_of_other_plans(workspace, decided, variant),
     )
-    write_record(workspace.source, source_of(found))
+    remember_source(found, workspace, variant)
     write_record(workspace.fingerprint, fingerprint)
     write_appearance(workspace, (seen for _, seen, _ in report.findings.values()))
     write_record(workspace.splits, folds)

@@ -265,6 +265,18 @@ def test_a_plan_that_can_no_longer_be_read_is_replaced(balls: Path, trained_work
     assert read_record(path, Plan).dataset == "balls"
 
 
+def test_the_plan_of_a_variant_leaves_that_of_the_dataset_as_old_as_it_is(balls: Path, tmp_path: Path):
+    data = copied(balls, tmp_path / "balls")
+    options = {"work": tmp_path / "work", "device": "cpu", "probe": False}
+    pipeline.plan(data, **options)
+    for kind in ("images", "labels"):
+        shutil.copy(data / kind / "ball_0.nii.gz", data / kind / "new.nii.gz")
+    pipeline.plan(data, variant="big", overrides=["3d.batch_size=3"], **options)
+    with pytest.raises(WorkspaceError, match=r"1 case is new \(new\): .*; or run nnlite plan again$"):
+        pipeline.train(data, "3d", ["fold0"], work=tmp_path / "work", device="cpu")
+    assert len(list(pipeline.preprocess(data, ["3d@big"], work=tmp_path / "work")["3d@big"].glob("*.safetensors"))) == 6
+
+
 def test_folds_of_the_user_s_own_are_refused_before_a_case_is_read_and_kept_with_the_plan(balls: Path, tmp_path: Path):
     def nothing_is_read(what: str, done: int, total: int) -> None:
         raise AssertionError
