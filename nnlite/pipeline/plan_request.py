@@ -74,7 +74,7 @@ class PlanRequest:
     ) -> Plan:
         """The plan for a dataset; PlanError if there can be none, or none within the memory.
 
-        ``corrections`` are those of ``make_plan``.
+        ``corrections`` are those of ``make_plan``. A plan made with them is left for a measurement to judge.
         """
         labels, why = self.instances.decide(labels, None if self.other is None else self.other.labels)
         if self.nnunet is not None:
@@ -101,7 +101,8 @@ class PlanRequest:
         if why:
             plan = replace(plan, reasons={**plan.reasons, "instances": why})
         plan = override(plan, self.overrides)
-        require_within_memory(plan)
+        if not corrections:  # plain predictions would refuse what turned out to need less
+            require_within_memory(plan)
         return plan
 
 

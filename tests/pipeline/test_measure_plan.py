@@ -8,12 +8,13 @@ from tiny import plan as tiny_plan
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.pipeline.measure_plan import Measure, measure_here, search, with_measurements
+from nnlite.pipeline.plan_request import plan_request
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import measurement, step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.gpu import usable_gib
 from nnlite.planning.measurement import StepMeasurement
-from nnlite.planning.planner import Plan, make_plan
+from nnlite.planning.planner import Plan
 
 MEMORY_GIB = 8
 
@@ -28,14 +29,8 @@ def decide(corrections: Mapping[int, float]) -> Plan:
         median_relative_size_after_crop=1.0,
     )
     labels = Labels(names=("background", "organ"), values=(0, 1))
-    return make_plan(
-        fingerprint,
-        dataset="d",
-        channels=["CT"],
-        labels=labels,
-        memory_gib=MEMORY_GIB,
-        corrections=corrections,
-    )
+    request = plan_request(device="cuda", memory_gib=MEMORY_GIB)
+    return request.decide(fingerprint, dataset="d", channels=["CT"], labels=labels, corrections=corrections)
 
 
 def taken(configuration: Configuration, memory_gib: float) -> StepMeasurement:
