@@ -187,7 +187,10 @@ def plan(
 
 
 def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:
-    """The plan with what its steps cost here, if this machine has its device; and what could not be measured."""
+    """The plan with what its steps cost here, if this machine has its device; and what could not be measured.
+
+    PlanError where a step whose size is settled takes more than the plan's memory.
+    """
     decided = decide()
     if decided.device == "cuda" and not has_gpu():
         return decided, ()
@@ -195,7 +198,9 @@ def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, 
 
     if request.leaves_size_open:
         return search(lambda corrections: decide(corrections=corrections), measure_here), ()
-    return with_measurements(decided, measure_here)
+    measured, remarks = with_measurements(decided, measure_here)
+    require_within_memory(measured)  # whoever reads the plan goes by what was measured, too
+    return measured, remarks
 
 
 def read_plan(workspace: Workspace, variant: str | None = None) -> Plan:

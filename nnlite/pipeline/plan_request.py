@@ -18,7 +18,7 @@ from nnlite.planning.hu_channels import HuRange, hu_channels, parse_masks, parse
 from nnlite.planning.network import NOTHING_ASKED, OF_NNUNET, NetworkChoice, NetworkOptions, Residual
 from nnlite.planning.nnunet import Planner
 from nnlite.planning.normalization import normalization_scheme
-from nnlite.planning.override import Override, override, parse_override
+from nnlite.planning.override import SIZE, Override, override, parse_override
 from nnlite.planning.planner import Device, Plan, Preset, make_plan
 from nnlite.planning.prior import PriorUse, plan_prior
 from nnlite.planning.topology import KERNEL
@@ -50,7 +50,8 @@ class PlanRequest:
     @property
     def leaves_size_open(self) -> bool:
         """Whether patch and batch may follow a measurement: nothing else has decided them."""
-        return self.preset == "nnlite" and self.device == "cuda" and not self.follows and not self.overrides
+        by_hand = any(change.key in SIZE for change in self.overrides)
+        return self.preset == "nnlite" and self.device == "cuda" and not self.follows and not by_hand
 
     @property
     def follows(self) -> bool:

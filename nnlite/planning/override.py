@@ -23,6 +23,7 @@ from nnlite.planning.topology import Topology
 EXAMPLE = "3d.patch_size=96,96,96"
 FOLLOWS = {"3d": "3d-cascade"}  # a cascade's second stage is the network of full resolution
 NETWORK = {"kernel", "checkpointing"}  # what is decided of the network itself
+SIZE = {"spacing_mm", "patch_size", "batch_size", *NETWORK}  # what the memory of a step depends on
 CPU_WIDTHS = dict((WIDE, NARROW))  # features at most, by those at full resolution
 
 

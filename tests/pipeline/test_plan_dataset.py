@@ -15,10 +15,11 @@ from nnlite.data.image import Geometry, write_image
 from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, PlanError, UsageError, WorkspaceError
-from nnlite.pipeline import machine, plan_dataset, plan_request
+from nnlite.pipeline import machine, measure_plan, plan_dataset, plan_request
 from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
 from nnlite.planning.fingerprint import Fingerprint
-from nnlite.planning.planner import Plan
+from nnlite.planning.measurement import StepMeasurement
+from nnlite.planning.planner import Configuration, Plan
 from nnlite.workspace import Workspace
 
 
@@ -109,6 +110,23 @@ def test_the_memory_of_a_gpu_that_is_there_is_used(balls: Path, tmp_path: Path, 
     monkeypatch.setattr(plan_request, "gpu_memory_gib", lambda: 11.0)
     result = pipeline.plan(balls, work=tmp_path, probe=False)
     assert (result.plan.memory_gib, result.notes) == (11, ())
+
+
+def test_a_size_set_by_hand_that_was_measured_to_be_too_large_is_refused(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def measure(plan: Plan, configuration: Configuration) -> StepMeasurement:
+        size = {"patch_size": configuration.patch_size, "batch_size": configuration.batch_size}
+        return StepMeasurement(device="a card", precision="bf16", memory_gib=7, step_s=1, torch_version="2", **size)
+
+    monkeypatch.setattr(plan_dataset, "has_gpu", lambda: True)
+    monkeypatch.setattr(measure_plan, "measure_here", measure)
+    options = {"work": tmp_path, "device": "cuda", "memory_gib": 8, "overrides": ["3d.batch_size=2"]}
+    # predicted is far less, and 6.75 of 8 GiB are for tensors
+    with pytest.raises(PlanError, match=r"3d: patch .* with batch 2 needs about 7\.0 GiB, of the 8 GiB planned for"):
+        pipeline.plan(balls, **options)
+    assert not (tmp_path / "balls" / "plan.json").exists()
+    assert pipeline.plan(balls, **options, probe=False).plan.configuration("3d").batch_size == 2
 
 
 def test_a_device_that_does_not_exist_is_refused_before_a_case_is_read(tmp_path: Path, balls: Path):
