@@ -1,7 +1,8 @@
 """Change single decisions of a plan by hand: ``3d.patch_size=96,96,96``.
 
 Numbers in, numbers out. Whatever follows from a changed decision is decided again (a patch or a spacing brings the
-network that belongs to it); everything else stays as it was planned.
+network that belongs to it); everything else stays as it was planned. Kernels and checkpointing are changed in the
+network that is there, which may be nnU-Net's or edited by hand.
 """
 
 from __future__ import annotations
@@ -91,12 +92,25 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], plan
         sizes = zip(configuration.spacing_mm, spacing, configuration.median_shape, strict=True)
         values["median_shape"] = tuple(max(1.0, float(round(old / new * length))) for old, new, length in sizes)
         reasons["median_shape"] = f"{voxels(values['median_shape'])}: the planned one at the spacing set by hand"
-    network = replace(choice_of(configuration.topology), **{key: values.pop(key) for key in NETWORK & values.keys()})
-    if reasons.keys() & {"spacing_mm", "patch_size", *NETWORK}:
-        patch = values.get("patch_size", configuration.patch_size)
+    asked = {key: values.pop(key) for key in NETWORK & values.keys()}
+    patch = values.get("patch_size", configuration.patch_size)
+    kept = _adapted(configuration.topology, **asked)
+    # without padding, a wider kernel may have no answer for the patch that is there
+    if reasons.keys() & {"spacing_mm", "patch_size"} or kept.fitting_size(patch) != tuple(patch):
+        network = replace(choice_of(configuration.topology), **asked)
         values["topology"] = _topology(configuration, network, spacing, patch, plan.device)
         reasons["topology"] = f"planned for what was set by hand; {pooling_reason(values['topology'])}"
+    elif asked:
+        values["topology"] = kept
     return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
+
+
+def _adapted(topology: Topology, *, kernel: int | None = None, checkpointing: bool | None = None) -> Topology:
+    """The same network with what is set of it; kernels stay flat where they are."""
+    if kernel is not None:
+        kernels = tuple(tuple(size if size == 1 else kernel for size in axes) for axes in topology.kernels)
+        topology = replace(topology, kernels=kernels)
+    return topology if checkpointing is None else replace(topology, checkpointing=checkpointing)
 
 
 def _topology(
