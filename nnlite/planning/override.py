@@ -60,15 +60,17 @@ def parse_override(text: str) -> Override:
 def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
     """The plan with these decisions, each with its reason; PlanError for values that cannot be trained.
 
-    What is set for "3d" is set for "3d-cascade", too. The memory is not judged here but by ``cost.py``.
+    What is set for "3d" is set for "3d-cascade", too, unless that has a value of its own; of two values for one key the
+    later counts. The memory is not judged here but by ``cost.py``.
     """
     configurations = dict(plan.configurations)
     by_name: dict[str, dict[str, Override]] = {}
     for change in overrides:
         plan.configuration(change.configuration)  # UsageError unless it is planned
-        for name in (change.configuration, FOLLOWS.get(change.configuration)):
-            if name in configurations:
-                by_name.setdefault(name, {})[change.key] = change
+        by_name.setdefault(change.configuration, {})[change.key] = change
+    for name, follower in FOLLOWS.items():
+        if name in by_name and follower in configurations:
+            by_name[follower] = {**by_name[name], **by_name.get(follower, {})}
     for name, changes in by_name.items():
         configurations[name] = _changed(configurations[name], changes, plan)
     return replace(plan, configurations=configurations)

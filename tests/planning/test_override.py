@@ -71,6 +71,14 @@ def test_a_normalisation_set_by_hand_uses_the_mask_only_where_it_is_a_z_score() 
     assert (made.batch_size, made.batch_dice) == (3, False)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_set_for_the_cascade_itself_holds_there_in_whatever_order(order: int) -> None:
+    texts = ["3d-cascade.batch_size=3", "3d.batch_size=4", "3d.batch_dice=false"]
+    made = changed(*texts[::order])
+    cascade = made.configuration("3d-cascade")
+    assert (made.configuration("3d").batch_size, cascade.batch_size, cascade.batch_dice) == (4, 3, False)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
