@@ -43,11 +43,15 @@ Glance = tuple[Look, np.ndarray | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
-    """A plan, where it lies, and what its user should know about it."""
+    """A plan, where it lies, and what its user should know about it.
+
+    ``trainings`` is how many a cross-validation takes: one per fold, or that of all cases where none can be held out.
+    """
 
     plan: Plan
     path: Path
     notes: tuple[str, ...]
+    trainings: int
 
 
 def locate_dataset(path: Path, work: Path) -> tuple[Dataset, Workspace]:
@@ -183,7 +187,8 @@ def plan(
     write_record(workspace.splits, folds)
     path = workspace.plan_of(variant)
     write_record(path, decided)
-    return PlanResult(plan=decided, path=path, notes=(*notes, *about_folds, *_suspicious(report, dataset)))
+    notes = (*notes, *about_folds, *_suspicious(report, dataset))
+    return PlanResult(plan=decided, path=path, notes=notes, trainings=max(1, len(folds.folds)))
 
 
 def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:

@@ -322,6 +322,7 @@ def test_patients_and_rare_labels_decide_the_folds_of_a_plan(balls: Path, tmp_pa
     )
     folds = read_record(tmp_path / "work" / "balls" / "splits.json", Splits).folds
     assert ("ball_0", "ball_3") in [fold.validation for fold in folds]
+    assert result.trainings == 4
 
 
 def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
@@ -331,5 +332,6 @@ def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
     geometry = Geometry(shape=(16, 20, 18), spacing_mm=(2.0, 1.5, 1.5))
     write_image(tmp_path / "one" / "images" / "a.nii.gz", image, geometry)
     write_image(tmp_path / "one" / "labels" / "a.nii.gz", label, geometry)
-    pipeline.plan(tmp_path / "one", work=tmp_path / "work", device="cpu", probe=False)
+    result = pipeline.plan(tmp_path / "one", work=tmp_path / "work", device="cpu", probe=False)
+    assert result.trainings == 1  # that of all cases
     assert read_record(tmp_path / "work" / "one" / "splits.json", Splits).folds == ()
