@@ -66,10 +66,11 @@ LABELS_DECIDE = InstanceRequest()
 
 def _as_followed(labels: Labels, followed: Instances | None) -> tuple[Labels, str | None]:
     """What a plan decided, for label maps of this dataset's kind."""
+    why = "as in the plan that this one follows"
     if followed is None and not labels.numbered:
-        return replace(labels, instances=None), None
+        return replace(labels, instances=None), None if labels.instances is None else why
     kept = followed or Instances()  # numbers cannot be read without; the mask alone is learned, as in the plan
-    return _labels_with(labels, replace(kept, numbered=labels.numbered)), "as in the plan that this one follows"
+    return _labels_with(labels, replace(kept, numbered=labels.numbered)), why
 
 
 def _labels_with(labels: Labels, instances: Instances) -> Labels:

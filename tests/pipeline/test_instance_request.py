@@ -53,7 +53,7 @@ def test_a_plan_that_is_followed_brings_its_border_and_the_dataset_its_kind_of_l
 
 def test_a_plan_that_is_followed_without_instances_goes_on_without_them():
     said = replace(PLAIN, instances=Instances())
-    assert LABELS_DECIDE.decide(said, PLAIN) == (PLAIN, None)
+    assert LABELS_DECIDE.decide(said, PLAIN) == (PLAIN, "as in the plan that this one follows")
     assert LABELS_DECIDE.decide(PLAIN, PLAIN) == (PLAIN, None)
     # numbers have to be read as such, but the network answers as many labels as the followed one, whose weights fit
     numbered, _ = LABELS_DECIDE.decide(SAID, PLAIN)
