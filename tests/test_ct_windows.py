@@ -40,8 +40,8 @@ def test_a_network_is_trained_on_windows_and_predicts_with_them(tmp_path: Path):
     assert plan.image_channels == ("CT", "lung", "-160:240", "200:")
     assert any("networks also see lung (window of CT from -1350 to 150 HU)" in note for note in result.notes)
     assert input_channels(plan, configuration) == 4
-    assert costs(plan)["3d"].predicted_gib > costs(plain)["3d"].predicted_gib
-    assert costs(plan)["3d"].disk_gib > costs(plain)["3d"].disk_gib
+    assert costs(plan, 5)["3d"].predicted_gib > costs(plain, 5)["3d"].predicted_gib
+    assert costs(plan, 5)["3d"].disk_gib > costs(plain, 5)["3d"].disk_gib
 
     pipeline.train(tmp_path / "balls", "3d", ("all",), epochs=1, iterations=2, augmentation="ct", **options)
     case = CaseStore(tmp_path / "work" / "balls" / "cases" / "3d").open("case_0")

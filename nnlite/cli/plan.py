@@ -225,7 +225,7 @@ def _show_plan(result: PlanResult) -> None:
     memory = f", {planned.memory_gib:g} GiB" if planned.memory_gib is not None else ""
     screen.line(f"{planned.dataset}: {planned.training_cases} cases, planned for {planned.device}{memory}")
     _show_networks(planned)
-    _show_costs(planned)
+    _show_costs(planned, result.trainings)
     for note in result.notes:
         screen.line(note)
     screen.line(f"plan, with the reason for each decision -> {result.path}")
@@ -251,12 +251,12 @@ def _show_networks(planned: Plan) -> None:
     screen.console().print(table)
 
 
-def _show_costs(planned: Plan) -> None:
+def _show_costs(planned: Plan, trainings: int) -> None:
     """What training each configuration takes: memory, time, disk. What was not measured is a dash."""
     from nnlite.planning.cost import costs
 
     table = screen.table("config", "GiB", "measured", "s/step", "epochs", "h/fold", "h, all folds", "disk GiB")
-    every = costs(planned)
+    every = costs(planned, trainings)
     for name, cost in every.items():
         configuration = planned.configurations[name]
         table.add_row(

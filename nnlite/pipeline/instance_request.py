@@ -35,23 +35,24 @@ class InstanceRequest:
     def decide(self, labels: Labels, other: Labels | None) -> tuple[Labels, str | None]:
         """The labels with what is decided about their instances, and the reason; None where nobody speaks of any.
 
-        ``other`` are the labels of a plan to follow: its border is taken over where nothing else is asked for.
+        ``other`` are the labels of a plan to follow: what it decided holds where nothing else is asked for, and a width
+        alone is that of its border or rim.
         """
         followed = None if other is None else other.instances
-        if self == LABELS_DECIDE and followed is not None:
-            numbered = labels.instances is not None and labels.instances.numbered
-            return _labels_with(labels, replace(followed, numbered=numbered)), "as in the plan that this one follows"
+        if self == LABELS_DECIDE and other is not None:
+            return _as_followed(labels, followed)
         if self.choice == "none" or (labels.instances is None and self == LABELS_DECIDE):
             if labels.numbered:
                 raise UsageError('--instances none: the dataset\'s "instances" are "numbered", there is no other label')
             reason = None if labels.instances is None else "--instances none: the parts of the mask are not told apart"
             return replace(labels, instances=None), reason
         told = "--instances" if labels.instances is None else '"instances" in nnlite.json'
-        known = labels.instances or Instances()
-        if self.choice == "distance":
+        known = Instances(numbered=labels.numbered)
+        choice = self.choice or ("rim" if followed is not None and followed.rim else "border")
+        if choice == "distance":
             reason = "the plain mask is split where it is narrow; no border is learned"
-            return _labels_with(labels, replace(known, border_px=0)), f"{told}: {reason}"
-        if self.choice == "rim":
+            return _labels_with(labels, known), f"{told}: {reason}"
+        if choice == "rim":
             width = self.border_px or RIM_PX
             reason = f"objects come apart by a border class, the outer {width} pixels of each of them"
             return _labels_with(labels, replace(known, border_px=width, rim=True)), f"{told}: {reason}"
@@ -62,6 +63,15 @@ class InstanceRequest:
 
 LABELS_DECIDE = InstanceRequest()
 """A border class where the dataset says that its labels have instances."""
+
+
+def _as_followed(labels: Labels, followed: Instances | None) -> tuple[Labels, str | None]:
+    """What a plan decided, for label maps of this dataset's kind."""
+    why = "as in the plan that this one follows"
+    if followed is None and not labels.numbered:
+        return replace(labels, instances=None), None if labels.instances is None else why
+    kept = followed or Instances()  # numbers cannot be read without; the mask alone is learned, as in the plan
+    return _labels_with(labels, replace(kept, numbered=labels.numbered)), why
 
 
 def _labels_with(labels: Labels, instances: Instances) -> Labels:

@@ -18,7 +18,7 @@ from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.errors import PlanError
 from nnlite.pipeline.appearance import write_appearance
-from nnlite.pipeline.dataset_source import refuse_another_source, source_of
+from nnlite.pipeline.dataset_source import refuse_another_source, remember_source
 from nnlite.pipeline.instance_request import InstanceChoice, InstanceRequest
 from nnlite.pipeline.machine import has_gpu, workers_for_files
 from nnlite.pipeline.plan_request import PlanRequest, plan_request, read_plan_file
@@ -43,11 +43,15 @@ Glance = tuple[Look, np.ndarray | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
-    """A plan, where it lies, and what its user should know about it."""
+    """A plan, where it lies, and what its user should know about it.
+
+    ``trainings`` is how many a cross-validation takes: one per fold, or that of all cases where none can be held out.
+    """
 
     plan: Plan
     path: Path
     notes: tuple[str, ...]
+    trainings: int
 
 
 def locate_dataset(path: Path, work: Path) -> tuple[Dataset, Workspace]:
@@ -177,17 +181,21 @@ def plan(
         *remarks,
         *_runs_of_other_plans(workspace, decided, variant),
     )
-    write_record(workspace.source, source_of(found))
+    remember_source(found, workspace, variant)
     write_record(workspace.fingerprint, fingerprint)
     write_appearance(workspace, (seen for _, seen, _ in report.findings.values()))
     write_record(workspace.splits, folds)
     path = workspace.plan_of(variant)
     write_record(path, decided)
-    return PlanResult(plan=decided, path=path, notes=(*notes, *about_folds, *_suspicious(report, dataset)))
+    notes = (*notes, *about_folds, *_suspicious(report, dataset))
+    return PlanResult(plan=decided, path=path, notes=notes, trainings=max(1, len(folds.folds)))
 
 
 def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, tuple[str, ...]]:
-    """The plan with what its steps cost here, if this machine has its device; and what could not be measured."""
+    """The plan with what its steps cost here, if this machine has its device; and what could not be measured.
+
+    PlanError where a step whose size is settled takes more than the plan's memory.
+    """
     decided = decide()
     if decided.device == "cuda" and not has_gpu():
         return decided, ()
@@ -195,7 +203,9 @@ def _measured(decide: Callable[..., Plan], request: PlanRequest) -> tuple[Plan, 
 
     if request.leaves_size_open:
         return search(lambda corrections: decide(corrections=corrections), measure_here), ()
-    return with_measurements(decided, measure_here)
+    measured, remarks = with_measurements(decided, measure_here)
+    require_within_memory(measured)  # whoever reads the plan goes by what was measured, too
+    return measured, remarks
 
 
 def read_plan(workspace: Workspace, variant: str | None = None) -> Plan:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnlite.data.labels import Labels
 from nnlite.data.records import read_record, write_record
+from nnlite.data.split import FOLDS
 from nnlite.errors import PlanError, UsageError, WorkspaceError
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, PlanResult
 from nnlite.pipeline.plan_request import plan_request
@@ -65,7 +66,8 @@ def plan_fingerprint(
     write_record(workspace.fingerprint, fingerprint)
     write_record(workspace.plan, decided)
     notes = (*slow_steps(decided), f"to train by it: nnlite plan DATASET --from {workspace.plan}")
-    return PlanResult(plan=decided, path=workspace.plan, notes=notes)
+    trainings = min(FOLDS, decided.training_cases)  # as the cases are dealt if nothing else is asked for
+    return PlanResult(plan=decided, path=workspace.plan, notes=notes, trainings=trainings)
 
 
 def read_fingerprint(path: Path) -> Fingerprint:

@@ -18,7 +18,7 @@ from nnlite.planning.hu_channels import HuRange, hu_channels, parse_masks, parse
 from nnlite.planning.network import NOTHING_ASKED, OF_NNUNET, NetworkChoice, NetworkOptions, Residual
 from nnlite.planning.nnunet import Planner
 from nnlite.planning.normalization import normalization_scheme
-from nnlite.planning.override import Override, override, parse_override
+from nnlite.planning.override import SIZE, Override, override, parse_override
 from nnlite.planning.planner import Device, Plan, Preset, make_plan
 from nnlite.planning.prior import PriorUse, plan_prior
 from nnlite.planning.topology import KERNEL
@@ -50,7 +50,8 @@ class PlanRequest:
     @property
     def leaves_size_open(self) -> bool:
         """Whether patch and batch may follow a measurement: nothing else has decided them."""
-        return self.preset == "nnlite" and self.device == "cuda" and not self.follows and not self.overrides
+        by_hand = any(change.key in SIZE for change in self.overrides)
+        return self.preset == "nnlite" and self.device == "cuda" and not self.follows and not by_hand
 
     @property
     def follows(self) -> bool:
@@ -74,7 +75,7 @@ class PlanRequest:
     ) -> Plan:
         """The plan for a dataset; PlanError if there can be none, or none within the memory.
 
-        ``corrections`` are those of ``make_plan``.
+        ``corrections`` are those of ``make_plan``. A plan made with them is left for a measurement to judge.
         """
         labels, why = self.instances.decide(labels, None if self.other is None else self.other.labels)
         if self.nnunet is not None:
@@ -101,7 +102,8 @@ class PlanRequest:
         if why:
             plan = replace(plan, reasons={**plan.reasons, "instances": why})
         plan = override(plan, self.overrides)
-        require_within_memory(plan)
+        if not corrections:  # plain predictions would refuse what turned out to need less
+            require_within_memory(plan)
         return plan
 
 

@@ -108,13 +108,13 @@ def prepare(
     progress: Progress = silent,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Path]:
-    """Preprocess what is missing or edited for these configurations of a plan; returns the folder of each.
+    """Preprocess what is missing or edited for these configurations of one plan; returns the folder of each.
 
     Waits for another process that preprocesses in this workspace. Raises ``WorkspaceError`` if the dataset has other
     cases than the plan, or if another process uses cases that would have to be replaced; ``StoppedError`` when ``stop``
     says so, with all cases that are under way finished.
     """
-    refuse_other_cases(dataset, workspace)
+    refuse_other_cases(dataset, workspace, parted(configurations[0].name)[1])
     with preprocessing(workspace):
         return _prepare(dataset, workspace, plan, configurations, pool=pool, progress=progress, stop=stop)
 
@@ -129,7 +129,7 @@ def _prepare(
     progress: Progress,
     stop: Callable[[], bool],
 ) -> dict[str, Path]:
-    if edited := edited_cases(dataset, workspace):
+    if edited := edited_cases(dataset, workspace, parted(configurations[0].name)[1]):
         logger.warning(
             "%s: %s of another size or date than when it was planned (%s), and taken as found now; "
             "run nnlite plan again if spacings, intensities or labels have changed",

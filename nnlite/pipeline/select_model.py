@@ -6,7 +6,7 @@ once. The decision and every number behind it are written to selection.json, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -37,6 +37,7 @@ from nnlite.pipeline.selection import Selection, trained_run, with_first_stage
 from nnlite.pipeline.training_lock import cases_in_use, selecting
 from nnlite.planning.cost import parameters_of_all_stages
 from nnlite.planning.planner import Plan
+from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import RunFolder, Workspace
 
@@ -96,7 +97,7 @@ def _select(
     held_out = _held_out_cases(found, folds)
     finished, left_out = cross_validated(workspace, plan, folds)
     finished, left_out = _named(only, finished, left_out)
-    _refuse_edited_cases(found, workspace)
+    _refuse_edited_cases(found, workspace, {parted(one.name)[1] for one in finished})
     by_name = {one.name: one for one in finished}
     sizes = range(2, most + 1)
     ensembles = [
@@ -177,8 +178,8 @@ def _held_out_cases(dataset: Dataset, folds: Mapping[str, Split]) -> list[Case]:
     return cases
 
 
-def _refuse_edited_cases(dataset: Dataset, workspace: Workspace) -> None:
-    if edited := edited_cases(dataset, workspace):
+def _refuse_edited_cases(dataset: Dataset, workspace: Workspace, variants: Collection[str | None]) -> None:
+    if edited := {case for variant in variants for case in edited_cases(dataset, workspace, variant)}:
         raise WorkspaceError(
             f"{in_words(edited)} newer than the plan of {dataset.name} ({listed(edited)}), so earlier "
             "predictions and scores may no longer hold; put back what was there, or run nnlite plan again, and nnlite "

@@ -145,7 +145,7 @@ def train(
     splits = read_record(workspace.splits, Splits)
     names = _named(folds, splits, found)
     if not all(is_finished(workspace.run(configuration, fold)) for fold in names):
-        refuse_other_cases(found, workspace)
+        refuse_other_cases(found, workspace, parted(configuration)[1])
     split_of = {fold: _split(splits, fold, found) for fold in names}
     ranks.share(planned.batch_size)  # too many processes are refused before anything is read
     keep_freed_memory()

@@ -21,7 +21,6 @@ from nnlite.planning.planner import Device, Plan
 from nnlite.planning.spacing import voxels
 
 ROUNDED_UP = 1.25  # nnU-Net rounds its batch to the nearest: 2.5 becomes 3, 1.2 times what fits. More is a mistake
-FOLDS = 5  # of a cross-validation
 VALIDATION = 1 / 5 / PASSES  # an epoch looks at a fifth as many validation batches, forward only
 OPTIMIZER: dict[Device, Optimizer] = {"cuda": "sgd", "cpu": "adamw"}
 PRECISION: dict[Device, Precision] = {"cuda": "bf16", "cpu": "fp32"}  # where no measurement tells; 16 bits need less
@@ -34,8 +33,8 @@ class Cost:
     """One configuration. What needs a measurement is None where nothing was measured.
 
     ``measured_gib`` is the peak that the probe saw, ``step_s`` a training step, ``fold_h`` the training of one fold,
-    ``folds_h`` that of a whole cross-validation; predicting the held-out cases comes on top. ``disk_gib`` holds the
-    preprocessed cases and the runs of a cross-validation.
+    ``folds_h`` that of all folds; predicting the held-out cases comes on top. ``disk_gib`` holds the preprocessed cases
+    and the runs of all folds.
     """
 
     parameters: int
@@ -47,17 +46,16 @@ class Cost:
     disk_gib: float
 
 
-def costs(plan: Plan) -> dict[str, Cost]:
-    """What every configuration of a plan costs, by its name."""
-    return {name: _cost(plan, configuration) for name, configuration in plan.configurations.items()}
+def costs(plan: Plan, folds: int) -> dict[str, Cost]:
+    """What every configuration of a plan costs, by its name; a cross-validation trains it ``folds`` times."""
+    return {name: _cost(plan, configuration, folds) for name, configuration in plan.configurations.items()}
 
 
-def _cost(plan: Plan, configuration: Configuration) -> Cost:
+def _cost(plan: Plan, configuration: Configuration, folds: int) -> Cost:
     measured = measurement(configuration)
     step_s = step_seconds(plan, configuration)
     steps = configuration.epochs * configuration.iterations * (1 + VALIDATION)
     fold_h = None if step_s is None else step_s * steps / 3600
-    folds = min(FOLDS, plan.training_cases)
     return Cost(
         parameters=parameters(plan, configuration),
         predicted_gib=step_gib(plan, configuration),

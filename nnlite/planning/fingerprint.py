@@ -109,8 +109,9 @@ def nonzero_mask(image: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     mask = np.any(image != 0, axis=0)
-    if len(mask) == 1:  # to fill in three dimensions, a single slice is open on both its faces
-        return ndimage.binary_fill_holes(mask[0])[None]
+    if 1 in mask.shape:  # to fill in three dimensions, a single slice is open on both its faces
+        flat = mask.shape.index(1)
+        return np.expand_dims(ndimage.binary_fill_holes(mask.squeeze(flat)), flat)
     return ndimage.binary_fill_holes(mask)
 
 

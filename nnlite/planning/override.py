@@ -1,7 +1,8 @@
 """Change single decisions of a plan by hand: ``3d.patch_size=96,96,96``.
 
 Numbers in, numbers out. Whatever follows from a changed decision is decided again (a patch or a spacing brings the
-network that belongs to it); everything else stays as it was planned.
+network that belongs to it); everything else stays as it was planned. Kernels and checkpointing are changed in the
+network that is there, which may be nnU-Net's or edited by hand.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nnlite.planning.topology import Topology
 EXAMPLE = "3d.patch_size=96,96,96"
 FOLLOWS = {"3d": "3d-cascade"}  # a cascade's second stage is the network of full resolution
 NETWORK = {"kernel", "checkpointing"}  # what is decided of the network itself
+SIZE = {"spacing_mm", "patch_size", "batch_size", *NETWORK}  # what the memory of a step depends on
 CPU_WIDTHS = dict((WIDE, NARROW))  # features at most, by those at full resolution
 
 
@@ -58,15 +60,17 @@ def parse_override(text: str) -> Override:
 def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
     """The plan with these decisions, each with its reason; PlanError for values that cannot be trained.
 
-    What is set for "3d" is set for "3d-cascade", too. The memory is not judged here but by ``cost.py``.
+    What is set for "3d" is set for "3d-cascade", too, unless that has a value of its own; of two values for one key the
+    later counts. The memory is not judged here but by ``cost.py``.
     """
     configurations = dict(plan.configurations)
     by_name: dict[str, dict[str, Override]] = {}
     for change in overrides:
         plan.configuration(change.configuration)  # UsageError unless it is planned
-        for name in (change.configuration, FOLLOWS.get(change.configuration)):
-            if name in configurations:
-                by_name.setdefault(name, {})[change.key] = change
+        by_name.setdefault(change.configuration, {})[change.key] = change
+    for name, follower in FOLLOWS.items():
+        if name in by_name and follower in configurations:
+            by_name[follower] = {**by_name[name], **by_name.get(follower, {})}
     for name, changes in by_name.items():
         configurations[name] = _changed(configurations[name], changes, plan)
     return replace(plan, configurations=configurations)
@@ -90,12 +94,25 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], plan
         sizes = zip(configuration.spacing_mm, spacing, configuration.median_shape, strict=True)
         values["median_shape"] = tuple(max(1.0, float(round(old / new * length))) for old, new, length in sizes)
         reasons["median_shape"] = f"{voxels(values['median_shape'])}: the planned one at the spacing set by hand"
-    network = replace(choice_of(configuration.topology), **{key: values.pop(key) for key in NETWORK & values.keys()})
-    if reasons.keys() & {"spacing_mm", "patch_size", *NETWORK}:
-        patch = values.get("patch_size", configuration.patch_size)
+    asked = {key: values.pop(key) for key in NETWORK & values.keys()}
+    patch = values.get("patch_size", configuration.patch_size)
+    kept = _adapted(configuration.topology, **asked)
+    # without padding, a wider kernel may have no answer for the patch that is there
+    if reasons.keys() & {"spacing_mm", "patch_size"} or kept.fitting_size(patch) != tuple(patch):
+        network = replace(choice_of(configuration.topology), **asked)
         values["topology"] = _topology(configuration, network, spacing, patch, plan.device)
         reasons["topology"] = f"planned for what was set by hand; {pooling_reason(values['topology'])}"
+    elif asked:
+        values["topology"] = kept
     return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
+
+
+def _adapted(topology: Topology, *, kernel: int | None = None, checkpointing: bool | None = None) -> Topology:
+    """The same network with what is set of it; kernels stay flat where they are."""
+    if kernel is not None:
+        kernels = tuple(tuple(size if size == 1 else kernel for size in axes) for axes in topology.kernels)
+        topology = replace(topology, kernels=kernels)
+    return topology if checkpointing is None else replace(topology, checkpointing=checkpointing)
 
 
 def _topology(

@@ -30,6 +30,7 @@ from nnlite.planning.prior import Prior
 from nnlite.planning.spacing import (
     coarser_spacings,
     coarsest_axis_first,
+    flat_axes,
     median_resampled_shape,
     millimetres,
     target_spacing,
@@ -174,8 +175,9 @@ def make_plan(
             )
         budget = f"{memory:g} GiB of GPU memory"
     made = hu_channels(hu_ranges, [name for name in channels if normalization_scheme(name) == "ct"], channels)
-    more = len(made) + (len(labels.structures) if prior is not None and prior.use == "channel" else 0)
-    transpose, configurations, missing = _configurations(fingerprint, channels, labels, fit, more_channels=more)
+    seen = len(channels) + len(made) + (len(labels.structures) if prior is not None and prior.use == "channel" else 0)
+    flat = () if preset == "nnunet" else flat_axes(fingerprint)
+    transpose, configurations, missing = _configurations(fingerprint, channels, labels, fit, seen=seen, flat=flat)
     if prior is not None:
         configurations = [without_sides(one, labels, transpose) for one in configurations]
     return Plan(
@@ -196,14 +198,16 @@ def make_plan(
         reasons={
             **network.reasons(),
             "planner": f"{planner}: sized for {budget}",
-            "transpose": _transpose_reason(transpose, configurations),
+            "transpose": _transpose_reason(transpose, configurations, flat),
             **({"hu_channels": f"asked for: {', '.join(one.in_words() for one in made)}"} if made else {}),
             **missing,
         },
     )
 
 
-def _transpose_reason(transpose: tuple[int, int, int], configurations: Sequence[Configuration]) -> str:
+def _transpose_reason(transpose: Sequence[int], configurations: Sequence[Configuration], flat: Sequence[int]) -> str:
+    if transpose[0] in flat:
+        return f"the median image is one voxel deep along axis {'zyx'[transpose[0]]}, which comes first: it is a slice"
     reason = (
         f"axis {'zyx'[transpose[0]]} has the largest target spacing (the first, if several do) "
         "and comes first, so that 2D slices are the finest planes"
@@ -240,16 +244,21 @@ class _Resolution:
 
 
 def _configurations(
-    fingerprint: Fingerprint, channels: Sequence[str], labels: Labels, fit_channels: Fit, *, more_channels: int
+    fingerprint: Fingerprint,
+    channels: Sequence[str],
+    labels: Labels,
+    fit_channels: Fit,
+    *,
+    seen: int,
+    flat: Sequence[int],
 ) -> tuple[tuple[int, int, int], list[Configuration], dict[str, str]]:
     """The order of the axes, what is planned in that order, and why the rest is not.
 
-    A network sees ``more_channels`` than the files have.
+    ``seen`` counts the channels that a network sees. Along the axes ``flat`` images are a single voxel.
     """
-    seen = len(channels) + more_channels
     target, reason = target_spacing(fingerprint)
-    transpose = coarsest_axis_first(target)
-    median = median_resampled_shape(fingerprint, target)
+    transpose = coarsest_axis_first(target, flat)
+    median = median_resampled_shape(fingerprint, target, flat)
     spacing, shape = tuple(target[axis] for axis in transpose), tuple(median[axis] for axis in transpose)
     cases = len(fingerprint.spacings_mm)
     dataset_voxels = math.prod(shape) * cases
@@ -271,8 +280,8 @@ def _configurations(
         why = "over the whole batch, as always in 2D: single slices often lack a structure"
         planned.append(make("2d", slices, batch_dice=(True, why)))
     if shape[0] == 1:
-        flat = f"the images are flat: {voxels(shape)} voxels in the median case"
-        missing.update({"3d": flat, "3d-lowres": flat, "3d-cascade": flat})
+        why = f"the images are flat: {voxels(shape)} voxels in the median case"
+        missing.update({"3d": why, "3d-lowres": why, "3d-cascade": why})
     else:
         try:
             fitted = fit(spacing, shape, dataset_voxels)

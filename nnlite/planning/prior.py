@@ -17,7 +17,7 @@ from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError
 from nnlite.planning.fingerprint import Fingerprint
-from nnlite.planning.spacing import coarsest_axis_first, target_spacing
+from nnlite.planning.spacing import coarsest_axis_first, flat_axes, target_spacing
 
 PriorUse = Literal["channel", "product"]
 
@@ -120,7 +120,7 @@ def _dice(one: np.ndarray, other: np.ndarray) -> float:
 
 def plan_prior(use: PriorUse, fingerprint: Fingerprint) -> Prior:
     """The prior for the images of a fingerprint, with an atlas no finer than they are."""
-    transpose = coarsest_axis_first(target_spacing(fingerprint)[0])
+    transpose = coarsest_axis_first(target_spacing(fingerprint)[0], flat_axes(fingerprint))
     median = np.median(np.array(fingerprint.shapes_after_crop), axis=0)
     z, y, x = (min(ATLAS_VOXELS, max(1, round(float(median[axis])))) for axis in transpose)
     return Prior(use=use, atlas_shape=(z, y, x))

@@ -41,20 +41,34 @@ def target_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, float, float]
     return (float(target[0]), float(target[1]), float(target[2])), reason
 
 
-def coarsest_axis_first(spacing_mm: Sequence[float]) -> tuple[int, int, int]:
+def flat_axes(fingerprint: Fingerprint) -> tuple[int, ...]:
+    """Axes along which the median image is a single voxel: the images are slices, stored as volumes."""
+    sizes = np.median(np.asarray(fingerprint.shapes_after_crop), axis=0)
+    return tuple(axis for axis in range(3) if sizes[axis] == 1)
+
+
+def coarsest_axis_first(spacing_mm: Sequence[float], flat: Sequence[int] = ()) -> tuple[int, int, int]:
     """The order of the axes: the largest spacing first, so that slices of a 2D network are the finest planes.
 
-    >>> coarsest_axis_first((1.0, 1.0, 3.0))
-    (2, 0, 1)
+    Axes along which images are ``flat`` come before all others: their slices are the images.
+
+    >>> coarsest_axis_first((1.0, 1.0, 3.0)), coarsest_axis_first((1.0, 1.0, 3.0), flat=(1,))
+    ((2, 0, 1), (1, 0, 2))
     """
-    first = max(range(3), key=lambda axis: spacing_mm[axis])
+    first = max(range(3), key=lambda axis: (axis in flat, spacing_mm[axis]))
     second, third = (axis for axis in range(3) if axis != first)
     return first, second, third
 
 
-def median_resampled_shape(fingerprint: Fingerprint, target_mm: Sequence[float]) -> tuple[float, float, float]:
-    """Per axis, the median over the cases of their number of voxels once resampled to ``target_mm``."""
+def median_resampled_shape(
+    fingerprint: Fingerprint, target_mm: Sequence[float], flat: Sequence[int] = ()
+) -> tuple[float, float, float]:
+    """Per axis, the median over the cases of their number of voxels once resampled to ``target_mm``.
+
+    Along axes that are ``flat`` it is one: a thick slice does not become several.
+    """
     shapes = np.round(np.asarray(fingerprint.spacings_mm) / np.asarray(target_mm) * fingerprint.shapes_after_crop)
+    shapes[:, list(flat)] = 1
     z, y, x = np.median(np.maximum(shapes, 1), axis=0).tolist()
     return z, y, x
 

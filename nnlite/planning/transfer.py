@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
 
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
@@ -16,7 +15,7 @@ from nnlite.planning.cost import input_channels
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.planner import Plan, require_usable
-from nnlite.planning.spacing import median_resampled_shape, voxels
+from nnlite.planning.spacing import flat_axes, median_resampled_shape, voxels
 
 
 def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Sequence[str], labels: Labels) -> Plan:
@@ -30,8 +29,8 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
     # A dataset's own plan, edited and checked again, keeps its reasons as they are.
     origin = "" if plan.dataset == dataset else f"taken from the plan of {plan.dataset}: "
     shape = {name: _median_shape(plan, one, fingerprint) for name, one in plan.configurations.items()}
-    flat = _flat_axes(fingerprint)
-    if flat and flat != [plan.transpose[0]]:
+    flat = flat_axes(fingerprint)
+    if flat and flat != (plan.transpose[0],):
         raise PlanError(
             f"the images of {dataset} are flat along {', '.join('zyx'[axis] for axis in flat)}, and the plan of "
             f"{plan.dataset} looks at slices along {'zyx'[plan.transpose[0]]}; take a plan made for flat images"
@@ -88,11 +87,6 @@ def _mirrored(configuration: Configuration, plan: Plan, labels: Labels) -> Confi
     if plan.prior is not None and configuration.mirror_axes is None:
         configuration = without_sides(configuration, labels, plan.transpose)
     return decide_mirroring(configuration, labels, plan.transpose)
-
-
-def _flat_axes(fingerprint: Fingerprint) -> list[int]:
-    """Canonical axes along which the median image is a single voxel."""
-    return [axis for axis in range(3) if median(shape[axis] for shape in fingerprint.shapes_after_crop) == 1]
 
 
 def _median_shape(plan: Plan, configuration: Configuration, fingerprint: Fingerprint) -> tuple[float, ...]:

@@ -27,7 +27,7 @@ def quick_demo(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> FakeP
         cases=1, foreground=dict.fromkeys(("dice", "nsd", "hd95_mm", "sensitivity", "precision"), 0.9), labels={}
     )
     pipeline.answers |= {
-        "plan": SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=()),
+        "plan": SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=(), trainings=5),
         "train": train,
         "predict": predicted(),
         "evaluate": SimpleNamespace(summary=lambda: summary, mean_dice=0.9),

@@ -12,7 +12,7 @@ from nnlite.planning.network import NetworkOptions
 def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
     plan = a_plan()
     pipeline.answers["plan"] = SimpleNamespace(
-        plan=plan, path=Path("w/hippocampus/plan.json"), notes=("no 3d-lowres: small",)
+        plan=plan, path=Path("w/hippocampus/plan.json"), notes=("no 3d-lowres: small",), trainings=10
     )
     shown = nn(
         "plan",
@@ -37,8 +37,8 @@ def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
     row, cost = (line for line in shown.stdout.splitlines() if line.split()[:1] == ["3d"])
     topology = plan.configurations["3d"].topology
     assert row.split()[1:5] == ["unet", "1.00x1.00x1.00", "16x16x16", "3"]
-    # 1000 steps of 1.8 s and a fifth as many looks of 0.6 s are 0.53 h; three cases make three folds
-    assert cost.split()[2:9] == ["0.25", "1.800", "100", "x", "10", "0.5", "1.6"]
+    # 1000 steps of 1.8 s and a fifth as many looks of 0.6 s are 0.53 h; there are ten folds
+    assert cost.split()[2:9] == ["0.25", "1.800", "100", "x", "10", "0.5", "5.3"]
     assert row.split()[5:9] == ["4", "to", str(max(topology.features)), str(topology.stages)]
     assert "no 3d-lowres: small" in shown.stdout
     assert "-> w/hippocampus/plan.json" in shown.stdout
@@ -46,7 +46,7 @@ def test_plan_shows_what_was_decided_and_where_it_lies(pipeline: FakePipeline):
 
 def test_explain_prints_each_decision_with_its_numbers(pipeline: FakePipeline):
     plan = a_plan()
-    pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=())
+    pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=(), trainings=5)
     assert "patch_size: " not in nn("plan", "hippocampus").stdout
     shown = nn("plan", "hippocampus", "--explain").stdout
     for configuration in plan.configurations.values():
@@ -56,7 +56,7 @@ def test_explain_prints_each_decision_with_its_numbers(pipeline: FakePipeline):
 
 
 def test_plan_passes_on_what_was_decided_by_hand(pipeline: FakePipeline):
-    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=(), trainings=5)
     nn("plan", "d", "--set", "3d.batch_size=4", "--set", "2d.batch_size=9", "--preset", "nnunet", "--residual", "L")
     options = pipeline.calls[0][2]
     assert options["overrides"] == ["3d.batch_size=4", "2d.batch_size=9"]
@@ -71,7 +71,7 @@ def test_plan_passes_on_what_was_decided_by_hand(pipeline: FakePipeline):
 
 
 def test_a_fingerprint_is_planned_without_a_dataset(pipeline: FakePipeline):
-    pipeline.answers["plan_fingerprint"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    pipeline.answers["plan_fingerprint"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=(), trainings=5)
     shown = nn("plan", "--fingerprint", "f.json", "--labels", "3", "--channels", "T1, T2", "--name", "brain")
     assert shown.exit_code == 0
     [(verb, arguments, options)] = pipeline.calls
@@ -86,7 +86,7 @@ def test_the_network_is_asked_for_by_name_and_shown(pipeline: FakePipeline):
         for name, one in made.configurations.items()
     }
     plan = replace(made, configurations=checkpointed)
-    pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=())
+    pipeline.answers["plan"] = SimpleNamespace(plan=plan, path=Path("plan.json"), notes=(), trainings=5)
     shown = nn(
         "plan",
         "d",
@@ -110,7 +110,7 @@ def test_the_network_is_asked_for_by_name_and_shown(pipeline: FakePipeline):
 
 
 def test_how_instances_come_apart_is_handed_on_and_needs_a_dataset(pipeline: FakePipeline):
-    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=())
+    pipeline.answers["plan"] = SimpleNamespace(plan=a_plan(), path=Path("plan.json"), notes=(), trainings=5)
     nn("plan", "cells", "--instances", "rim", "--border-width", "2")
     assert (pipeline.calls[0][2]["instances"], pipeline.calls[0][2]["border_px"]) == ("rim", 2)
     wrong = nn("plan", "cells", "--instances", "edges")

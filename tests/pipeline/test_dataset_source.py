@@ -17,7 +17,7 @@ from nnlite.pipeline.dataset_source import (
     edited_cases,
     other_cases,
     refuse_other_cases,
-    source_of,
+    remember_source,
 )
 from nnlite.workspace import Workspace
 
@@ -31,7 +31,7 @@ def data(balls: Path, tmp_path: Path) -> Path:
 def workspace(data: Path, tmp_path: Path) -> Workspace:
     """A workspace that remembers ``data`` as it is now."""
     made = Workspace(root=tmp_path / "work", dataset="balls")
-    write_record(made.source, source_of(find_dataset(data)))
+    remember_source(find_dataset(data), made)
     return made
 
 
@@ -81,6 +81,29 @@ def test_a_file_that_was_written_again_makes_its_case_an_edited_one(data: Path, 
         longer.write(b"\0")
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert edited_cases(find_dataset(data), workspace) == ("ball_3",)
+
+
+def test_the_plan_of_a_variant_remembers_cases_of_its_own(data: Path, workspace: Workspace):
+    workspace.plan_of("big").write_text("{}")
+    add(data, "new")
+    (data / "labels" / "ball_3.nii.gz").touch()
+    found = find_dataset(data)
+    remember_source(found, workspace, "big")
+    assert (other_cases(found, workspace, "big"), edited_cases(found, workspace, "big")) == (None, ())
+    for plan in (
+        None,
+        "seed1",
+    ):  # the dataset's is as old as it was, and a variant without a plan of its own follows it
+        assert "1 case is new (new)" in str(other_cases(found, workspace, plan))
+        assert edited_cases(found, workspace, plan) == ("ball_3",)
+    remove(data, "new")
+    found = find_dataset(data)
+    refuse_other_cases(found, workspace)
+    with pytest.raises(WorkspaceError, match=r"\(new\): put back what is missing; or run nnlite plan --as big again$"):
+        refuse_other_cases(found, workspace, "big")
+    remember_source(found, workspace)
+    assert (other_cases(found, workspace), edited_cases(found, workspace)) == (None, ())
+    assert "(new)" in str(other_cases(found, workspace, "big"))
 
 
 def test_a_dataset_that_was_moved_with_its_dates_keeps_its_signatures(data: Path, tmp_path: Path):

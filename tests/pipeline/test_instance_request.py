@@ -54,6 +54,25 @@ def test_a_plan_that_is_followed_brings_its_border_and_the_dataset_its_kind_of_l
     assert InstanceRequest(choice="distance").decide(SAID, other)[0].instances == Instances(numbered=True)
 
 
+def test_a_plan_that_is_followed_without_instances_goes_on_without_them():
+    said = replace(PLAIN, instances=Instances())
+    assert LABELS_DECIDE.decide(said, PLAIN) == (PLAIN, "as in the plan that this one follows")
+    assert LABELS_DECIDE.decide(PLAIN, PLAIN) == (PLAIN, None)
+    # numbers have to be read as such, but the network answers as many labels as the followed one, whose weights fit
+    numbered, _ = LABELS_DECIDE.decide(SAID, PLAIN)
+    assert numbered.instances == Instances(numbered=True)
+    assert numbered.outputs == PLAIN.outputs
+    assert InstanceRequest(choice="border").decide(said, PLAIN)[0].instances == Instances(border_px=BORDER_PX)
+
+
+def test_a_width_alone_is_that_of_the_border_or_rim_in_the_plan_that_is_followed():
+    rim, border = (replace(PLAIN, instances=Instances(border_px=1, rim=rim)) for rim in (True, False))
+    wider = InstanceRequest(border_px=2)
+    assert wider.decide(SAID, rim)[0].instances == Instances(numbered=True, border_px=2, rim=True)
+    assert wider.decide(SAID, border)[0].instances == Instances(numbered=True, border_px=2)
+    assert InstanceRequest(choice="border").decide(PLAIN, rim)[0].instances == Instances(border_px=BORDER_PX)
+
+
 def test_requests_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="at least 1 pixel"):
         InstanceRequest(border_px=0)

@@ -8,17 +8,18 @@ from tiny import plan as tiny_plan
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.pipeline.measure_plan import Measure, measure_here, search, with_measurements
+from nnlite.pipeline.plan_request import plan_request
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.cost import measurement, step_gib
 from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.gpu import usable_gib
 from nnlite.planning.measurement import StepMeasurement
-from nnlite.planning.planner import Plan, make_plan
+from nnlite.planning.planner import Plan
 
 MEMORY_GIB = 8
 
 
-def decide(corrections: Mapping[int, float]) -> Plan:
+def decide(corrections: Mapping[int, float], *overrides: str) -> Plan:
     """A dataset large enough that patch and batch follow the memory."""
     some = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
     fingerprint = Fingerprint(
@@ -28,14 +29,8 @@ def decide(corrections: Mapping[int, float]) -> Plan:
         median_relative_size_after_crop=1.0,
     )
     labels = Labels(names=("background", "organ"), values=(0, 1))
-    return make_plan(
-        fingerprint,
-        dataset="d",
-        channels=["CT"],
-        labels=labels,
-        memory_gib=MEMORY_GIB,
-        corrections=corrections,
-    )
+    request = plan_request(device="cuda", memory_gib=MEMORY_GIB, overrides=overrides)
+    return request.decide(fingerprint, dataset="d", channels=["CT"], labels=labels, corrections=corrections)
 
 
 def taken(configuration: Configuration, memory_gib: float) -> StepMeasurement:
@@ -75,6 +70,12 @@ def test_a_step_that_needs_less_than_predicted_leaves_room_for_a_larger_one():
     first, found = decide({}), search(decide, card(0.5))
     assert sum(peaks(found).values()) > 0.5 * sum(step_gib(first, one) for one in first.configurations.values())
     assert found.configuration("3d").patch_size > first.configuration("3d").patch_size
+
+
+def test_what_is_set_by_hand_stays_while_patch_and_batch_follow_the_measurement():
+    found = search(lambda corrections: decide(corrections, "3d.mirror_axes=none"), card(1.1))
+    assert found.configuration("3d").mirror_axes == ()
+    assert peaks(found) == peaks(search(decide, card(1.1)))
 
 
 def test_a_card_that_another_program_fills_leads_to_a_smaller_plan():

@@ -15,10 +15,11 @@ from nnlite.data.image import Geometry, write_image
 from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, PlanError, UsageError, WorkspaceError
-from nnlite.pipeline import machine, plan_dataset, plan_request
+from nnlite.pipeline import machine, measure_plan, plan_dataset, plan_request
 from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
 from nnlite.planning.fingerprint import Fingerprint
-from nnlite.planning.planner import Plan
+from nnlite.planning.measurement import StepMeasurement
+from nnlite.planning.planner import Configuration, Plan
 from nnlite.workspace import Workspace
 
 
@@ -109,6 +110,23 @@ def test_the_memory_of_a_gpu_that_is_there_is_used(balls: Path, tmp_path: Path, 
     monkeypatch.setattr(plan_request, "gpu_memory_gib", lambda: 11.0)
     result = pipeline.plan(balls, work=tmp_path, probe=False)
     assert (result.plan.memory_gib, result.notes) == (11, ())
+
+
+def test_a_size_set_by_hand_that_was_measured_to_be_too_large_is_refused(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def measure(plan: Plan, configuration: Configuration) -> StepMeasurement:
+        size = {"patch_size": configuration.patch_size, "batch_size": configuration.batch_size}
+        return StepMeasurement(device="a card", precision="bf16", memory_gib=7, step_s=1, torch_version="2", **size)
+
+    monkeypatch.setattr(plan_dataset, "has_gpu", lambda: True)
+    monkeypatch.setattr(measure_plan, "measure_here", measure)
+    options = {"work": tmp_path, "device": "cuda", "memory_gib": 8, "overrides": ["3d.batch_size=2"]}
+    # predicted is far less, and 6.75 of 8 GiB are for tensors
+    with pytest.raises(PlanError, match=r"3d: patch .* with batch 2 needs about 7\.0 GiB, of the 8 GiB planned for"):
+        pipeline.plan(balls, **options)
+    assert not (tmp_path / "balls" / "plan.json").exists()
+    assert pipeline.plan(balls, **options, probe=False).plan.configuration("3d").batch_size == 2
 
 
 def test_a_device_that_does_not_exist_is_refused_before_a_case_is_read(tmp_path: Path, balls: Path):
@@ -265,6 +283,18 @@ def test_a_plan_that_can_no_longer_be_read_is_replaced(balls: Path, trained_work
     assert read_record(path, Plan).dataset == "balls"
 
 
+def test_the_plan_of_a_variant_leaves_that_of_the_dataset_as_old_as_it_is(balls: Path, tmp_path: Path):
+    data = copied(balls, tmp_path / "balls")
+    options = {"work": tmp_path / "work", "device": "cpu", "probe": False}
+    pipeline.plan(data, **options)
+    for kind in ("images", "labels"):
+        shutil.copy(data / kind / "ball_0.nii.gz", data / kind / "new.nii.gz")
+    pipeline.plan(data, variant="big", overrides=["3d.batch_size=3"], **options)
+    with pytest.raises(WorkspaceError, match=r"1 case is new \(new\): .*; or run nnlite plan again$"):
+        pipeline.train(data, "3d", ["fold0"], work=tmp_path / "work", device="cpu")
+    assert len(list(pipeline.preprocess(data, ["3d@big"], work=tmp_path / "work")["3d@big"].glob("*.safetensors"))) == 6
+
+
 def test_folds_of_the_user_s_own_are_refused_before_a_case_is_read_and_kept_with_the_plan(balls: Path, tmp_path: Path):
     def nothing_is_read(what: str, done: int, total: int) -> None:
         raise AssertionError
@@ -292,6 +322,7 @@ def test_patients_and_rare_labels_decide_the_folds_of_a_plan(balls: Path, tmp_pa
     )
     folds = read_record(tmp_path / "work" / "balls" / "splits.json", Splits).folds
     assert ("ball_0", "ball_3") in [fold.validation for fold in folds]
+    assert result.trainings == 4
 
 
 def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
@@ -301,5 +332,6 @@ def test_one_case_can_be_planned_and_has_no_folds(tmp_path: Path):
     geometry = Geometry(shape=(16, 20, 18), spacing_mm=(2.0, 1.5, 1.5))
     write_image(tmp_path / "one" / "images" / "a.nii.gz", image, geometry)
     write_image(tmp_path / "one" / "labels" / "a.nii.gz", label, geometry)
-    pipeline.plan(tmp_path / "one", work=tmp_path / "work", device="cpu", probe=False)
+    result = pipeline.plan(tmp_path / "one", work=tmp_path / "work", device="cpu", probe=False)
+    assert result.trainings == 1  # that of all cases
     assert read_record(tmp_path / "work" / "one" / "splits.json", Splits).folds == ()

@@ -55,6 +55,7 @@ def test_nnunet_s_fingerprint_gives_nnunet_s_plan(tmp_path: Path):
     assert (result.plan.dataset, result.plan.training_cases) == ("Dataset004_Hippocampus", 200)
     assert result.plan.configuration("3d").batch_size == 141  # a whole dataset in a batch: docs/decisions/
     assert "nnlite plan DATASET --from" in result.notes[-1]
+    assert result.trainings == 5
 
 
 def test_a_name_can_be_given_and_a_dataset_s_own_plan_is_not_overwritten(balls: Path, tmp_path: Path):

@@ -59,6 +59,23 @@ def test_who_follows_a_plan_has_its_channels(option: dict, tmp_path: Path) -> No
         plan_request(device="cpu", **option).require_channels(["MR"])
 
 
+@pytest.mark.parametrize(
+    ("key", "left_open"),
+    [
+        ("mirror_axes=none", True),
+        ("batch_dice=true", True),
+        ("normalization=ct", True),
+        ("patch_size=32,32,32", False),
+        ("batch_size=2", False),
+        ("spacing_mm=2,1,1", False),
+        ("kernel=5", False),
+        ("checkpointing=true", False),
+    ],
+)
+def test_patch_and_batch_follow_a_measurement_unless_what_a_step_needs_is_set_by_hand(key: str, left_open: bool):
+    assert plan_request(device="cuda", memory_gib=24, overrides=[f"3d.{key}"]).leaves_size_open == left_open
+
+
 def test_the_plan_of_a_variant_is_followed_under_the_names_of_any_plan(tmp_path: Path) -> None:
     write_record(tmp_path / "plan@big.json", as_variant(plan("3d-cascade"), "big"))
     assert plan_request(from_plan=tmp_path / "plan@big.json").other == plan("3d-cascade")

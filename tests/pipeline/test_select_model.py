@@ -17,7 +17,7 @@ from nnlite.data.records import read_record, write_record
 from nnlite.errors import DatasetError, UsageError, WorkspaceError
 from nnlite.evaluation.folders import evaluate_folders
 from nnlite.evaluation.scores import read_scores
-from nnlite.pipeline.dataset_source import source_of
+from nnlite.pipeline.dataset_source import remember_source
 from nnlite.pipeline.ensemble_held_out import EnsembleMembers
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.selection import Selection
@@ -129,7 +129,7 @@ def test_a_configuration_with_missing_folds_is_left_out_and_named(balls: Path, w
 
 def test_a_label_drawn_anew_since_the_plan_is_noticed(balls: Path, workspace: Workspace, tmp_path: Path):
     data = Path(shutil.copytree(balls, tmp_path / "balls"))
-    write_record(workspace.source, source_of(find_dataset(data)))
+    remember_source(find_dataset(data), workspace)
     label = data / "labels" / "ball_3.nii.gz"
     truth = read_label(label)
     write_mask(label, np.zeros_like(truth.array[0]), truth)

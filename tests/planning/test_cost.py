@@ -94,13 +94,22 @@ def test_nnunet_s_own_plans_may_round_their_batch_up() -> None:
 
 def test_hours_follow_from_a_measured_step_and_are_unknown_without_one() -> None:
     made = gpu(8)
-    assert (costs(made)["3d"].step_s, costs(made)["3d"].fold_h) == (None, None)
+    assert (costs(made, 5)["3d"].step_s, costs(made, 5)["3d"].fold_h) == (None, None)
     one = replace(measured(made.configurations["3d"], step_s=0.5), epochs=100, iterations=250)
-    cost = costs(replace(made, configurations={"3d": one}, training_cases=20))["3d"]
+    cost = costs(replace(made, configurations={"3d": one}), folds=5)["3d"]
     assert (cost.step_s, cost.measured_gib) == (0.5, 2.0)
     # 100 x 250 steps of 0.5 s, and a fifth as many looks of a third of a step: 12500 x (1 + 1 / 15) s
     assert cost.fold_h == pytest.approx(12_500 * (1 + 1 / 15) / 3600)
     assert cost.folds_h == pytest.approx(5 * cost.fold_h)
+
+
+@pytest.mark.parametrize("folds", [1, 3, 10])
+def test_every_fold_is_counted_in_hours_and_in_models_on_the_disk(folds: int) -> None:
+    made = gpu(8)
+    timed = replace(made, configurations={"3d": measured(made.configurations["3d"])})
+    cost = costs(timed, folds)["3d"]
+    assert (cost.fold_h, cost.folds_h) == (costs(timed, 1)["3d"].fold_h, folds * cost.fold_h)
+    assert cost.disk_gib == disk_gib(timed, timed.configuration("3d"), folds)
 
 
 def test_an_edited_configuration_is_timed_by_its_multiplications() -> None:

@@ -56,6 +56,15 @@ def test_the_mask_fills_enclosed_holes_but_not_those_open_to_the_border() -> Non
     assert nonzero_mask(image).sum() == 25
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_mask_of_a_single_slice_fills_holes_within_it_along_whichever_axis_it_lies(axis: int) -> None:
+    ring = np.ones((3, 3))
+    ring[1, 1] = 0
+    image = np.expand_dims(ring, (0, axis + 1))
+    assert nonzero_mask(image).shape == image.shape[1:]
+    assert nonzero_mask(image).all()
+
+
 def test_a_case_is_measured_inside_its_nonzero_box() -> None:
     image = np.zeros((2, 4, 4, 4), np.float32)
     image[0, 1:3, :, :] = 10

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +71,14 @@ def test_a_normalisation_set_by_hand_uses_the_mask_only_where_it_is_a_z_score() 
     assert (made.batch_size, made.batch_dice) == (3, False)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_set_for_the_cascade_itself_holds_there_in_whatever_order(order: int) -> None:
+    texts = ["3d-cascade.batch_size=3", "3d.batch_size=4", "3d.batch_dice=false"]
+    made = changed(*texts[::order])
+    cascade = made.configuration("3d-cascade")
+    assert (made.configuration("3d").batch_size, cascade.batch_size, cascade.batch_dice) == (4, 3, False)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -118,6 +128,38 @@ def test_kernels_and_checkpointing_set_by_hand_stay_when_the_patch_changes() -> 
     assert made.configuration("3d").patch_size == plan().configuration("3d").patch_size
     assert made.configuration("3d").reasons["kernel"] == "set by hand: 3d.kernel=5"
     assert made.configuration("2d") == plan().configuration("2d")
+
+
+def test_kernels_and_checkpointing_set_by_hand_give_the_network_that_would_be_planned_with_them() -> None:
+    full = changed("3d.kernel=5", "3d.checkpointing=true").configuration("3d")
+    assert full.topology == plan_topology(full.spacing_mm, full.patch_size, kernel=5, checkpointing=True)[0]
+
+
+def test_a_network_that_was_not_planned_here_keeps_its_blocks_and_features() -> None:
+    made = plan()
+    full = made.configuration("3d")
+    stages = full.topology.stages
+    own = replace(
+        full.topology,
+        encoder_blocks=(1,) * stages,
+        features=tuple(min(400, 32 * 2**stage) for stage in range(stages)),  # a planned one stops at 320
+        kernels=((1, 3, 3), *full.topology.kernels[1:]),
+    )
+    edited = replace(made, configurations={**made.configurations, "3d": replace(full, topology=own)})
+    once = override(edited, [parse_override("3d.checkpointing=true")]).configuration("3d")
+    assert once.topology == replace(own, checkpointing=True)
+    assert once.reasons["topology"] == full.reasons["topology"]
+    twice = override(edited, [parse_override("3d.kernel=5")]).configuration("3d")
+    assert twice.topology == replace(own, kernels=((1, 5, 5), *((5, 5, 5),) * (stages - 1)))
+
+
+def test_a_kernel_without_padding_that_has_no_answer_for_the_patch_is_refused_with_a_patch_it_has_one_for() -> None:
+    network = NetworkChoice(architecture="unet-2015")
+    with pytest.raises(PlanError, match="is none of the sizes that the network of") as problem:
+        changed("3d.kernel=5", network=network)
+    remedy = str(problem.value).rpartition("--set ")[2]
+    topology = changed("3d.kernel=5", remedy, network=network).configuration("3d").topology
+    assert set(topology.kernels) == {(5, 5, 5)}
 
 
 def test_a_patch_set_by_hand_keeps_the_architecture() -> None:

@@ -206,6 +206,38 @@ def test_flat_images_are_planned_in_2d_only() -> None:
     assert "flat" in made.reasons["3d"]
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_slice_stored_as_a_volume_is_planned_as_a_2d_image_whatever_its_thickness(device: str, axis: int) -> None:
+    def stored(thickness_mm: float) -> Plan:
+        spacing, shape = [4.07, 4.07], [168, 160]
+        spacing.insert(axis, thickness_mm)
+        shape.insert(axis, 1)
+        return plan(fingerprint(tuple(spacing), tuple(shape)), device=device)
+
+    thin, thick = stored(3.0), stored(999.0)
+    assert (thin.transpose[0], thin.transpose) == (axis, thick.transpose)
+    assert list(thin.configurations) == ["2d"]
+    assert replace(thin.configuration("2d"), reasons={}) == replace(thick.configuration("2d"), reasons={})
+    assert thin.reasons["3d"] == "the images are flat: 1 x 168 x 160 voxels in the median case"
+    assert thin.reasons["transpose"].startswith(f"the median image is one voxel deep along axis {'zyx'[axis]}")
+
+
+def test_slices_of_many_thicknesses_are_flat_as_well() -> None:
+    # thick and few, so that the target is percentile 10: 5 mm; the median slice, 9 mm, would become two
+    found = [fingerprint((float(thickness), 1.0, 1.0), (1, 256, 320), cases=1) for thickness in range(4, 15)]
+    every = replace(
+        found[0],
+        spacings_mm=tuple(one.spacings_mm[0] for one in found),
+        shapes_after_crop=tuple(one.shapes_after_crop[0] for one in found),
+    )
+    assert list(plan(every).configurations) == ["2d"]
+
+
+def test_nnunet_s_preset_takes_the_coarsest_axis_for_that_of_the_slices() -> None:
+    assert plan(fingerprint((3.0, 4.07, 4.07), (1, 168, 160)), preset="nnunet").transpose == (1, 0, 2)
+
+
 def test_a_long_thin_volume_is_planned_in_3d_only() -> None:
     made = plan(fingerprint((2.1, 2.0, 2.0), (64, 7, 11)))
     assert list(made.configurations) == ["3d"]

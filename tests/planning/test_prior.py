@@ -89,9 +89,14 @@ def test_a_sketch_is_small_and_covers_the_whole_map() -> None:
     assert (seen.labels[16:] == 300).all()
 
 
-def planned(prior: str | None, labels: Labels, shape: tuple[int, int, int] = (36, 50, 35)) -> Plan:
+def planned(
+    prior: str | None,
+    labels: Labels,
+    shape: tuple[int, int, int] = (36, 50, 35),
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Plan:
     found = Fingerprint(
-        spacings_mm=((1.0, 1.0, 1.0),) * 10,
+        spacings_mm=(spacing_mm,) * 10,
         shapes_after_crop=(shape,) * 10,
         intensities=(INTENSITY,),
         median_relative_size_after_crop=1.0,
@@ -105,6 +110,12 @@ TWO = Labels.from_table({"organ": 1, "lesion": 2})
 
 def test_an_atlas_is_no_finer_than_the_images() -> None:
     assert planned("channel", TWO, (1, 500, 40)).prior == Prior(use="channel", atlas_shape=(1, 64, 40))
+
+
+def test_the_atlas_of_flat_images_is_flat_along_the_first_axis_as_their_plan_is() -> None:
+    made = planned("channel", TWO, (168, 1, 160), (4.07, 3.0, 4.07))
+    assert made.transpose == (1, 0, 2)
+    assert made.prior == Prior(use="channel", atlas_shape=(1, 64, 64))
 
 
 def test_channels_of_the_atlas_are_counted_and_a_product_has_none() -> None:

@@ -8,6 +8,7 @@ from nnlite.planning.fingerprint import Fingerprint, IntensityProperties
 from nnlite.planning.spacing import (
     coarser_spacings,
     coarsest_axis_first,
+    flat_axes,
     median_resampled_shape,
     target_spacing,
 )
@@ -54,6 +55,19 @@ def test_the_slices_never_become_finer_than_the_pixels() -> None:
 def test_the_first_of_several_coarsest_axes_comes_first() -> None:
     assert coarsest_axis_first((1.0, 2.0, 2.0)) == (1, 0, 2)
     assert coarsest_axis_first((1.0, 1.0, 1.0)) == (0, 1, 2)
+
+
+def test_a_flat_axis_comes_before_coarser_ones_and_stays_one_voxel() -> None:
+    # two of three cases are a single slice, of 2 and 6 mm; the pixels are larger than the thinner of them
+    cases = fingerprint(
+        *[((thickness, 4.0, 4.0), (depth, 168, 168)) for thickness, depth in ((2.0, 1), (6.0, 1), (2.0, 9))]
+    )
+    assert flat_axes(cases) == (0,)
+    assert coarsest_axis_first((2.0, 4.0, 4.0)) == (1, 0, 2)
+    assert coarsest_axis_first((2.0, 4.0, 4.0), flat_axes(cases)) == (0, 1, 2)
+    # resampled to 2 mm the cases would have 1, 3 and 9 slices
+    assert median_resampled_shape(cases, (2.0, 4.0, 4.0)) == (3.0, 168.0, 168.0)
+    assert median_resampled_shape(cases, (2.0, 4.0, 4.0), flat_axes(cases)) == (1.0, 168.0, 168.0)
 
 
 def test_the_median_shape_is_that_of_the_resampled_cases() -> None:

@@ -85,6 +85,12 @@ def test_flat_images_take_the_2d_part_and_are_refused_where_there_is_none() -> N
         taken(volumes, **flat)
 
 
+def test_a_plan_of_thin_slices_is_followed_by_the_dataset_it_was_made_for() -> None:
+    found = fingerprint((3.0, 4.07, 4.07), (1, 168, 160), mean=40.0)
+    made = make_plan(found, dataset="livers", channels=("CT",), labels=ORGAN)
+    assert transfer(made, found, dataset="livers", channels=("CT",), labels=ORGAN) == made
+
+
 @pytest.mark.parametrize("use", [None, "channel", "product"])
 def test_separate_encoders_see_as_many_labels_as_this_dataset_has(use: PriorUse | None) -> None:
     found = replace(fingerprint((1.0, 1.0, 1.0), (400, 400, 400)), intensities=fingerprint((1,), (1,)).intensities * 2)

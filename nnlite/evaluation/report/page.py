@@ -48,6 +48,7 @@ def render(contents: ReportContents) -> str:
 def _view(contents: ReportContents) -> dict[str, Any]:
     """Everything that the templates name."""
     labels = contents.labels.foreground
+    folds = {case.fold for case in contents.dataset.cases if case.fold}
     return {
         "report": contents,
         "plan": contents.plan,
@@ -63,7 +64,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
             ("another label", hexadecimal(CONFUSED)),
         ],
         "dataset_figures": figures.dataset_figures(contents.dataset, contents.main, contents.plan.channels, labels),
-        "costs": costs(contents.plan),
+        "costs": costs(contents.plan, max(1, len(folds))),  # where none can be held out, one training has them all
         "trainings": _trainings(contents),
         "environments": sorted(
             {", ".join(f"{k} {v}" for k, v in course.versions.items()) for course in contents.courses}
