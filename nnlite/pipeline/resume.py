@@ -5,12 +5,16 @@ What contradicts that is refused with both values.
 
 from __future__ import annotations
 
+import logging
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
 
+from nnlite.data.records import read_record
 from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.networks.build import weight_shapes
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.variants import parted
 from nnlite.training.config import TrainConfig
 from nnlite.training.course import Course
@@ -19,9 +23,6 @@ from nnlite.training.initial_weights import encoder_weights
 from nnlite.training.loss import Loss
 from nnlite.training.schedule import Schedule
 from nnlite.workspace import RunFolder
-
-if TYPE_CHECKING:
-    from nnlite.pipeline.run_config import RunConfig
 
 FIXED = {
     "seed": "--seed",
@@ -37,6 +38,54 @@ FIXED = {
     "augmentation": "--augmentation",
 }
 """Fields of a configuration that a training keeps, and the options that set them."""
+
+logger = logging.getLogger(__name__)
+
+
+def made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> bool:
+    """Whether a training that came to its end is to go on; one that would, were it not for ``resume``, is told of.
+
+    ``UsageError`` where it was another training than the one that is asked for.
+    """
+    if not (run.checkpoint_final.exists() and run.config.exists()):
+        return False
+    begun = read_record(run.config, RunConfig).train
+    wanted = as_asked(begun)
+    require_choices(run, begun, wanted)
+    longer = wanted != begun and is_longer(run, wanted)
+    if wanted != begun and not longer and ended_early(run, wanted):
+        logger.warning(
+            "%s %s ended after %d epochs, since its pseudo Dice had not risen for %s; for more, add --resume and a "
+            "larger --patience",
+            run.configuration,
+            run.fold,
+            len(read_log(run.log)),
+            wanted.patience,
+        )
+    if longer and not resume:
+        logger.warning(
+            "%s %s is finished after %d epochs; to train it for longer, add --resume",
+            run.configuration,
+            run.fold,
+            len(read_log(run.log)),
+        )
+    return longer and resume
+
+
+def as_begun(
+    run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool, longer: bool
+) -> RunConfig | None:
+    """What a training was begun with, its length ``as_asked``; None where none was begun.
+
+    One that came to its end, and is not made ``longer``, keeps its length: only scores may be missing.
+    """
+    if not run.config.exists():
+        return None
+    job = read_record(run.config, RunConfig)
+    if run.checkpoint_final.exists() and not longer:
+        return job
+    require_as_begun(run, job.train, as_asked(job.train), resume=resume)
+    return replace(job, train=as_asked(job.train))
 
 
 def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *, resume: bool) -> None:
@@ -119,8 +168,8 @@ def ended_early(run: RunFolder, wanted: TrainConfig) -> bool:
 def reopen(run: RunFolder) -> None:
     """Take the end of a finished training away, so that it goes on from its last state.
 
-    ``UsageError`` where there is no such state. Whenever this is interrupted, the training is either finished as it
-    was, or ends anew with the length that it had: its config.json must be written afterwards.
+    ``UsageError`` where there is no such state. Whenever this is interrupted, the training is finished as it was, or
+    lacks only its scores, or ends anew with the length that it had: its config.json must be written afterwards.
     """
     if not (run.checkpoint_last.exists() or run.checkpoint_previous.exists()):
         raise UsageError(

@@ -191,6 +191,39 @@ def test_a_training_that_was_stopped_while_scoring_is_only_scored(balls: Path, w
     assert (run.checkpoint_final.read_bytes(), run.summary.read_text()) == (weights, scores)
 
 
+def test_a_training_that_was_stopped_while_scoring_is_made_longer_as_a_finished_one_is(
+    balls: Path, workspace: Workspace
+):
+    run = workspace.run("3d", "fold0")
+    first = run.checkpoint_final.read_bytes()
+    run.summary.unlink()  # as when its end was being taken away to make it longer, too
+    [longer] = train(balls, workspace, "fold0", epochs=3, iterations=None, resume=True)
+    assert (longer.skipped, longer.epochs, longer.resumed_epochs) == (False, 3, 2)
+    assert run.checkpoint_final.read_bytes() != first
+    assert read_record(run.config, RunConfig).train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"epochs": 1, "iterations": None, "resume": True}, ""),
+        ({"epochs": None, "iterations": 4, "resume": True}, ""),
+        ({"epochs": 3, "iterations": None}, "is finished after 2 epochs; to train it for longer, add --resume"),
+    ],
+)
+def test_a_training_that_is_only_scored_is_noted_with_the_length_that_it_has(
+    asked: dict, told: str, balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+):
+    run = workspace.run("3d", "fold0")
+    weights, config = run.checkpoint_final.read_bytes(), read_record(run.config, RunConfig)
+    run.summary.unlink()
+    [result] = train(balls, workspace, "fold0", **asked)
+    assert (result.skipped, result.epochs) == (False, 2)
+    assert (run.checkpoint_final.read_bytes(), read_record(run.config, RunConfig)) == (weights, config)
+    assert is_finished(run)
+    assert told in caplog.text
+
+
 def test_resuming_what_was_never_begun_begins_it(balls: Path, workspace: Workspace):
     assert train(balls, workspace, "fold4", resume=True)[0].epochs == 2
 
