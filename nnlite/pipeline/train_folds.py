@@ -276,11 +276,13 @@ def _way_out_of_memory(sitting: _Sitting, run: RunFolder) -> Iterator[None]:
     try:
         yield
     except MemoryShortError as error:
+        workspace, variant = sitting.workspace, parted(run.configuration)[1]
         less = f" --gpu-memory {gpu_memory_gib() * LESS_MEMORY:.1f}" if sitting.device.type == "cuda" else ""
-        work = sitting.workspace.root
+        planned_as = f" --as {variant}" if variant is not None and workspace.plan_of(variant).exists() else ""
         raise MemoryShortError(
-            f"{error}; plan for less, delete {run.folder}, and train again: "
-            f"nnlite plan {sitting.dataset.root} --device {sitting.device.type}{less} --work {work}"
+            f"{error}; plan for less, with the other options that it was planned with, delete {run.folder}, and train "
+            f"again: nnlite plan {sitting.dataset.root} --device {sitting.device.type}{less}{planned_as} "
+            f"--work {workspace.root}"
         ) from error
 
 

@@ -328,12 +328,21 @@ def test_a_fold_without_its_last_state_cannot_be_made_longer_and_stays(balls: Pa
     assert is_finished(run)
 
 
+@pytest.mark.parametrize(
+    ("configuration", "planned_as"),
+    [("3d", ""), ("3d@seed", ""), ("3d@big", " --as big")],  # of the two variants, one has a plan of its own
+)
 def test_where_not_even_a_sample_fits_the_command_to_type_is_told(
-    balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    configuration: str, planned_as: str, balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ):
     def no_memory(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    pipeline.plan(balls, work=workspace.root, device="cpu", variant="big", probe=False)
     monkeypatch.setattr("nnlite.training.learner.deep_supervision_loss", no_memory)
-    with pytest.raises(MemoryShortError, match=rf"plan for less, delete .*fold2.*nnlite plan {balls} --device cpu"):
-        train(balls, workspace, "fold2")
+    command = f"nnlite plan {balls} --device cpu{planned_as} --work {workspace.root}"
+    with pytest.raises(
+        MemoryShortError,
+        match=rf"plan for less, with the other options that it was planned with, delete .*fold2, .*again: {command}$",
+    ):
+        pipeline.train(balls, configuration, ("fold2",), work=workspace.root, device="cpu", seed=1)
