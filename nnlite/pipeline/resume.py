@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nnlite.data.records import read_record
@@ -18,7 +18,7 @@ from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.variants import parted
 from nnlite.training.config import TrainConfig
 from nnlite.training.course import Course
-from nnlite.training.curves import read_log
+from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.initial_weights import encoder_weights
 from nnlite.training.loss import Loss
 from nnlite.training.schedule import Schedule
@@ -53,9 +53,9 @@ def made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], 
     wanted = as_asked(begun)
     require_choices(run, begun, wanted)
     longer = wanted != begun and is_longer(run, wanted)
-    if wanted != begun and not longer and ended_early(run, wanted):
+    if wanted != begun and not longer and is_longer(run, replace(wanted, patience=None)):
         logger.warning(
-            "%s %s ended after %d epochs, since its pseudo Dice had not risen for %s; for more, add --resume and a "
+            "%s %s stays at %d epochs, since its pseudo Dice had not risen for %s; for more, add --resume and a "
             "larger --patience",
             run.configuration,
             run.fold,
@@ -151,15 +151,15 @@ def require_sense(job: RunConfig, split: Split) -> None:
 def is_longer(run: RunFolder, wanted: TrainConfig) -> bool:
     """Whether a finished training would go on if it had this length."""
     epochs = read_log(run.log)
-    if not epochs or ended_early(run, wanted):
+    if not epochs or _out_of_patience(epochs, wanted):
         return False
     return not Schedule(wanted, elapsed_s=epochs[-1].elapsed_s).finished(len(epochs))
 
 
-def ended_early(run: RunFolder, wanted: TrainConfig) -> bool:
+def _out_of_patience(epochs: Sequence[EpochRecord], wanted: TrainConfig) -> bool:
     """Whether the pseudo Dice of a training has not risen for as many epochs as its patience lasts."""
     course = Course()
-    for epoch in read_log(run.log):
+    for epoch in epochs:
         course.follow(epoch.mean_pseudo_dice)
         course.next_epoch()
     return course.out_of_patience(wanted.patience)
