@@ -14,6 +14,7 @@ from nnlite.data.records import read_record
 from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.networks.build import weight_shapes
+from nnlite.pipeline.chosen_options import as_typed
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.variants import parted
 from nnlite.training.config import TrainConfig
@@ -104,10 +105,11 @@ def require_choices(run: RunFolder, begun: TrainConfig, wanted: TrainConfig) -> 
     for field, option in FIXED.items():
         was, now = getattr(begun, field), getattr(wanted, field)
         if was != now and not (field == "loss" and Loss.named(was) == Loss.named(now)):
+            kind, _ = parted(run.configuration)
             raise UsageError(
-                f"{run.configuration} {run.fold} was begun with {option} {_shown(was)}, not {_shown(now)}, and that "
-                f"cannot change on the way: leave {option} out to go on with it, train {parted(run.configuration)[0]}"
-                f"@NAME beside it, or delete {run.folder} to begin anew"
+                f"{run.configuration} {run.fold} was begun with {option} {_shown(field, was)}, not "
+                f"{_shown(field, now)}, and that cannot change on the way: leave {option} out to go on with it, train "
+                f"{kind}@NAME beside it, or delete {run.folder} to begin anew"
             )
 
 
@@ -183,8 +185,8 @@ def reopen(run: RunFolder) -> None:
     run.checkpoint_final.unlink(missing_ok=True)
 
 
-def _shown(value: object) -> str:
-    return "off" if value is None or value is False else "on" if value is True else f"{value}"
+def _shown(field: str, value: object) -> str:
+    return "off" if value is None or value is False else "on" if value is True else as_typed(field, value)
 
 
 def _length(config: TrainConfig) -> str:

@@ -66,7 +66,8 @@ def test_another_augmentation_is_always_refused(resume: bool):
         ({"optimizer": "adamw"}, "begun with --optimizer sgd, not adamw"),
         ({"learning_rate": 0.5}, "begun with --learning-rate 0.01, not 0.5"),
         ({"schedule": "cosine"}, "begun with --schedule polynomial, not cosine"),
-        ({"warm_up": 3.0}, "begun with --warm-up 0.0, not 3.0"),
+        ({"warm_up": 3.0}, "begun with --warm-up 0, not 3,"),
+        ({"warm_up": 0.1}, "begun with --warm-up 0, not 10%,"),  # as the command line takes it
         ({"ema": 0.9}, "begun with --ema off, not 0.9"),
         ({"curriculum": True}, "begun with --curriculum off, not on"),
         ({"freeze_encoder": 4}, "begun with --freeze-encoder 0, not 4"),
