@@ -38,7 +38,7 @@ from nnlite.pipeline.variant_runs import first_of_variant, require_difference, s
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
-from nnlite.training.augmentation.augmentation import Augmentation
+from nnlite.training.augmentation.augmentation import require_suited
 from nnlite.training.choices import TrainChoices, with_choices
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
@@ -186,7 +186,7 @@ def train(
             job = as_begun(run, as_asked, resume=resume, longer=longer)
             if job is None:
                 settings = as_asked(settings_for(split_of[fold], f"{configuration} {fold}", defaults))
-                Augmentation.of(settings.augmentation, plan, planned)  # one that does not suit is refused first of all
+                require_suited(settings.augmentation, plan, planned)  # before any case is preprocessed for it
                 job = _new_job(plan, configuration, fold, settings, target)
                 job = initialised(job, init_from, work, like=first.initial if first else None, told=on_init)
             require_sense(job, split_of[fold])

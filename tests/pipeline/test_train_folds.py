@@ -303,6 +303,19 @@ def test_training_on_another_device_than_planned_for_is_warned_of(
     assert "balls was planned for cuda and is trained on cpu" in caplog.text
 
 
+def test_what_an_augmentation_leaves_out_is_told_once(
+    balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+):
+    plan = read_record(workspace.plan, Plan)
+    ct = replace(plan.configuration("2d"), normalization=("ct",))
+    coronal = replace(plan, transpose=(1, 0, 2), configurations={**plan.configurations, "2d": ct})
+    write_record(workspace.plan, coronal)
+    short = {"device": "cpu", "epochs": 1, "iterations": 1}
+    pipeline.train(balls, "2d", ("fold0",), work=workspace.root, augmentation="ct", **short)  # type: ignore[arg-type]
+    told = "augmentation ct: no metal streaks, for slices do not lie in the plane of the scanner"
+    assert [message for message in caplog.messages if message.startswith("augmentation")] == [told]
+
+
 def test_a_finished_fold_is_made_longer_when_asked_to_resume_and_only_then(
     balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ):
