@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 
 LISTED_WEIGHTS = 12  # about three lines
-CUBLAS_DETERMINISTIC = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for before it promises equal bits
 
 
 def train(
@@ -90,8 +88,6 @@ def train(
     if epochs is not None and time_budget is not None:
         raise UsageError("--epochs and --time-budget both set the length of the training; give one of them")
     trackers = tuple(name.strip() for names in track or () for name in names.split(","))
-    if deterministic:
-        os.environ.setdefault(*CUBLAS_DETERMINISTIC)
     from nnlite import pipeline
 
     options: dict[str, Any] = {

@@ -34,17 +34,22 @@ def choice_options(job: Mapping[str, Any]) -> list[str]:
     if train["optimizer"] != OPTIMIZER.get(job["device"], "sgd"):
         words += ["--optimizer", train["optimizer"]]
     if train["learning_rate"] != LEARNING_RATE[train["optimizer"]]:
-        words += ["--learning-rate", f"{train['learning_rate']:g}"]
+        words += ["--learning-rate", as_typed("learning_rate", train["learning_rate"])]
     for name, default in DEFAULTS.items():
         if (value := train[name]) == default:
             continue
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [_in_words(name, value)])]
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [as_typed(name, value)])]
     if job["initial"]:
         words += ["--init-from", job["initial"]["model"]]
     return words
 
 
-def _in_words(name: str, value: Any) -> str:
-    if name == "warm_up" and value < 1:
+def as_typed(name: str, value: Any) -> str:
+    """The value of a field as the command line takes it, with all its digits.
+
+    >>> as_typed("warm_up", 0.1), as_typed("warm_up", 5.0), as_typed("loss", "dice")
+    ('10%', '5', 'dice')
+    """
+    if name == "warm_up" and 0 < value < 1:
         return f"{100 * value:g}%"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).removesuffix(".0")

@@ -53,7 +53,7 @@ def initialised(
         if like is None:
             return job
         model = Path(like.model)
-    initial = _best_fit(model, work, job, like)
+    initial = _best_fit(model, work, job, like, job.fold)
     logger.info("%s %s begins with %s", job.configuration, job.fold, initial.in_words())
     told(initial)
     return replace(job, initial=initial)
@@ -62,7 +62,7 @@ def initialised(
 def require_same_weights(run: RunFolder, model: Path, work: Path) -> None:
     """``UsageError`` where a training, finished or not, was begun with other weights than those of ``model``."""
     job = read_record(run.config, RunConfig)
-    initial = _best_fit(model, work, job, job.initial)
+    initial = _best_fit(model, work, job, job.initial, job.fold if job.initial is None else job.initial.fold)
     if job.initial is None or job.initial.digest != initial.digest:
         before = "freshly drawn weights" if job.initial is None else f"{job.initial.in_words()} ({job.initial.source})"
         raise UsageError(
@@ -93,13 +93,14 @@ def weights_to_begin_with(job: RunConfig) -> dict[str, Tensor]:
     )
 
 
-def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | None) -> InitialWeights:
+def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | None, fold: str) -> InitialWeights:
     """The network to begin with: of the same configuration if there is one, else the one of which most fits.
 
-    Of its folds the one of the same name, which has not seen the cases that are held out here either, else the first.
-    What begins ``like`` another fold takes the configuration that this one took, whatever was trained since.
+    Of its folds the one called ``fold``, else the first: for a new job that of its own name, which has not seen the
+    cases that are held out here either, for one that was begun that of which it began, whatever was trained since.
+    What begins ``like`` another fold takes the configuration that this one took.
     """
-    plan, configuration, fold = job.plan, job.plan.configuration(job.configuration), job.fold
+    plan, configuration = job.plan, job.plan.configuration(job.configuration)
     networks = _networks(model, work)
     wanted = configuration.name if like is None else like.configuration
     same = [one for one in networks if one.configuration == wanted]
@@ -119,8 +120,10 @@ def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | No
             f"in {model} ({', '.join(by_configuration)}); train without --init-from, or plan with --from the plan of "
             "that model"
         )
-    if best.dataset == plan.dataset and best.fold != fold:
-        remark = f"{best.fold} may have been trained on cases that {fold} holds out: its scores then promise too much"
+    if best.dataset == plan.dataset and best.fold != job.fold:
+        remark = (
+            f"{best.fold} may have been trained on cases that {job.fold} holds out: its scores then promise too much"
+        )
         best = replace(best, remark=remark)
     named = model.absolute() if model.exists() else model  # else it is a name in the workspace
     return replace(best, model=str(named))

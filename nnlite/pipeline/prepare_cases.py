@@ -198,10 +198,13 @@ def _held_out_masks(workspace: Workspace, dataset: Dataset, stage: str) -> dict[
     }
     missing = [case.id for case in dataset.cases if case.id not in masks]
     if missing:
+        variant = parted(stage)[1]
+        trained_otherwise = variant is not None and not workspace.plan_of(variant).exists()
+        alike = " with the options of the second" if trained_otherwise else ""
         raise WorkspaceError(
             f"a cascade starts from the {stage} predictions of held-out cases, and {len(missing)} of "
-            f"{len(dataset.cases)} cases have none; train all folds of the first stage: "
-            f"nnlite train {dataset.root} {stage} folds"
+            f"{len(dataset.cases)} cases have none; train all folds of the first stage{alike}: "
+            f"nnlite train {dataset.root} {stage} folds --work {workspace.root}"
         )
     return masks
 

@@ -5,23 +5,25 @@ What contradicts that is refused with both values.
 
 from __future__ import annotations
 
+import logging
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from nnlite.data.records import read_record
 from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.networks.build import weight_shapes
+from nnlite.pipeline.chosen_options import as_typed
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.variants import parted
 from nnlite.training.config import TrainConfig
 from nnlite.training.course import Course
-from nnlite.training.curves import read_log
+from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.initial_weights import encoder_weights
 from nnlite.training.loss import Loss
 from nnlite.training.schedule import Schedule
 from nnlite.workspace import RunFolder
-
-if TYPE_CHECKING:
-    from nnlite.pipeline.run_config import RunConfig
 
 FIXED = {
     "seed": "--seed",
@@ -37,6 +39,54 @@ FIXED = {
     "augmentation": "--augmentation",
 }
 """Fields of a configuration that a training keeps, and the options that set them."""
+
+logger = logging.getLogger(__name__)
+
+
+def made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> bool:
+    """Whether a training that came to its end is to go on; one that would, were it not for ``resume``, is told of.
+
+    ``UsageError`` where it was another training than the one that is asked for.
+    """
+    if not (run.checkpoint_final.exists() and run.config.exists()):
+        return False
+    begun = read_record(run.config, RunConfig).train
+    wanted = as_asked(begun)
+    require_choices(run, begun, wanted)
+    longer = wanted != begun and is_longer(run, wanted)
+    if wanted != begun and not longer and is_longer(run, replace(wanted, patience=None)):
+        logger.warning(
+            "%s %s stays at %d epochs, since its pseudo Dice had not risen for %s; for more, add --resume and a "
+            "larger --patience",
+            run.configuration,
+            run.fold,
+            len(read_log(run.log)),
+            wanted.patience,
+        )
+    if longer and not resume:
+        logger.warning(
+            "%s %s is finished after %d epochs; to train it for longer, add --resume",
+            run.configuration,
+            run.fold,
+            len(read_log(run.log)),
+        )
+    return longer and resume
+
+
+def as_begun(
+    run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool, longer: bool
+) -> RunConfig | None:
+    """What a training was begun with, its length ``as_asked``; None where none was begun.
+
+    One that came to its end, and is not made ``longer``, keeps its length: only scores may be missing.
+    """
+    if not run.config.exists():
+        return None
+    job = read_record(run.config, RunConfig)
+    if run.checkpoint_final.exists() and not longer:
+        return job
+    require_as_begun(run, job.train, as_asked(job.train), resume=resume)
+    return replace(job, train=as_asked(job.train))
 
 
 def require_as_begun(run: RunFolder, begun: TrainConfig, wanted: TrainConfig, *, resume: bool) -> None:
@@ -55,10 +105,11 @@ def require_choices(run: RunFolder, begun: TrainConfig, wanted: TrainConfig) -> 
     for field, option in FIXED.items():
         was, now = getattr(begun, field), getattr(wanted, field)
         if was != now and not (field == "loss" and Loss.named(was) == Loss.named(now)):
+            kind, _ = parted(run.configuration)
             raise UsageError(
-                f"{run.configuration} {run.fold} was begun with {option} {_shown(was)}, not {_shown(now)}, and that "
-                f"cannot change on the way: leave {option} out to go on with it, train {parted(run.configuration)[0]}"
-                f"@NAME beside it, or delete {run.folder} to begin anew"
+                f"{run.configuration} {run.fold} was begun with {option} {_shown(field, was)}, not "
+                f"{_shown(field, now)}, and that cannot change on the way: leave {option} out to go on with it, train "
+                f"{kind}@NAME beside it, or delete {run.folder} to begin anew"
             )
 
 
@@ -102,15 +153,15 @@ def require_sense(job: RunConfig, split: Split) -> None:
 def is_longer(run: RunFolder, wanted: TrainConfig) -> bool:
     """Whether a finished training would go on if it had this length."""
     epochs = read_log(run.log)
-    if not epochs or ended_early(run, wanted):
+    if not epochs or _out_of_patience(epochs, wanted):
         return False
     return not Schedule(wanted, elapsed_s=epochs[-1].elapsed_s).finished(len(epochs))
 
 
-def ended_early(run: RunFolder, wanted: TrainConfig) -> bool:
+def _out_of_patience(epochs: Sequence[EpochRecord], wanted: TrainConfig) -> bool:
     """Whether the pseudo Dice of a training has not risen for as many epochs as its patience lasts."""
     course = Course()
-    for epoch in read_log(run.log):
+    for epoch in epochs:
         course.follow(epoch.mean_pseudo_dice)
         course.next_epoch()
     return course.out_of_patience(wanted.patience)
@@ -119,8 +170,8 @@ def ended_early(run: RunFolder, wanted: TrainConfig) -> bool:
 def reopen(run: RunFolder) -> None:
     """Take the end of a finished training away, so that it goes on from its last state.
 
-    ``UsageError`` where there is no such state. Whenever this is interrupted, the training is either finished as it
-    was, or ends anew with the length that it had: its config.json must be written afterwards.
+    ``UsageError`` where there is no such state. Whenever this is interrupted, the training is finished as it was, or
+    lacks only its scores, or ends anew with the length that it had: its config.json must be written afterwards.
     """
     if not (run.checkpoint_last.exists() or run.checkpoint_previous.exists()):
         raise UsageError(
@@ -134,8 +185,8 @@ def reopen(run: RunFolder) -> None:
     run.checkpoint_final.unlink(missing_ok=True)
 
 
-def _shown(value: object) -> str:
-    return "off" if value is None or value is False else "on" if value is True else f"{value}"
+def _shown(field: str, value: object) -> str:
+    return "off" if value is None or value is False else "on" if value is True else as_typed(field, value)
 
 
 def _length(config: TrainConfig) -> str:

@@ -28,7 +28,7 @@ from nnlite.pipeline.init_from import initialised, require_same_weights, weights
 from nnlite.pipeline.machine import gpu_memory_gib
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import prepare, store_name
-from nnlite.pipeline.resume import ended_early, is_longer, reopen, require_as_begun, require_choices, require_sense
+from nnlite.pipeline.resume import as_begun, made_longer, reopen, require_sense
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.run_status import ALL, is_finished
 from nnlite.pipeline.track_training import held_out_metrics, track_training, trackers_for
@@ -38,7 +38,7 @@ from nnlite.pipeline.variant_runs import first_of_variant, require_difference, s
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.planning.variants import parted
 from nnlite.preprocessing.store import CaseStore
-from nnlite.training.augmentation.augmentation import Augmentation
+from nnlite.training.augmentation.augmentation import require_suited
 from nnlite.training.choices import TrainChoices, with_choices
 from nnlite.training.config import TrainConfig, default_config, with_length
 from nnlite.training.curves import EpochRecord, read_log
@@ -177,20 +177,21 @@ def train(
         run = workspace.run(configuration, fold)
         if init_from is not None and run.config.exists():
             require_same_weights(run, init_from, work)
-        if is_finished(run) and not _made_longer(run, as_asked, resume=resume):
+        longer = made_longer(run, as_asked, resume=resume)
+        if is_finished(run) and not longer:
             results.append(_result(run, skipped=True))
             continue
         with locked(run):
             before = len(read_log(run.log))
-            job = _begun(run, as_asked, resume=resume)
+            job = as_begun(run, as_asked, resume=resume, longer=longer)
             if job is None:
                 settings = as_asked(settings_for(split_of[fold], f"{configuration} {fold}", defaults))
-                Augmentation.of(settings.augmentation, plan, planned)  # one that does not suit is refused first of all
+                require_suited(settings.augmentation, plan, planned)  # before any case is preprocessed for it
                 job = _new_job(plan, configuration, fold, settings, target)
                 job = initialised(job, init_from, work, like=first.initial if first else None, told=on_init)
             require_sense(job, split_of[fold])
             _tell_of_touching_cells(job)
-            if is_finished(run):
+            if longer:
                 reopen(run)
             with cases_in_use(workspace, store_name(workspace, job.plan, job.plan.configuration(configuration))):
                 _train_fold(sitting, run, job, split_of[fold])
@@ -222,45 +223,6 @@ def _tell_of_touching_cells(job: RunConfig) -> None:
             job.plan.dataset,
             job.train.loss,
         )
-
-
-def _made_longer(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> bool:
-    """Whether a finished training is to go on; one that would, were it not for ``resume``, is told of.
-
-    ``UsageError`` where it was another training than the one that is asked for.
-    """
-    if not run.config.exists():
-        return False
-    begun = read_record(run.config, RunConfig).train
-    wanted = as_asked(begun)
-    require_choices(run, begun, wanted)
-    longer = wanted != begun and is_longer(run, wanted)
-    if wanted != begun and not longer and ended_early(run, wanted):
-        logger.warning(
-            "%s %s ended after %d epochs, since its pseudo Dice had not risen for %s; for more, add --resume and a "
-            "larger --patience",
-            run.configuration,
-            run.fold,
-            len(read_log(run.log)),
-            wanted.patience,
-        )
-    if longer and not resume:
-        logger.warning(
-            "%s %s is finished after %d epochs; to train it for longer, add --resume",
-            run.configuration,
-            run.fold,
-            len(read_log(run.log)),
-        )
-    return longer and resume
-
-
-def _begun(run: RunFolder, as_asked: Callable[[TrainConfig], TrainConfig], *, resume: bool) -> RunConfig | None:
-    """What an unfinished training was begun with, its length ``as_asked``; None where none was begun."""
-    if not run.config.exists():
-        return None
-    job = read_record(run.config, RunConfig)
-    require_as_begun(run, job.train, as_asked(job.train), resume=resume)
-    return replace(job, train=as_asked(job.train))
 
 
 def _new_job(plan: Plan, configuration: str, fold: str, asked: TrainConfig, device: torch.device) -> RunConfig:
@@ -314,11 +276,13 @@ def _way_out_of_memory(sitting: _Sitting, run: RunFolder) -> Iterator[None]:
     try:
         yield
     except MemoryShortError as error:
+        workspace, variant = sitting.workspace, parted(run.configuration)[1]
         less = f" --gpu-memory {gpu_memory_gib() * LESS_MEMORY:.1f}" if sitting.device.type == "cuda" else ""
-        work = sitting.workspace.root
+        planned_as = f" --as {variant}" if variant is not None and workspace.plan_of(variant).exists() else ""
         raise MemoryShortError(
-            f"{error}; plan for less, delete {run.folder}, and train again: "
-            f"nnlite plan {sitting.dataset.root} --device {sitting.device.type}{less} --work {work}"
+            f"{error}; plan for less, with the other options that it was planned with, delete {run.folder}, and train "
+            f"again: nnlite plan {sitting.dataset.root} --device {sitting.device.type}{less}{planned_as} "
+            f"--work {workspace.root}"
         ) from error
 
 

@@ -7,6 +7,7 @@ parts arrive (pytorch.org/docs/stable/notes/randomness.html).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,16 +16,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+CUBLAS_DETERMINISTIC = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # 8 buffers of 4 MiB; what torch asks for (see its notes)
+
 
 @contextmanager
 def deterministic_operations(wanted: bool) -> Iterator[None]:
     """Within the block torch uses only operations that give the same bits each time; one that cannot is an error.
 
-    cuBLAS also needs the variable CUBLAS_WORKSPACE_CONFIG=:4096:8 from before its first use; without it torch says so.
+    cuBLAS needs an environment variable for that, which is set unless it is set already, and stays: torch looks for it
+    once, when a process first uses cuBLAS. Where that was before the block, torch's error names the variable.
     """
     if not wanted:
         yield
         return
+    os.environ.setdefault(*CUBLAS_DETERMINISTIC)
     cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
     filling: Any = torch.utils.deterministic  # a module that has its setting as a property
     settings = (cudnn.deterministic, cudnn.benchmark, filling.fill_uninitialized_memory)

@@ -113,9 +113,6 @@ def train(
     )
     pace = Pace(ranks, stop)
     schedule = Schedule(config, elapsed_s=course.elapsed_s, clock=pace.time_s)
-    if config.compile == "auto":
-        (sample,) = batches.training_batches(course.epoch, 1)
-        learner.compile_if_faster(sample)
 
     def checkpoint() -> Checkpoint:
         name, axes = configuration.name, batches.mirrored_axes
@@ -132,6 +129,9 @@ def train(
     sitting = Sitting(learner, batches, schedule, course, pace, saver, title, plan.labels.learned)
     plotted_s = -PLOT_EVERY_S
     with deterministic_operations(config.deterministic):
+        if config.compile == "auto":
+            (sample,) = batches.training_batches(course.epoch, 1)
+            learner.compile_if_faster(sample)
         for record, improved in run_epochs(sitting):
             if files is None:
                 continue

@@ -36,6 +36,7 @@ def test_what_was_chosen_is_told() -> None:
     assert of(chosen) == [
         *("--learning-rate", "0.001", "--warm-up", "5", "--ema", "0.999", "--patience", "30", "--curriculum")
     ]
+    assert of(replace(plain, learning_rate=0.00123456789)) == ["--learning-rate", "0.00123456789"]  # to be repeated
     frozen = replace(plain, freeze_encoder=3)
     begun = {"model": "m.nnlite", "source": "m.nnlite"}
     assert of(frozen, initial=begun) == ["--freeze-encoder", "3", "--init-from", "m.nnlite"]

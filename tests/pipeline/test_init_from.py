@@ -111,6 +111,20 @@ def test_other_weights_on_the_way_are_refused(balls: Path, planned: Workspace, m
         train(balls, planned, "fold1", init_from=model)
 
 
+def test_a_model_of_which_more_folds_are_trained_by_now_is_still_the_same(
+    balls: Path, planned: Workspace, trained_work: Path, tmp_path: Path
+):
+    fold1 = trained_work / "balls" / "runs" / "3d" / "fold1"
+    source = Path(shutil.copytree(trained_work / "balls", tmp_path / "source" / "balls"))
+    shutil.rmtree(source / "runs" / "3d" / "fold1")
+    [told] = train(balls, planned, "fold1", init_from=source)
+    assert told.fold == "fold0"
+    shutil.copytree(fold1, source / "runs" / "3d" / "fold1")
+    assert train(balls, planned, "fold1", init_from=source) == []  # finished, and left as it is
+    with pytest.raises(UsageError, match=r"with weights of balls 3d fold0.*, not with weights of balls 3d fold1"):
+        train(balls, planned, "fold1", init_from=fold1)
+
+
 def test_a_finished_fold_is_no_answer_to_other_weights(balls: Path, trained_work: Path, model: Path, tmp_path: Path):
     workspace = Workspace(root=Path(shutil.copytree(trained_work, tmp_path / "work")), dataset="balls")
     with pytest.raises(UsageError, match="3d fold0 was begun with freshly drawn weights, not with weights of balls 3d"):

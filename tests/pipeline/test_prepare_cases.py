@@ -17,6 +17,7 @@ from nnlite.data.records import read_record, write_record
 from nnlite.errors import DatasetError, ImageError, UsageError, WorkspaceError
 from nnlite.pipeline import make_case, prepare_cases
 from nnlite.planning.planner import Plan
+from nnlite.planning.variants import as_variant
 from nnlite.preprocessing.store import CaseStore
 from nnlite.workspace import Workspace
 
@@ -209,6 +210,20 @@ def test_a_first_stage_that_is_not_finished_does_not_count(balls: Path, with_low
     getattr(with_lowres.run("3d-lowres", "fold1"), lacking).unlink()
     with pytest.raises(WorkspaceError, match="1 of 5 cases have none; train all folds of the first stage"):
         pipeline.preprocess(balls, ["3d-cascade"], work=with_lowres.root)
+
+
+def test_a_variant_of_a_cascade_asks_for_a_first_stage_that_is_trained_as_it_is(balls: Path, with_lowres: Workspace):
+    def refused() -> str:
+        with pytest.raises(WorkspaceError, match="starts from the 3d-lowres@focal predictions") as error:
+            pipeline.preprocess(balls, ["3d-cascade@focal"], work=with_lowres.root)
+        return str(error.value)
+
+    command = f": nnlite train {balls} 3d-lowres@focal folds --work {with_lowres.root}"
+    of_the_stage = "train all folds of the first stage"
+    assert refused().endswith(f"{of_the_stage} with the options of the second{command}")
+    plan = as_variant(read_record(with_lowres.plan, Plan), "focal")
+    write_record(with_lowres.plan_of("focal"), plan)  # what makes it is in its plan, and the command needs no option
+    assert refused().endswith(f"{of_the_stage}{command}")
 
 
 # --- memory ---

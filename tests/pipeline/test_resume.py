@@ -1,4 +1,4 @@
-"""What an unfinished training may be asked for."""
+"""What a training that was begun may be asked for, be it finished or not."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from tiny import plan
 
+from nnlite.data.records import write_record
 from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.networks.build import weight_shapes
-from nnlite.pipeline.resume import require_as_begun, require_sense
+from nnlite.pipeline.resume import made_longer, require_as_begun, require_sense
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.training.config import TrainConfig
+from nnlite.training.curves import EpochRecord, append_to_log
 from nnlite.training.initial_weights import InitialWeights
 from nnlite.workspace import RunFolder
 
@@ -64,7 +66,8 @@ def test_another_augmentation_is_always_refused(resume: bool):
         ({"optimizer": "adamw"}, "begun with --optimizer sgd, not adamw"),
         ({"learning_rate": 0.5}, "begun with --learning-rate 0.01, not 0.5"),
         ({"schedule": "cosine"}, "begun with --schedule polynomial, not cosine"),
-        ({"warm_up": 3.0}, "begun with --warm-up 0.0, not 3.0"),
+        ({"warm_up": 3.0}, "begun with --warm-up 0, not 3,"),
+        ({"warm_up": 0.1}, "begun with --warm-up 0, not 10%,"),  # as the command line takes it
         ({"ema": 0.9}, "begun with --ema off, not 0.9"),
         ({"curriculum": True}, "begun with --curriculum off, not on"),
         ({"freeze_encoder": 4}, "begun with --freeze-encoder 0, not 4"),
@@ -142,3 +145,67 @@ def test_a_beginning_that_lasts_for_the_whole_training_is_refused(choice: dict, 
         require_sense(job, split)
     for longer in ({"epochs": 8}, {"time_budget_s": 60.0}):
         require_sense(replace(job, train=replace(job.train, **longer)), split)
+
+
+@pytest.mark.parametrize(
+    ("begun", "asked", "goes_on"),
+    [
+        ({"epochs": 5}, {"epochs": 6}, True),
+        ({"epochs": 5}, {"patience": 2}, False),  # it is over, with patience or without
+        ({"epochs": 5, "patience": 4}, {"patience": 3}, False),
+        ({"epochs": 5, "patience": 4}, {"patience": 9}, False),
+        ({"epochs": 100, "patience": 4}, {"patience": 9}, True),
+    ],
+)
+def test_a_training_whose_epochs_are_over_is_not_said_to_lack_patience(
+    begun: dict, asked: dict, goes_on: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = five_epochs_without_a_rise(tmp_path, TrainConfig(**begun))
+    assert made_longer(run, lambda config: replace(config, **asked), resume=True) == goes_on
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("begun", "asked"),
+    [
+        ({"epochs": 100, "patience": 4}, {"epochs": 200}),
+        ({"epochs": 5}, {"epochs": 200, "patience": 4}),  # it had none when it ended, and would end for it now
+    ],
+)
+def test_a_training_that_only_its_patience_keeps_from_going_on_is_told_of(
+    begun: dict, asked: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = five_epochs_without_a_rise(tmp_path, TrainConfig(**begun))
+    assert not made_longer(run, lambda config: replace(config, **asked), resume=True)
+    assert caplog.messages == [
+        "3d fold1 stays at 5 epochs, since its pseudo Dice had not risen for 4; for more, add --resume and a larger "
+        "--patience"
+    ]
+
+
+def five_epochs_without_a_rise(folder: Path, config: TrainConfig) -> RunFolder:
+    """A training that came to its end after five epochs, of which the first was the best."""
+    run = RunFolder(folder=folder / "runs" / "3d" / "fold1")
+    run.folder.mkdir(parents=True)
+    job = RunConfig(plan=plan(), configuration="3d", fold="fold1", train=config, device="cpu", versions={})
+    write_record(run.config, job)
+    run.checkpoint_final.touch()
+    for number in range(5):
+        append_to_log(
+            run.log,
+            EpochRecord(
+                epoch=number,
+                epochs=config.epochs,
+                learning_rate=0.01,
+                train_loss=1.0,
+                validation_loss=1.0,
+                pseudo_dice=(0.5, 0.5),
+                mean_pseudo_dice=0.5,
+                moving_pseudo_dice=0.5,
+                duration_s=1.0,
+                elapsed_s=number + 1.0,
+                data_wait_share=0.0,
+                eta_s=0.0,
+            ),
+        )
+    return run

@@ -191,6 +191,39 @@ def test_a_training_that_was_stopped_while_scoring_is_only_scored(balls: Path, w
     assert (run.checkpoint_final.read_bytes(), run.summary.read_text()) == (weights, scores)
 
 
+def test_a_training_that_was_stopped_while_scoring_is_made_longer_as_a_finished_one_is(
+    balls: Path, workspace: Workspace
+):
+    run = workspace.run("3d", "fold0")
+    first = run.checkpoint_final.read_bytes()
+    run.summary.unlink()  # as when its end was being taken away to make it longer, too
+    [longer] = train(balls, workspace, "fold0", epochs=3, iterations=None, resume=True)
+    assert (longer.skipped, longer.epochs, longer.resumed_epochs) == (False, 3, 2)
+    assert run.checkpoint_final.read_bytes() != first
+    assert read_record(run.config, RunConfig).train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"epochs": 1, "iterations": None, "resume": True}, ""),
+        ({"epochs": None, "iterations": 4, "resume": True}, ""),
+        ({"epochs": 3, "iterations": None}, "is finished after 2 epochs; to train it for longer, add --resume"),
+    ],
+)
+def test_a_training_that_is_only_scored_is_noted_with_the_length_that_it_has(
+    asked: dict, told: str, balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+):
+    run = workspace.run("3d", "fold0")
+    weights, config = run.checkpoint_final.read_bytes(), read_record(run.config, RunConfig)
+    run.summary.unlink()
+    [result] = train(balls, workspace, "fold0", **asked)
+    assert (result.skipped, result.epochs) == (False, 2)
+    assert (run.checkpoint_final.read_bytes(), read_record(run.config, RunConfig)) == (weights, config)
+    assert is_finished(run)
+    assert told in caplog.text
+
+
 def test_resuming_what_was_never_begun_begins_it(balls: Path, workspace: Workspace):
     assert train(balls, workspace, "fold4", resume=True)[0].epochs == 2
 
@@ -270,6 +303,19 @@ def test_training_on_another_device_than_planned_for_is_warned_of(
     assert "balls was planned for cuda and is trained on cpu" in caplog.text
 
 
+def test_what_an_augmentation_leaves_out_is_told_once(
+    balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+):
+    plan = read_record(workspace.plan, Plan)
+    ct = replace(plan.configuration("2d"), normalization=("ct",))
+    coronal = replace(plan, transpose=(1, 0, 2), configurations={**plan.configurations, "2d": ct})
+    write_record(workspace.plan, coronal)
+    short = {"device": "cpu", "epochs": 1, "iterations": 1}
+    pipeline.train(balls, "2d", ("fold0",), work=workspace.root, augmentation="ct", **short)  # type: ignore[arg-type]
+    told = "augmentation ct: no metal streaks, for slices do not lie in the plane of the scanner"
+    assert [message for message in caplog.messages if message.startswith("augmentation")] == [told]
+
+
 def test_a_finished_fold_is_made_longer_when_asked_to_resume_and_only_then(
     balls: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ):
@@ -295,12 +341,21 @@ def test_a_fold_without_its_last_state_cannot_be_made_longer_and_stays(balls: Pa
     assert is_finished(run)
 
 
+@pytest.mark.parametrize(
+    ("configuration", "planned_as"),
+    [("3d", ""), ("3d@seed", ""), ("3d@big", " --as big")],  # of the two variants, one has a plan of its own
+)
 def test_where_not_even_a_sample_fits_the_command_to_type_is_told(
-    balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    configuration: str, planned_as: str, balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ):
     def no_memory(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    pipeline.plan(balls, work=workspace.root, device="cpu", variant="big", probe=False)
     monkeypatch.setattr("nnlite.training.learner.deep_supervision_loss", no_memory)
-    with pytest.raises(MemoryShortError, match=rf"plan for less, delete .*fold2.*nnlite plan {balls} --device cpu"):
-        train(balls, workspace, "fold2")
+    command = f"nnlite plan {balls} --device cpu{planned_as} --work {workspace.root}"
+    with pytest.raises(
+        MemoryShortError,
+        match=rf"plan for less, with the other options that it was planned with, delete .*fold2, .*again: {command}$",
+    ):
+        pipeline.train(balls, configuration, ("fold2",), work=workspace.root, device="cpu", seed=1)

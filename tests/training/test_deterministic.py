@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
-from nnlite.training.deterministic import deterministic_operations, mean_nll
+from nnlite.training.deterministic import CUBLAS_DETERMINISTIC, deterministic_operations, mean_nll
 
 
 def settings() -> tuple[bool, ...]:
@@ -33,6 +35,18 @@ def test_they_hold_within_the_block_whatever_happens_there() -> None:
         fail()
     assert within == [(True, True, False, False)]
     assert settings() == before
+
+
+def test_they_come_with_the_variable_that_cublas_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, value = CUBLAS_DETERMINISTIC
+    monkeypatch.setenv(name, ":16:8")
+    with deterministic_operations(True):
+        assert os.environ[name] == ":16:8"  # the other value that torch takes, chosen by its user
+    monkeypatch.delenv(name)
+    with deterministic_operations(False):
+        assert name not in os.environ
+    with deterministic_operations(True):
+        assert os.environ[name] == value
 
 
 def test_the_mean_loss_is_the_same_either_way() -> None:

@@ -32,8 +32,9 @@ class Augmentation:
     @classmethod
     def of(cls, name: PresetName, plan: Plan, configuration: Configuration) -> Augmentation:
         """The preset of that name for a configuration; ``UsageError`` where it speaks of other images."""
+        require_suited(name, plan, configuration)
         preset, imaging = PRESETS[name], imaging_of(plan, configuration)
-        _require_suited(name, plan.channels, imaging)
+        _tell_what_is_left_alone(name, plan.channels, imaging)
         return cls(steps=preset.steps, placing=placing_of(preset.spatial, plan, configuration), imaging=imaging)
 
     def change(self, images: Tensor, rng: np.random.Generator, share: Share | None = None) -> Tensor:
@@ -63,10 +64,9 @@ class Augmentation:
         return images
 
 
-def _require_suited(name: PresetName, channels: Sequence[str], imaging: Imaging) -> None:
-    """Refuse a preset that has nothing to say of the images, and tell what it leaves alone of others."""
-    ct = [channel for place, channel in enumerate(channels) if imaging.is_ct(place)]
-    others = [channel for place, channel in enumerate(channels) if not imaging.is_ct(place)]
+def require_suited(name: PresetName, plan: Plan, configuration: Configuration) -> None:
+    """``UsageError`` where a preset has nothing to say of the images of a configuration."""
+    ct, others = _ct_and_others(plan.channels, imaging_of(plan, configuration))
     needs = PRESETS[name].needs
     if needs == "ct" and not ct:
         raise UsageError(
@@ -78,9 +78,21 @@ def _require_suited(name: PresetName, channels: Sequence[str], imaging: Imaging)
             f"the augmentation {name} is for MR, and all channels ({', '.join(ct)}) are CT, which has no bias field; "
             "take ct or nnunet"
         )
+
+
+def _tell_what_is_left_alone(name: PresetName, channels: Sequence[str], imaging: Imaging) -> None:
+    """Warn of what a preset that suits some of the images does nothing to."""
+    ct, others = _ct_and_others(channels, imaging)
+    needs = PRESETS[name].needs
     if needs == "ct" and others:
         logger.warning("augmentation ct: streaks and quantum noise leave %s alone, no CT", ", ".join(others))
     if needs == "ct" and imaging.axial is None:
         logger.warning("augmentation ct: no metal streaks, for slices do not lie in the plane of the scanner")
     if needs == "other than ct" and ct:
         logger.warning("augmentation %s: the bias field leaves %s alone, which is CT", name, ", ".join(ct))
+
+
+def _ct_and_others(channels: Sequence[str], imaging: Imaging) -> tuple[list[str], list[str]]:
+    """The channels that are CT, and the others."""
+    ct = [channel for place, channel in enumerate(channels) if imaging.is_ct(place)]
+    return ct, [channel for place, channel in enumerate(channels) if not imaging.is_ct(place)]

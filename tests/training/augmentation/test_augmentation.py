@@ -13,7 +13,7 @@ from tiny import INTENSITY, plan, store_cases
 from nnlite.errors import UsageError
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.planner import Plan
-from nnlite.training.augmentation.augmentation import Augmentation
+from nnlite.training.augmentation.augmentation import Augmentation, require_suited
 from nnlite.training.augmentation.chance import LARGEST_SEED, Chance
 from nnlite.training.augmentation.presets import PRESETS, PresetName
 from nnlite.training.batches import BatchSource
@@ -87,6 +87,15 @@ def test_ct_stays_within_the_values_that_it_was_clipped_to() -> None:
 def test_a_preset_that_means_nothing_here_is_refused(name: PresetName, channels: tuple[str, ...], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Augmentation.of(name, *planned(*channels))
+
+
+def test_whether_a_preset_suits_can_be_asked_without_being_told_what_it_leaves_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    require_suited("ct", *planned("CT", "PET"))
+    with pytest.raises(UsageError, match="the augmentation mr is for MR"):
+        require_suited("mr", *planned("CT"))
+    assert caplog.messages == []
 
 
 def test_channels_that_a_transform_leaves_alone_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
