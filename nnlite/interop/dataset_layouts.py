@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from nnlite.data.dataset import LABELS_FILE, Dataset
 from nnlite.data.description import DESCRIPTION_FILE
+from nnlite.data.instances import COMPONENTS
 from nnlite.data.labels import Labels
 from nnlite.data.layouts import Case
 from nnlite.data.records import write_text
@@ -268,6 +269,7 @@ def _describe(
     cases = {case.id: case for case in dataset.cases}
     parts: dict[str, Any] = {
         **said,
+        "instances": None if labels.instances is None else COMPONENTS,  # a checked source has none with numbers
         "mirrored": [list(pair) for pair in labels.mirrored] if _mirrored_by_hand(labels) else None,
         "groups": dataset.groups,
         "sites": {name: case.site for name, case in cases.items() if case.site},
@@ -277,7 +279,12 @@ def _describe(
     kept = {key: part for key, part in parts.items() if key not in without and (part or part == [])}
     if kept:
         layout.texts[DESCRIPTION_FILE] = _json(kept)
-    words = {"labels": "regions", "mirrored": "pairs of left and right", "annotated": "labels annotated case by case"}
+    words = {
+        "labels": "regions",
+        "instances": "single objects",
+        "mirrored": "pairs of left and right",
+        "annotated": "labels annotated case by case",
+    }
     if lost and (unknown := [words.get(key, key) for key in kept if key != "regions_class_order"]):
         told = ", ".join(unknown)
         layout.notes.append(f"{NAMES[lost]} cannot say: {told}; {DESCRIPTION_FILE} keeps it, which only nnlite reads")

@@ -14,6 +14,7 @@ from nnlite.data.channels import read_channels
 from nnlite.data.check import check_dataset
 from nnlite.data.dataset import Dataset, find_dataset
 from nnlite.data.image import Geometry, read_image, read_label, write_image
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.errors import DatasetError, UsageError
 from nnlite.interop.dataset_layouts import label_table
@@ -95,6 +96,17 @@ def test_what_is_known_of_cases_survives_every_layout_and_is_told_where_others_c
     told = [note for note in result.notes if "which only nnlite reads" in note]
     assert bool(told) == (to in ("nnunet", "msd", "bids"))
     assert all("labels annotated case by case" in note for note in told)
+
+
+@pytest.mark.parametrize("to", LAYOUTS)
+def test_that_connected_parts_are_single_objects_survives_every_layout(tmp_path: Path, to):
+    source = write_dataset(tmp_path / "source", {"background": 0, "cell": 1}, instances="components")
+    result = pipeline.convert(source, tmp_path / "there", to=to)
+    assert any("single objects" in note for note in result.notes) == (to in ("nnunet", "msd", "bids"))
+    found = find_dataset(tmp_path / "there")
+    assert_alike(find_dataset(source), found)
+    assert found.labels is not None
+    assert found.labels.instances == Instances()
 
 
 def test_values_become_consecutive_for_nnunet_and_it_is_told(tmp_path: Path):
