@@ -111,7 +111,7 @@ def test_what_does_not_fit_the_fingerprint_is_refused(tmp_path: Path):
         read_fingerprint(tmp_path / "text.json")
 
 
-def test_the_whole_command_takes_less_than_a_second_and_no_torch(tmp_path: Path):
+def test_the_whole_command_takes_less_than_two_seconds_and_no_torch(tmp_path: Path):
     file = written(tmp_path / "hippocampus", nnunet())
     arguments = ["plan", "--fingerprint", str(file), "--labels", "3", "--channels", "MRI", "--device", "cpu"]
     code = (
@@ -126,4 +126,4 @@ def test_the_whole_command_takes_less_than_a_second_and_no_torch(tmp_path: Path)
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
-    assert min(processor_s() for _ in range(3)) < 1
+    assert min(processor_s() for _ in range(3)) < 2  # about one; loading torch alone takes two more
