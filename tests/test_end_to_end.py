@@ -255,6 +255,7 @@ def test_a_cascade_waits_for_its_first_stage_then_trains_and_predicts(balls: Pat
     shutil.move(lowres, tmp_path / "lowres")
     said = complaint("predict", balls, balls / "images" / "ball_1.nii.gz", "-o", tmp_path / "out", *options)
     assert "3d-cascade continues from 3d-lowres, of which" in said
+    assert "train balls 3d-lowres folds --work" in said
 
 
 # --- geometry ---

@@ -89,7 +89,7 @@ def first_stage(run: RunFolder, stage: str) -> tuple[RunFolder, ...]:
     if not first:
         raise CheckpointError(
             f"{run.configuration} continues from {stage}, of which {workspace.folder} holds no finished "
-            f"training; run nnlite train {workspace.dataset} {stage} fold0 .. fold4"
+            f"training; run nnlite train {workspace.dataset} {stage} folds --work {workspace.root}"
         )
     return tuple(first)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from nnlite.data.dataset import Dataset
 from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.evaluation.scores import Summary
@@ -69,14 +71,12 @@ def status(dataset: Path, *, work: Path = DEFAULT_WORK) -> DatasetStatus:
     order = list(plan.configurations)
     pairs = sorted(begun | planned, key=lambda pair: (order.index(pair[0]) if pair[0] in order else len(order), pair))
     folds = tuple(fold_status(workspace.run(configuration, fold)) for configuration, fold in pairs)
-    notes, command = [], _next_command(dataset, workspace, plan, splits, folds)
-    if (change := other_cases(found, workspace)) is not None:
-        notes.append(f"the dataset has changed since it was planned: {change}; or run nnlite plan again")
-        command = ("nnlite", "plan", str(dataset))
-    if edited := edited_cases(found, workspace):
-        notes.append(f"{in_words(edited)} of another size or date than when it was planned: {listed(edited)}")
+    variants = (None, *workspace.planned_variants())
+    notes = tuple(note for variant in variants for note in _changes(found, workspace, variant))
+    changed = other_cases(found, workspace) is not None
+    command = ("nnlite", "plan", str(dataset)) if changed else _next_command(dataset, workspace, plan, splits, folds)
     words = (*command, "--work", str(work)) if command and work != DEFAULT_WORK else command
-    return DatasetStatus(folds=folds, notes=tuple(notes), next_command=words)
+    return DatasetStatus(folds=folds, notes=notes, next_command=words)
 
 
 def fold_status(run: RunFolder) -> FoldStatus:
@@ -103,6 +103,15 @@ def fold_status(run: RunFolder) -> FoldStatus:
 def is_finished(run: RunFolder) -> bool:
     """Whether a training has come to its end and its held-out cases, if there are any, are scored."""
     return run.checkpoint_final.exists() and (run.summary.exists() or run.fold == ALL)
+
+
+def _changes(dataset: Dataset, workspace: Workspace, variant: str | None) -> Iterator[str]:
+    """What is no longer as it was when the dataset, or a variant with a plan of its own, was planned."""
+    planned, option = ("it", "") if variant is None else (f"the variant {variant}", f" --as {variant}")
+    if (change := other_cases(dataset, workspace, variant)) is not None:
+        yield f"the dataset has changed since {planned} was planned: {change}; or run nnlite plan{option} again"
+    if edited := edited_cases(dataset, workspace, variant):
+        yield f"{in_words(edited)} of another size or date than when {planned} was planned: {listed(edited)}"
 
 
 def _next_command(

@@ -156,6 +156,18 @@ def test_a_dataset_that_changed_is_told_and_planned_first(balls: Path, workspace
     assert found.next_command == command(balls, workspace, "plan")
 
 
+def test_what_changed_since_a_variant_was_planned_is_told_by_its_name(balls: Path, workspace: Workspace):
+    source = read_record(workspace.source, DatasetSource)
+    assert source.cases is not None
+    shutil.copy(workspace.plan, workspace.plan_of("wide"))
+    write_record(workspace.source, replace(source, variants={"wide": {**source.cases, "ball_9": "gone"}}))
+    _, found = look(balls, workspace)
+    [note] = found.notes
+    assert note.startswith("the dataset has changed since the variant wide was planned: 1 case is no longer in the")
+    assert note.endswith("nnlite plan --as wide again")
+    assert found.next_command == command(balls, workspace, "train", "3d", "folds", *SHORT)
+
+
 def test_a_run_of_a_configuration_that_is_no_longer_planned_is_shown_last(balls: Path, workspace: Workspace):
     finish(workspace, "3d-lowres", "fold0")
     assert list(look(balls, workspace)[0])[-1] == ("3d-lowres", "fold0")
