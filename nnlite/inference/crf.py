@@ -110,7 +110,7 @@ class Term:
     def of(cls, gaussian: GaussianFilter, features: RangeFeatures | None, one: Tensor, features_at_once: int) -> Term:
         """The kernel with these distances and, unless None, intensities; ``one`` is a volume (1, *size) of ones."""
         scale = filtered(one, gaussian, features, features_at_once).clamp_(min=1.0).rsqrt_()  # itself at least
-        own = scale.square() if features is None else scale.square() * features.of_itself()
+        own = scale.square() if features is None else scale.square() * features.of_itself
         of_ones = filtered(scale, gaussian, features, features_at_once).mul_(scale).sub_(own)
         return cls(
             gaussian=gaussian,

@@ -2,9 +2,9 @@
 
 exp(-|x - y|^2 / 2) is close to phi_1(x) phi_1(y) + .. + phi_m(x) phi_m(y), where the phi come from an incomplete
 Cholesky factorisation of the kernel with pivots (Fine and Scheinberg, Journal of Machine Learning Research 2, 2001; to
-filter: Nair and Chaudhury, IEEE Transactions on Image Processing 2019, with another choice of points). The error
-of each weight is at most the largest residual on the diagonal, which is known, so pivots are added until it is small:
-Gaussians need few, and channels that go together (red, green, blue) hardly more than one.
+filter: Nair and Chaudhury, IEEE Transactions on Image Processing 2019, with another choice of points). A weight
+is off by no more than those on the diagonal, of a voxel with itself, of which each is looked at; pivots are added until
+they are right: Gaussians need few, and channels that go together (red, green, blue) hardly more than one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 TOLERANCE = 1e-5  # of a weight, which is at most 1
 MOST_FEATURES = 256  # beyond, the error grows: many channels, and a narrow Gaussian
-SAMPLED_VOXELS = 4096  # that pivots are chosen from, spread evenly; the extremes of each channel are always among them
+SAMPLED_VOXELS = 4096  # that pivots are chosen from at a time, spread evenly over those whose weights are still off
 TOLD_RESIDUAL = 0.01  # an error of weights that may move a mask
 VOXELS_AT_ONCE = 2**18  # whose distances to all pivots are held at once
 
@@ -27,14 +27,25 @@ logger = logging.getLogger(__name__)
 class RangeFeatures:
     """The phi of an image (channels, *size) whose unit is the standard deviation of the Gaussian.
 
-    ``residual`` is the largest error of a weight between sampled voxels.
+    ``of_itself`` is the weight of each voxel with itself, (*size): nearly 1. ``residual`` is what it lacks at most, and
+    with it the weight of any two voxels.
     """
 
     def __init__(self, image: Tensor, tolerance: float = TOLERANCE):
         self._image = image.flatten(1).t()  # (voxels, channels)
         self._size = image.shape[1:]
         self._kept: Tensor | None = None
-        self._pivots, self._inverse, self.residual = _pivots(_sample(self._image), tolerance)
+        self._pivots = self._image[:0].double()
+        self._factor = self._image.new_zeros(0, 0, dtype=torch.float64)  # Cholesky's, of the pivots' kernel
+        self._inverse = self._factor
+        residual = torch.ones(len(self._image), device=image.device)
+        while self.count < MOST_FEATURES and float(residual.max()) > tolerance:
+            off = (residual > tolerance).nonzero().flatten()
+            evenly = torch.linspace(0, len(off) - 1, min(len(off), SAMPLED_VOXELS), device=image.device).long()
+            sample = self._image[torch.cat([residual.argmax()[None], off[evenly]])]
+            self._add_pivots(sample.double(), tolerance)
+            residual = self._residual()
+        self.of_itself, self.residual = (1 - residual).view(self._size), float(residual.max())
         if self.residual > TOLD_RESIDUAL:
             logger.warning(
                 "the appearance term of the CRF is off by up to %.2g: %d channels differ too much from each other for "
@@ -56,12 +67,11 @@ class RangeFeatures:
         for feature in values:
             yield feature.view(self._size)
 
-    def of_itself(self) -> Tensor:
-        """The weight of each voxel with itself, (*size): nearly 1."""
-        if self._kept is not None:
-            return self._kept.square().sum(dim=0).view(self._size)
-        parts = [self._part(part, 0, self.count).square().sum(dim=0) for part in self._image.split(VOXELS_AT_ONCE)]
-        return torch.cat(parts).view(self._size)
+    def _residual(self) -> Tensor:
+        """What the weight of each voxel with itself lacks, (voxels) float32."""
+        parts = self._image.split(VOXELS_AT_ONCE)
+        own = [self._part(part, 0, self.count).square_().sum(dim=0) for part in parts]
+        return torch.cat([(1 - one).clamp_(min=0).float() for one in own])
 
     def _values(self, first: int, last: int) -> Tensor:
         values = torch.empty(last - first, len(self._image), device=self._image.device)
@@ -71,37 +81,27 @@ class RangeFeatures:
         return values
 
     def _part(self, voxels: Tensor, first: int, last: int) -> Tensor:
-        """Features (last - first, voxels) float32."""
-        weights = _kernel(self._pivots[:last], voxels.double())
-        return (self._inverse[first:last, :last] @ weights).float()
+        """Features (last - first, voxels) in double precision."""
+        return self._inverse[first:last, :last] @ _kernel(self._pivots[:last], voxels.double())
 
-
-def _sample(voxels: Tensor) -> Tensor:
-    """Voxels (n, channels) that pivots are chosen from, in double precision."""
-    evenly = voxels[torch.linspace(0, len(voxels) - 1, SAMPLED_VOXELS, device=voxels.device).long().unique()]
-    extremes = torch.cat([voxels.argmin(dim=0), voxels.argmax(dim=0)])
-    return torch.cat([evenly, voxels[extremes]]).double()
-
-
-def _pivots(sample: Tensor, tolerance: float) -> tuple[Tensor, Tensor, float]:
-    """Pivots (m, channels), the inverse of their Cholesky factor (m, m), and the largest residual that is left."""
-    residual = torch.ones(len(sample), dtype=torch.float64, device=sample.device)
-    rows: list[Tensor] = []
-    chosen: list[int] = []
-    while len(chosen) < MOST_FEATURES and float(residual.max()) > tolerance:
-        pivot = int(residual.argmax())
-        row = _kernel(sample[pivot : pivot + 1], sample)[0]
-        if rows:
-            before = torch.stack(rows)
-            row = row - before[:, pivot] @ before
-        row = row / residual[pivot].sqrt()
-        residual = (residual - row.square()).clamp_(min=0)
-        residual[pivot] = 0
-        rows.append(row)
-        chosen.append(pivot)
-    factor = torch.stack(rows)[:, chosen].t().tril()
-    identity = torch.eye(len(chosen), dtype=torch.float64, device=sample.device)
-    return sample[chosen], torch.linalg.solve_triangular(factor, identity, upper=False), float(residual.max())
+    def _add_pivots(self, sample: Tensor, tolerance: float) -> None:
+        """Go on with the factorisation, by a pivot at least, until no voxel of a sample (n, channels) is off."""
+        before, chosen = self.count, list[int]()
+        features = self._inverse @ _kernel(self._pivots, sample)
+        residual = 1 - features.square().sum(dim=0)
+        while not chosen or (float(residual.max()) > tolerance and before + len(chosen) < MOST_FEATURES):
+            pivot = int(residual.argmax())
+            row = _kernel(sample[pivot : pivot + 1], sample) - features[:, pivot] @ features
+            row /= residual[pivot].sqrt()
+            features = torch.cat([features, row])
+            residual -= row[0].square()
+            chosen.append(pivot)
+            residual[chosen] = 0
+        factor = torch.zeros(len(features), len(features), dtype=torch.float64, device=sample.device)
+        factor[:before, :before] = self._factor
+        factor[before:] = features[:, chosen].t().tril(before)
+        self._factor, self._pivots = factor, torch.cat([self._pivots, sample[chosen]])
+        self._inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=False)
 
 
 def _kernel(one: Tensor, other: Tensor) -> Tensor:

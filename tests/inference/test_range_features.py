@@ -23,7 +23,21 @@ def test_no_weight_is_off_by_more_than_the_tolerance(tolerance: float):
     expected = (-0.5 * (values[:, None] - values) ** 2).exp()
     assert features.residual <= tolerance
     assert (weights(features) - expected).abs().max() <= tolerance + 1e-6
-    assert torch.allclose(features.of_itself(), torch.ones(20, 30), atol=tolerance + 1e-6)
+    assert torch.allclose(features.of_itself, torch.ones(20, 30), atol=tolerance + 1e-6)
+
+
+@pytest.mark.parametrize("size", [(512, 512), (64, 64, 64)])
+def test_a_structure_that_lies_between_voxels_spread_evenly_has_its_weights(size: tuple[int, ...]):
+    image = 0.1 * torch.randn(1, *size, generator=torch.Generator().manual_seed(0))
+    middle = tuple(slice(20, 40) for _ in size)
+    image[0][middle] += 2
+    image[0, ..., -1] += 5  # what is brighter must not be all that is looked at
+    features = RangeFeatures(image / 0.25)
+    own = torch.zeros(size)
+    for feature in features.volumes(0, features.count, keep=False):
+        own += feature.square()
+    assert own.min() > 1 - 2e-5
+    assert features.residual <= 1e-5
 
 
 def test_channels_that_are_alike_need_few_more_features_than_one():
