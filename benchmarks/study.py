@@ -26,10 +26,14 @@ from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
 from queue import Queue
+from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from nnlite.data.records import read_record
-from nnlite.evaluation.scores import Summary
+from nnlite.evaluation.cross_validation import case_means, dice_table
+from nnlite.evaluation.scores import Summary, read_scores
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.cost import parameters
 from nnlite.training.curves import read_log
@@ -39,6 +43,7 @@ HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "study-cpu.json"
 SEEDS = (0, 1)
 FOLD = "fold0"
+RESAMPLES = 10_000  # of the held-out cases, for intervals
 AFTERWARDS = timedelta(minutes=2)  # planning before a training, predicting held-out cases after it
 
 
@@ -128,12 +133,16 @@ def main() -> None:
     if arguments.until:
         end = datetime.combine(datetime.now().date(), datetime.strptime(arguments.until, "%H:%M").time())
         end += timedelta(days=end < datetime.now())
-    cores: Queue[int] = Queue()
+    writing, cores = Lock(), Queue[int]()
     for core in arguments.cores:
         cores.put(core)
 
     def run(data: Data, part: str, variant: Variant, seed: int) -> None:
         minutes = arguments.minutes or data.minutes
+        of_variant = results.get("datasets", {}).get(data.name, {}).get(part, {}).get(variant.name, {})
+        workspace = Workspace(root=arguments.work, dataset=data.name)
+        if str(seed) in of_variant and workspace.run(variant.configuration(data, seed), FOLD).summary.exists():
+            return  # with the commit that it was measured with
         core = cores.get()
         try:
             if datetime.now() + timedelta(minutes=minutes) + AFTERWARDS > end:
@@ -141,18 +150,19 @@ def main() -> None:
             found = trained(arguments, data, variant, seed, minutes, core)
         finally:
             cores.put(core)
-        of_data = results.setdefault("datasets", {}).setdefault(data.name, {})
-        of_data.setdefault(part, {}).setdefault(variant.name, {})[str(seed)] = found
-        results["machine"] = f"a core each of {machine()}"
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        with writing:
+            of_data = results.setdefault("datasets", {}).setdefault(data.name, {})
+            of_data.setdefault(part, {}).setdefault(variant.name, {})[str(seed)] = found
+            results["machine"] = f"a core each of {machine()}"
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
         print(data.name, part, variant.name, seed, found.get("dice", found.get("error")), flush=True)
 
     chosen = [one for one in DATASETS if one.name in arguments.datasets]
     for data in chosen:
         prepare(arguments, data)
     with ThreadPoolExecutor(len(arguments.cores)) as pool:
-        for job in list(jobs(chosen, arguments.parts)):
-            pool.submit(run, *job)
+        for training in [pool.submit(run, *job) for job in jobs(chosen, arguments.parts)]:
+            training.result()
 
 
 def jobs(datasets: Sequence[Data], parts: Sequence[str]) -> Iterator[tuple[Data, str, Variant, int]]:
@@ -209,12 +219,14 @@ def read(workspace: Workspace, configuration: str) -> dict[str, Any]:
     """What a finished training came to."""
     run = workspace.run(configuration, FOLD)
     summary, job, log = read_record(run.summary, Summary), read_record(run.config, RunConfig), read_log(run.log)
-    planned = job.plan.configuration(configuration)
+    planned, scores = job.plan.configuration(configuration), read_scores(run.scores, run.summary)
+    of_cases = case_means(dice_table(scores, scores.cases, scores.labels))
     return {
         "dice": summary.foreground["dice"],
         "labels": {name: label.dice.mean for name, label in summary.labels.items()},
         "hd95_mm": summary.foreground["hd95_mm"],
         "cases": summary.cases,
+        "dice_of_cases": {case: round(float(dice), 5) for case, dice in zip(scores.cases, of_cases, strict=True)},
         "parameters": parameters(job.plan, planned),
         "patch_size": list(planned.patch_size),
         "batch_size": planned.batch_size,
@@ -228,30 +240,50 @@ def read(workspace: Workspace, configuration: str) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """A table per dataset and part: mean over seeds, what each seed gave, and what the network costs."""
+    """A table per dataset and part: mean over seeds, what each seed gave, the gain over unet, and costs."""
     lines: list[str] = []
     for dataset, parts in results["datasets"].items():
         for part, variants in parts.items():
             lines += [
                 f"\n**{dataset}: {part}**\n",
-                "| variant | Dice, mean of seeds | each seed | parameters | patch, batch | steps | s/step |",
-                "|---|---|---|---|---|---|---|",
+                "| variant | Dice, mean of seeds | each seed | against unet, 95 % interval | HD95, each seed | "
+                "parameters | patch, batch | steps | s/step |",
+                "|---|---|---|---|---|---|---|---|---|",
             ]
-            lines += [_row(name, seeds) for name, seeds in variants.items()]
+            lines += [_row(name, seeds, parts["architectures"]["unet"]) for name, seeds in variants.items()]
     return "\n".join(lines)
 
 
-def _row(name: str, seeds: dict[str, dict[str, Any]]) -> str:
+def _row(name: str, seeds: dict[str, dict[str, Any]], default: dict[str, dict[str, Any]]) -> str:
     done = [one for one in seeds.values() if "dice" in one]
     if not done:
-        return f"| {name} | - | {next(iter(seeds.values()))['error'].splitlines()[0]} | | | | |"
+        return f"| {name} | - | {next(iter(seeds.values()))['error'].splitlines()[0]} | | | | | | |"
     mean, first = statistics.fmean(one["dice"] for one in done), done[0]
+    gain, low, high = against(_of_cases(done), _of_cases(list(default.values())))
     patch = " x ".join(map(str, first["patch_size"]))
     return (
         f"| {name} | {mean:.4f} | {', '.join(format(one['dice'], '.4f') for one in done)} | "
+        f"{gain:+.4f} ({low:+.4f} to {high:+.4f}) | {', '.join(format(one['hd95_mm'], '.2f') for one in done)} | "
         f"{first['parameters'] / 1e6:.2f} M | {patch}, {first['batch_size']} | "
         f"{statistics.fmean(one['steps'] for one in done):.0f} | {first['s_per_step']:.3f} |"
     )
+
+
+def _of_cases(seeds: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Dice (cases,) in the mean of the seeds; the held-out cases are the same for all."""
+    return np.mean([[one["dice_of_cases"][case] for case in sorted(one["dice_of_cases"])] for one in seeds], axis=0)
+
+
+def against(dice: np.ndarray, default: np.ndarray) -> tuple[float, float, float]:
+    """Mean difference over the same cases, and its 95 % interval: cases drawn with replacement, the seeds as they are.
+
+    What another seed would give is not in it.
+    """
+    count = len(dice)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    difference = dice - default
+    low, high = np.quantile(draws @ difference / count, (0.025, 0.975))
+    return float(difference.mean()), float(low), float(high)
 
 
 def commit() -> str:
