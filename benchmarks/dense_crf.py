@@ -1,10 +1,11 @@
 """The time that a dense CRF takes, and how far its marginals are from brute force.
 
-    python benchmarks/dense_crf.py [--device cpu] [--json FILE]
+    python benchmarks/dense_crf.py [--device cpu] [--pictures ../shared/data/cells/images] [--json FILE]
 
 Images are smoothed noise, probabilities follow them; two labels, five iterations, one and three channels that go
 together. Accuracy is measured on a cube of 12 voxels, time for 512 x 512 and 128 x 128 x 128. Processor time is that of
-all threads. Run it on an otherwise idle machine.
+all threads. Run it on an otherwise idle machine. Of ``--pictures`` it counts the features that their colours need, each
+colour in units of its standard deviation.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from nnlite.data.image import read_image
 from nnlite.data.memory import keep_freed_memory
 from nnlite.inference.crf import CrfParameters, dense_crf
-from nnlite.inference.range_features import RangeFeatures
+from nnlite.inference.crf_case import standardised
+from nnlite.inference.range_features import TOLERANCE, RangeFeatures
 
 SIZES = ((512, 512), (128, 128, 128))
 CUBE = (12, 12, 12)
 CHANNELS = (1, 3)
+WIDTHS = (0.25, 0.75)  # of intensity, in standard deviations
 PARAMETERS = CrfParameters(
     smoothness_weight=2, smoothness_mm=1.5, appearance_weight=10, appearance_mm=6, appearance_intensity=0.5
 )
@@ -40,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     keep_freed_memory()  # as `nnlite select` and `predict` do
@@ -55,10 +60,19 @@ def main() -> None:
         )
     error = largest_error()
     print(f"\nlargest difference of a marginal from brute force on {CUBE}: {error:.2g}")
+    pictures = [] if options.pictures is None else [counted(path) for path in sorted(options.pictures.iterdir())]
+    for number, width in enumerate(WIDTHS if pictures else ()):
+        within = [one["features"][number] for one in pictures if one["residual"][number] <= TOLERANCE]
+        worst = max(one["residual"][number] for one in pictures)
+        print(
+            f"{len(within)} of {len(pictures)} pictures need {min(within)} to {max(within)} features "
+            f"(median {statistics.median(within):g}) at {width}; weights of the others are off by up to {worst:.2g}"
+        )
     if options.json:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
         about = {"device": options.device, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-        options.json.write_text(json.dumps({**about, "rows": rows, "largest_error": error}, indent=2) + "\n")
+        found = {**about, "rows": rows, "largest_error": error, "pictures": pictures}
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def processor() -> str:
@@ -95,6 +109,18 @@ def timed(size: tuple[int, ...], channels: int, device: torch.device, rounds: in
         "seconds": seconds,
         "processor_s": (time.process_time() - before) / rounds,
         "memory_gib": peak / 2**30,
+    }
+
+
+def counted(path: Path) -> dict[str, Any]:
+    """How many features a picture needs for each of ``WIDTHS``, and how far weights are off with these."""
+    colours = torch.from_numpy(read_image(path).array.astype(np.float32))
+    image = standardised(colours, ("rgb_to_0_1",) * len(colours))[:, 0]
+    found = [RangeFeatures(image / width) for width in WIDTHS]
+    return {
+        "picture": path.name,
+        "features": [one.count for one in found],
+        "residual": [one.residual for one in found],
     }
 
 

@@ -36,7 +36,7 @@ class Instances:
 def components(mask: np.ndarray) -> np.ndarray:
     """The connected parts of a mask (any number of axes), numbered from 1; int32. Voxels that share a face connect.
 
-    Corners do not: of the nuclei of BBBC038 that are nearest to each other, 1 in 120 meet at a corner.
+    Corners do not: nuclei that meet at one are two.
 
     >>> components(np.array([[1, 1, 0], [0, 0, 1]]))
     array([[1, 1, 0],
