@@ -105,7 +105,9 @@ class BatchSource:
             batch = self._drawn(self.training, self._rng(TRAINING_PATCHES, epoch, number), device, pool)
             images = self.augmentation.change(batch.images, self._rng(AUGMENTATION, epoch, number), self.share)
             if batch.previous is not None:
-                previous = disturb_previous(batch.previous, self._rng(DISTURBANCE, epoch, number), self.share)
+                previous = batch.previous
+                if self.augmentation.disturbs_previous:
+                    previous = disturb_previous(previous, self._rng(DISTURBANCE, epoch, number), self.share)
                 images = stack_previous(images, previous, self.labels)
             batch = replace(batch, images=images, previous=None, atlases=self._atlases(batch.cases, device))
             return self._answered(batch)

@@ -18,6 +18,7 @@ from nnlite.planning.configurations import ConfigurationName
 from nnlite.planning.mirroring import Exchange
 from nnlite.preprocessing.store import StoredCase
 from nnlite.training.assemble import Batch
+from nnlite.training.augmentation.presets import PresetName
 from nnlite.training.batches import BatchSource
 
 
@@ -28,6 +29,7 @@ def source(
     seed: int = 0,
     transforms: Sequence[Callable[..., dict]] = (),
     threads: int = 2,
+    augmentation: PresetName = "nnunet",
 ) -> BatchSource:
     made = plan(name)
     return BatchSource(
@@ -39,6 +41,7 @@ def source(
         device=torch.device("cpu"),
         transforms=transforms,
         threads=threads,
+        augmentation=augmentation,
     )
 
 
@@ -135,6 +138,13 @@ def test_a_cascade_sees_the_previous_labels_as_channels_of_zeros_and_ones(tmp_pa
     alike = [(b.images[i, 1] == (b.labels[i] == 1)).float().mean().item() for b in training for i in range(3)]
     assert min(alike) < 1  # disturbed
     assert max(alike) == 1  # mirrored and turned together with the label
+
+
+def test_without_augmentation_a_cascade_sees_what_the_first_stage_predicted(tmp_path: Path) -> None:
+    batches = source(store_cases(tmp_path, cascade=True), "3d-cascade", augmentation="none")
+    for batch in batches.training_batches(0, 8):
+        for index in (1, 2):  # the truth, in these cases
+            assert torch.equal(batch.images[:, index], (batch.labels == index).float())
 
 
 def test_a_users_batchgenerators_transform_changes_training_patches_only(tmp_path: Path) -> None:

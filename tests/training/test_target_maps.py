@@ -44,6 +44,21 @@ def test_touching_cells_with_numbers_are_two_by_the_border_between_them(rim: boo
     assert wanted[10, 14] > wanted[10, 5] + 5  # where they touch, and where there is only background beyond
 
 
+@pytest.mark.parametrize("rim", [False, True])
+def test_a_line_of_ignored_voxels_makes_no_two_cells_of_one_with_a_border(rim: bool) -> None:
+    names = {"names": ("background", "nucleus"), "values": (0, 1)}
+    labels = Labels(**names, ignore=255, instances=Instances(numbered=True, border_px=1, rim=rim))
+    cells = np.zeros((1, 20, 30), dtype=np.uint8)
+    cells[:, 5:15, 5:15], cells[:, 5:15, 15:25] = 1, 2
+    numbers = cells.copy()
+    numbers[:, 10] = 255
+    target = with_border(numbers, labels)[0]
+    maps = MapMaker.to([BORDER_WEIGHTS], labels, (1.0, 1.0))(torch.from_numpy(target)[None])
+    assert maps.border_weights is not None
+    wanted = border_weights(target, ignore=labels.ignore_index, instances=cells[0])
+    assert torch.equal(maps.border_weights[0], torch.from_numpy(wanted))
+
+
 def test_distances_are_those_of_each_structure_on_its_grid() -> None:
     regions = Labels.from_table({"whole": [1, 2], "core": 2})
     maps = MapMaker.to([DISTANCES], regions, (2.0, 1.0))(TARGETS)

@@ -23,9 +23,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How the patches of a training are moved (``placing``) and then changed (``steps``, one after the other)."""
+    """How the patches of a training are moved (``placing``) and then changed (``steps``, one after the other).
+
+    ``disturbs_previous`` tells whether the low-resolution input of a cascade is disturbed.
+    """
 
     steps: tuple[Step, ...] = PRESETS["nnunet"].steps
+    disturbs_previous: bool = True
     placing: Placing = field(default_factory=Placing)
     imaging: Imaging = field(default_factory=Imaging)
 
@@ -35,7 +39,8 @@ class Augmentation:
         require_suited(name, plan, configuration)
         preset, imaging = PRESETS[name], imaging_of(plan, configuration)
         _tell_what_is_left_alone(name, plan.channels, imaging)
-        return cls(steps=preset.steps, placing=placing_of(preset.spatial, plan, configuration), imaging=imaging)
+        placing = placing_of(preset.spatial, plan, configuration)
+        return cls(steps=preset.steps, disturbs_previous=preset.disturbs_previous, placing=placing, imaging=imaging)
 
     def change(self, images: Tensor, rng: np.random.Generator, share: Share | None = None) -> Tensor:
         """Images (batch, channels, *size) after all steps, written into ``images``.

@@ -35,19 +35,19 @@ def photon_noise(images: Tensor, chance: Chance) -> Tensor:
 def quantum_noise(images: Tensor, chance: Chance) -> Tensor:
     """Noise of a CT in proportion to the root of its attenuation; the number drawn is its deviation in water, in HU.
 
-    Channels made of one scan get the same noise; others are left as they are.
+    Channels made of one scan get the same noise; others are left as they are, and so are voxels that are beyond the
+    limits of all channels of a scan.
     """
     for row, rng in chance.own():
         quanta = (WATER_TO_AIR_HU / rng.uniform(*chance.limits)) ** 2  # in a voxel of water
         source = _generator(rng, images.device)
         noise: dict[int, Tensor] = {}
-        for channel, read in chance.imaging.ct_channels:
-            hu = read.to_hu(images[row, channel])
-            if read.scan not in noise:
-                expected = (hu / WATER_TO_AIR_HU + 1).clamp_(min=0).mul_(quanta)
+        for ct in chance.imaging.hounsfield_units(images[row]):
+            if ct.read.scan not in noise:
+                expected = (ct.hu / WATER_TO_AIR_HU + 1).clamp_(min=0).mul_(quanta)
                 counted = torch.poisson(expected, generator=source)
-                noise[read.scan] = counted.sub_(expected).mul_(WATER_TO_AIR_HU / quanta)
-            images[row, channel] = read.from_hu(hu.add_(noise[read.scan]))
+                noise[ct.read.scan] = counted.sub_(expected).mul_(WATER_TO_AIR_HU / quanta).mul_(ct.known)
+            images[row, ct.channel] = ct.read.from_hu(ct.hu.add_(noise[ct.read.scan]))
     return images
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from nnlite.planning.configurations import Configuration
@@ -19,6 +20,7 @@ from nnlite.preprocessing.normalize import SMALLEST_DIVISOR
 from nnlite.preprocessing.places import PLACE_CHANNELS
 
 HEAD_TO_FOOT = 0  # canonical axes are z, y, x: a scanner's plane is that of the others
+AT_A_LIMIT = 1e-4  # of a channel's range: more than normalising and interpolating in float32 round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +60,27 @@ class Hounsfield:
         """Hounsfield units of normalised values."""
         return values * self.per_unit + self.at_zero
 
+    def shows(self, hu: Tensor) -> Tensor:
+        """Where the Hounsfield units of the channel are the scan's, and not the limits that they were clipped to."""
+        margin = AT_A_LIMIT * (self.high - self.low)
+        return (hu > self.low + margin) & (hu < self.high - margin)
+
     def from_hu(self, hu: Tensor) -> Tensor:
         """Normalised values of Hounsfield units, which are clipped as the images were; writes into ``hu``."""
         return hu.clamp_(self.low, self.high).sub_(self.at_zero).div_(self.per_unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CtChannel:
+    """A CT ``channel`` of an image: how it is read, its ``hu`` (*size), and where these are ``known`` (*size) bool.
+
+    Where they are not, all channels of the scan are at a limit, and ``hu`` is the channel's own.
+    """
+
+    channel: int
+    read: Hounsfield
+    hu: Tensor
+    known: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +102,27 @@ class Imaging:
     def ct_channels(self) -> tuple[tuple[int, Hounsfield], ...]:
         """The channels that are CT, and how they are read."""
         return tuple((channel, read) for channel, read in enumerate(self.hounsfield) if read is not None)
+
+    def hounsfield_units(self, image: Tensor) -> list[CtChannel]:
+        """The CT channels of an image (channels, *size), with what others of the scan show where one is at a limit.
+
+        Of several that show it the widest is asked: a channel that was clipped before it was resampled rings near its
+        limits, and those of the widest are the farthest away.
+        """
+        own = {channel: read.to_hu(image[channel]) for channel, read in self.ct_channels}
+        scans: dict[int, tuple[Tensor, Tensor]] = {}
+        for channel, read in sorted(self.ct_channels, key=lambda one: one[1].high - one[1].low):
+            hu, known = own[channel], read.shows(own[channel])
+            if read.scan in scans:
+                narrower, known_before = scans[read.scan]
+                hu, known = torch.where(known, hu, narrower), known | known_before
+            scans[read.scan] = hu, known
+        made = []
+        for channel, read in self.ct_channels:
+            hu, known = scans[read.scan]
+            hu = torch.where(known & ~read.shows(own[channel]), hu, own[channel])
+            made.append(CtChannel(channel=channel, read=read, hu=hu, known=known))
+        return made
 
     def is_ct(self, channel: int) -> bool:
         """Whether a channel holds Hounsfield units."""

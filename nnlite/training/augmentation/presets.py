@@ -46,10 +46,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """How patches are moved, and then changed. ``needs`` says what some of the channels have to be, if anything."""
+    """How patches are moved, and then changed. ``needs`` says what some of the channels have to be, if anything.
+
+    ``disturbs_previous`` tells whether the low-resolution input of a cascade is disturbed (``augment_cascade.py``).
+    """
 
     spatial: Spatial = field(default_factory=Spatial)
     steps: tuple[Step, ...] = ()
+    disturbs_previous: bool = True
     needs: Literal["ct", "other than ct"] | None = None
 
 
@@ -108,5 +112,5 @@ PRESETS: dict[PresetName, Preset] = {
             OCCLUSION,
         ),
     ),
-    "none": Preset(spatial=Spatial(rotation=0.0, scaling=0.0, mirrors=False)),
+    "none": Preset(spatial=Spatial(rotation=0.0, scaling=0.0, mirrors=False), disturbs_previous=False),
 }

@@ -27,16 +27,17 @@ TWO_PIECES = 0.5  # probability
 def add_streaks(images: Tensor, chance: Chance) -> Tensor:
     """Metal and its rays in the CT channels of a sample; the number drawn is what the strongest ray adds, in HU.
 
-    Nothing happens to images without CT, and to slices that do not lie in the plane of a scanner.
+    Nothing happens to images without CT, and to slices that do not lie in the plane of a scanner. Nor do rays change
+    voxels that are beyond the limits of all channels of a scan: nobody knows how far.
     """
     axial = chance.imaging.axial
     if axial is None or not chance.imaging.ct_channels:
         return images
     for row, rng in chance.own():
         rays, metal = _drawn(rng, images.shape[2:], chance, axial, images.device)
-        for channel, read in chance.imaging.ct_channels:
-            hu = read.to_hu(images[row, channel]).add_(rays)
-            images[row, channel] = read.from_hu(hu.lerp_(torch.full_like(hu, METAL_HU), metal))
+        for ct in chance.imaging.hounsfield_units(images[row]):
+            hu = ct.hu.add_(rays * ct.known)
+            images[row, ct.channel] = ct.read.from_hu(hu.lerp_(torch.full_like(hu, METAL_HU), metal))
     return images
 
 

@@ -39,7 +39,8 @@ def binary_cross_entropy(level: Level) -> Tensor:
 def focal(level: Level) -> Tensor:
     """Cross-entropy times ``(1 - p)^2``, so that what is nearly right hardly counts.
 
-    Lin et al., ICCV 2017, for several labels by way of their softmax; of regions each channel for itself.
+    Lin et al., ICCV 2017, for several labels by way of their softmax; of regions each channel for itself. Without their
+    alpha, a weight for each class: Dice beside it balances them.
     """
     wrong = 1 - torch.exp(-level.entropy)
     return level.mean(wrong**FOCAL_GAMMA * level.entropy)

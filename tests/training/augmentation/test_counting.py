@@ -39,11 +39,28 @@ def test_quantum_noise_is_as_drawn_in_water_and_grows_with_attenuation() -> None
 
 
 def test_quantum_noise_stays_between_the_values_that_images_are_clipped_to() -> None:
-    before = steps(((CT.low - CT.at_zero) / CT.per_unit, (CT.high - CT.at_zero) / CT.per_unit))
+    before = steps(((CT.low + 5 - CT.at_zero) / CT.per_unit, (CT.high - 5 - CT.at_zero) / CT.per_unit))
     after = CT.to_hu(quantum_noise(before.clone(), chance(before, (40.0, 40.0), imaging=CT_VOLUMES)))
     assert after.min() >= CT.low - 1e-3
     assert after.max() <= CT.high + 1e-3
-    assert after.std() > 0
+    assert (after.std(3) > 1).all()
+
+
+def test_quantum_noise_leaves_voxels_alone_that_lie_beyond_the_range_of_the_scan() -> None:
+    before = steps(((CT.low - CT.at_zero) / CT.per_unit, (CT.high - CT.at_zero) / CT.per_unit))
+    after = quantum_noise(before.clone(), chance(before, (40.0, 40.0), imaging=CT_VOLUMES))
+    assert torch.allclose(after, before, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tissue", "shown"), [(1000.0, 250.0), (-850.0, -150.0)])
+def test_quantum_noise_does_not_bring_bone_and_lung_into_a_window(tissue: float, shown: float) -> None:
+    soft = Hounsfield(scan=0, at_zero=50.0, per_unit=200.0, low=-150.0, high=250.0)
+    before = torch.stack([read.from_hu(torch.full((20, 1, 4000), tissue)) for read in (CT, soft)], dim=1)
+    imaging = Imaging(hounsfield=(CT, soft), spacing_mm=(1.0, 1.0))
+    after = quantum_noise(before.clone(), chance(before, (40.0, 40.0), imaging=imaging))
+    assert torch.allclose(soft.to_hu(after[:, 1]), torch.tensor(shown), atol=1e-2)
+    wanted = 40 * (1 + tissue / 1000) ** 0.5  # as the root of the attenuation
+    assert CT.to_hu(after[:, 0]).std().item() == pytest.approx(wanted, rel=0.02)
 
 
 def test_quantum_noise_leaves_other_channels_alone_and_is_the_same_in_those_of_one_scan() -> None:

@@ -12,7 +12,7 @@ from nnlite.planning.hu_channels import HuChannel
 from nnlite.preprocessing.hu_windows import hu_windows
 from nnlite.preprocessing.normalize import normalize
 from nnlite.training.augmentation.augmentation import Augmentation
-from nnlite.training.augmentation.imaging import Hounsfield, imaging_of
+from nnlite.training.augmentation.imaging import Hounsfield, Imaging, imaging_of
 
 CT = replace(INTENSITY, mean=80.0, std=150.0, percentile_00_5=-700.0, percentile_99_5=900.0)
 
@@ -54,6 +54,37 @@ def test_windows_are_read_in_hounsfield_units_and_masks_are_none() -> None:
     after = augmentation.change(images.clone(), np.random.default_rng(0))
     assert torch.equal(after[:, 2], images[:, 2])
     assert not torch.equal(after[:, 1], images[:, 1])
+
+
+def window(low: float, high: float) -> Hounsfield:
+    return Hounsfield(scan=0, at_zero=(low + high) / 2, per_unit=(high - low) / 2, low=low, high=high)
+
+
+def test_what_is_at_the_limit_of_one_channel_is_read_from_another_of_its_scan() -> None:
+    reads = (Hounsfield.of_ct(0, CT), window(-150.0, 250.0), window(-1350.0, 150.0), window(200.0, 1400.0))
+    truth = torch.tensor([-2000.0, -1000.0, -850.0, -700.0, 0.0, 220.0, 1000.0, 2000.0])
+    image = torch.stack([read.from_hu(truth.clone()) for read in reads])
+    found = Imaging(hounsfield=reads).hounsfield_units(image)
+    known = [False, True, True, True, True, True, True, False]
+    for ct, read in zip(found, reads, strict=True):
+        assert ct.known.tolist() == known
+        assert torch.allclose(ct.hu[ct.known], truth[ct.known], atol=1e-3)
+        assert torch.allclose(ct.hu[~ct.known], truth[~ct.known].clamp(read.low, read.high), atol=1e-3)
+
+
+def test_of_several_others_the_widest_is_asked() -> None:
+    """Where a clipped channel was resampled, it rings near its limits: 1000 HU look like 590 here."""
+    reads = (window(-150.0, 250.0), window(0.0, 600.0), window(-500.0, 1300.0), window(200.0, 1100.0))
+    shown = (1000.0, 590.0, 1000.0, 990.0)
+    image = torch.stack([read.from_hu(torch.tensor([hu])) for read, hu in zip(reads, shown, strict=True)])
+    found = Imaging(hounsfield=reads).hounsfield_units(image)
+    assert [round(ct.hu.item()) for ct in found] == [1000, 590, 1000, 990]  # the first alone is at its limit
+
+
+def test_channels_that_show_something_of_their_own_keep_it() -> None:
+    """What lies outside of a patch's case is 0 in all channels, whatever that means in each."""
+    found = Imaging(hounsfield=(Hounsfield.of_ct(0, CT), window(-1350.0, 150.0))).hounsfield_units(torch.zeros(2, 3))
+    assert [ct.hu.tolist() for ct in found] == [[80.0] * 3, [-600.0] * 3]
 
 
 def test_the_plane_of_the_scanner_is_found_after_a_transpose_and_in_slices_across_the_body_only() -> None:

@@ -9,7 +9,7 @@ import torch
 from chances import CT, CT_VOLUMES, chance, same_in_shares
 from torch import Tensor
 
-from nnlite.training.augmentation.imaging import Imaging
+from nnlite.training.augmentation.imaging import Hounsfield, Imaging
 from nnlite.training.augmentation.streaks import METAL_HU, add_streaks
 
 SOFT = (50.0 - CT.at_zero) / CT.per_unit  # 50 HU
@@ -36,6 +36,29 @@ def test_streaks_are_bright_and_dark_and_no_stronger_than_drawn_outside_of_metal
     away = hu[hu < 50 + 300]
     assert away.numel() > 0.95 * hu.numel()
     assert away.std() > 5
+
+
+@pytest.mark.parametrize(("tissue", "shown"), [(1000.0, 250.0), (-850.0, -150.0)])
+def test_a_window_shows_what_a_ray_makes_of_bone_and_lung_beyond_it(tissue: float, shown: float) -> None:
+    soft = Hounsfield(scan=0, at_zero=50.0, per_unit=200.0, low=-150.0, high=250.0)
+    both = torch.stack([read.from_hu(torch.full((10, 6, 64, 80), tissue)) for read in (CT, soft)], dim=1)
+    imaging = replace(CT_VOLUMES, hounsfield=(CT, soft))
+    after = add_streaks(both, chance(both, (400.0, 400.0), imaging=imaging))
+    scan, window = CT.to_hu(after[:, 0]), soft.to_hu(after[:, 1])
+    assert torch.allclose(window, scan.clamp(-150, 250), atol=1e-2)
+    by_rays = (scan - tissue).abs() <= 400  # elsewhere is metal
+    assert torch.allclose(window[by_rays], torch.tensor(shown), atol=1e-2)  # 1000 - 400 > 250, and -850 + 400 < -150
+    assert by_rays.float().mean() > 0.95
+    assert scan.min() < tissue - 20
+
+
+@pytest.mark.parametrize("limit", [CT.low, CT.high])
+def test_voxels_beyond_the_range_of_the_scan_stay_there_but_for_metal(limit: float) -> None:
+    images = torch.full((10, 1, 6, 64, 80), (limit - CT.at_zero) / CT.per_unit)
+    hu = CT.to_hu(add_streaks(images, chance(images, (600.0, 600.0), imaging=CT_VOLUMES)))
+    assert ((hu - limit).abs() < 1).float().mean() > 0.9
+    assert hu.min() >= limit - 1e-2
+    assert (hu.flatten(1).amax(dim=1) > 1000).all()
 
 
 def test_there_is_metal_in_every_sample_and_streaks_fade_along_the_body() -> None:

@@ -72,6 +72,49 @@ def test_the_edge_to_ignored_voxels_is_no_border() -> None:
     assert weights[5] == pytest.approx(6 / (3 * 3) + border(1, 3), rel=1e-4)
 
 
+@pytest.mark.parametrize("every", [2, 4])
+def test_a_cell_of_which_some_slices_were_annotated_is_one_cell(every: int) -> None:
+    ball = np.hypot.reduce(np.indices((25, 25, 25)) - 12.0) <= 10
+    label = np.where((np.arange(25) % every == 0)[:, None, None], ball, 3)
+    weights = border_weights(label, ignore=3)
+    shares = np.bincount(label[label < 3]) / np.count_nonzero(label < 3)
+    for index in (0, 1):  # the balance of the labels is all there is
+        assert np.allclose(weights[label == index], 1 / (2 * shares[index]))
+
+
+@pytest.mark.parametrize("ends", [(0, 31), (3, 16)])
+def test_a_cell_that_a_line_of_ignored_pixels_cuts_is_one(ends: tuple[int, int]) -> None:
+    label = np.zeros((9, 31), dtype=np.uint8)
+    label[2:7, 5:14] = 1
+    label[4, slice(*ends)] = 3
+    known = 9 * 31 - (ends[1] - ends[0])
+    assert np.allclose(border_weights(label, ignore=3)[label == 1], known / (2 * 4 * 9))
+
+
+def test_a_line_of_ignored_pixels_across_two_cells_leaves_the_gap_between_them() -> None:
+    label = np.zeros((9, 31), dtype=np.uint8)
+    label[2:7, 5:14] = label[2:7, 16:25] = 1
+    label[4] = 3
+    weights = border_weights(label, ignore=3)
+    background, cells = 248 / (2 * 176), 248 / (2 * 72)
+    assert weights[3, 14] == pytest.approx(background + border(1, 2))
+    assert weights[3, 13] == pytest.approx(cells + border(1, 3))  # not 1 + 2 as to its own part two rows below
+
+
+def test_a_cell_in_the_next_annotated_slice_makes_no_one_of_two_that_are_apart_in_this() -> None:
+    label = np.full((5, 9, 31), 3, dtype=np.uint8)
+    label[0] = label[4] = 0
+    label[0, 2:7, 5:14] = label[0, 2:7, 16:25] = 1
+    label[4, 2:7, 9:21] = 1  # over both, and over the gap of two
+    weights = border_weights(label, ignore=3)
+    assert weights[0, 4, 14] == pytest.approx(558 / (2 * (558 - 150)) + border(1, 2))
+
+
+def test_cells_of_different_labels_do_not_become_one_across_ignored_voxels() -> None:
+    weights = border_weights(np.array([[0, 1, 3, 2, 0]]), ignore=3)[0]
+    assert weights[1] == pytest.approx(4 / (3 * 1) + border(1, 2))
+
+
 @pytest.mark.parametrize("filled", [0, 1, 3])
 def test_a_patch_of_one_label_is_all_alike(filled: int) -> None:
     weights = border_weights(np.full((4, 4), filled), ignore=3)

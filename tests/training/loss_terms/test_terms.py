@@ -1,7 +1,8 @@
-"""Every term: its gradient is that of its value, and nothing but what is judged has any."""
+"""Every term, at one level of the decoder and over all: its gradient is that of its value, of what is judged alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from nnlite.data.labels import Labels, Region
 from nnlite.training.answer import LABELS, Answer, Part
-from nnlite.training.loss import MAPS, TERMS, Loss, segmentation_loss
+from nnlite.training.loss import BOUNDARY, MAPS, TERMS, Loss, deep_supervision_loss, segmentation_loss
 from nnlite.training.loss_terms.level import Level
 from nnlite.training.target_maps import MapMaker
 
@@ -45,9 +46,30 @@ def a_level(kind: str, logits: torch.Tensor, target: torch.Tensor, batch_dice: b
     return Level(logits=logits, target=target, answer=answer, drawn=drawn, batch_dice=batch_dice, maps=maps)
 
 
-def a_target(kind: str, seed: int = 0) -> torch.Tensor:
+def a_target(kind: str, seed: int = 0, size: tuple[int, int] = (4, 5)) -> torch.Tensor:
     highest = 3 if kind == "labels" else 4
-    return torch.randint(0, highest, (2, 4, 5), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(0, highest, (2, *size), generator=torch.Generator().manual_seed(seed))
+
+
+def at_three_levels(kind: str) -> tuple[list[torch.Tensor], Level]:
+    """Outputs of 8, 4 and 2 voxels along each axis, with gradients, and the first of them with its target."""
+    source = torch.Generator().manual_seed(2)
+    outputs = [torch.randn(2, 3, size, size, dtype=torch.float64, generator=source) for size in (8, 4, 2)]
+    return [one.requires_grad_() for one in outputs], a_level(kind, outputs[0], a_target(kind, size=(8, 8)))
+
+
+def deeply_supervised(term: str, outputs: Sequence[torch.Tensor], finest: Level) -> torch.Tensor:
+    """The loss that is this term alone, halfway through the training: the boundary counts a half by then."""
+    return deep_supervision_loss(
+        outputs,
+        finest.target,
+        finest.answer,
+        finest.drawn,
+        batch_dice=finest.batch_dice,
+        loss=Loss(((term, 1.0),)),
+        maps=finest.maps,
+        share_done=0.5,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -60,6 +82,35 @@ def test_the_gradient_is_that_of_the_value(term: str, kind: str) -> None:
             lambda some, level=level: TERMS[term](replace(level, logits=some)),
             logits.requires_grad_(),
             fast_mode=True,  # along a random direction instead of number by number
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("term", TERMS)
+def test_over_the_decoder_a_term_is_the_mean_of_its_levels_by_their_weights(term: str, kind: str) -> None:
+    outputs, finest = at_three_levels(kind)
+
+    def halved(one: torch.Tensor) -> torch.Tensor:
+        return one[..., 1::2, 1::2]  # of two voxels, the later one
+
+    half = replace(finest, logits=outputs[1], target=halved(finest.target), maps=finest.maps.changed(halved))
+    wanted = (2 * TERMS[term](finest) + TERMS[term](half)) / 3  # the lowest level counts nothing, the others as 2 : 1
+    total = deeply_supervised(term, outputs, finest)
+    assert total.item() == pytest.approx(wanted.item() * (0.5 if term == BOUNDARY else 1), rel=1e-9)
+    total.backward()
+    assert outputs[1].grad is not None
+    assert outputs[1].grad.any()
+    assert outputs[2].grad is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("term", TERMS)
+def test_the_gradient_over_the_decoder_is_that_of_the_value(term: str, kind: str) -> None:
+    outputs, finest = at_three_levels(kind)
+    for batch_dice in (False, True):
+        level = replace(finest, batch_dice=batch_dice)
+        assert torch.autograd.gradcheck(
+            lambda *some, level=level: deeply_supervised(term, some, level), outputs, fast_mode=True
         )
 
 
@@ -98,17 +149,21 @@ def test_ignored_voxels_have_no_gradient_and_others_do_not_feel_them(term: str, 
     assert not other.grad[ignored].any()
 
 
-@pytest.mark.parametrize("batch_dice", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("filled", [0, 2])
 @pytest.mark.parametrize("term", TERMS)
-def test_labels_that_are_absent_make_no_nan(term: str, filled: int, batch_dice: bool) -> None:
-    for scale in (1.0, 1e4):  # also of a network that is far too sure of itself
-        logits = (scale * torch.randn(2, 3, 4, 5)).requires_grad_()
-        loss = TERMS[term](a_level("labels", logits, torch.full((2, 4, 5), filled), batch_dice))
-        loss.backward()
-        assert loss.isfinite()
-        assert logits.grad is not None
-        assert logits.grad.isfinite().all()
+def test_labels_that_are_absent_make_no_nan(term: str, filled: int, kind: str) -> None:
+    target = torch.full((2, 4, 5), filled)
+    if kind != "labels":
+        target[:, 0] = 3  # ignored
+    for batch_dice in (False, True):
+        for scale in (1.0, 1e4):  # also of a network that is far too sure of itself
+            logits = (scale * torch.randn(2, 3, 4, 5)).requires_grad_()
+            loss = TERMS[term](a_level(kind, logits, target, batch_dice))
+            loss.backward()
+            assert loss.isfinite()
+            assert logits.grad is not None
+            assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
