@@ -37,8 +37,8 @@ class Model:
     """Trained networks of one configuration, one per fold, with all that is needed to use them.
 
     The networks are moved to ``device`` and set to evaluation mode. ``mirror_axes`` count the axes of the patch and are
-    those mirrored in training; none means no mirroring. ``arithmetic`` is how it is to be computed. ``previous`` is the
-    first stage of a cascade.
+    those along which every fold was mirrored in training; none means no mirroring. ``arithmetic`` is how it is to be
+    computed. ``previous`` is the first stage of a cascade.
     """
 
     plan: Plan

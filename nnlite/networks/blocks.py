@@ -67,6 +67,30 @@ class Convolution3d(Shortcut, nn.Conv3d):
         return on_cpu and 1 < x.shape[2] < self.kernel_size[0]
 
 
+class AveragePool3d(nn.Module):
+    """The mean of blocks that lie side by side, as ``nn.AvgPool3d`` has it.
+
+    That one has no deterministic backward on GPUs (``torch.use_deterministic_algorithms`` lists it), so there the mean
+    is taken another way where operations have to be deterministic: the same but for rounding.
+    """
+
+    def __init__(self, blocks: Sequence[int]):
+        super().__init__()
+        self.blocks = tuple(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average (batch, features, z, y, x), whose sizes are multiples of the blocks', to one value per block."""
+        if x.device.type == "cpu" or not torch.are_deterministic_algorithms_enabled():
+            return functional.avg_pool3d(x, self.blocks)
+        return self.means(x)
+
+    def means(self, x: Tensor) -> Tensor:
+        """The other way; what has to be undone in its backward is a division."""
+        for axis in (2, 1, 0):  # the last one first: those before it keep their numbers
+            x = x.unflatten(axis + 2, (-1, self.blocks[axis]))
+        return x.mean((3, 5, 7))
+
+
 def _convolve_one(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
     """Hand a batch of one to oneDNN.
 
@@ -83,7 +107,7 @@ def _convolve_one(layer: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
 # by number of spatial axes
 CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: Convolution2d, 3: Convolution3d}
 TRANSPOSED_CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-AVERAGE_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+AVERAGE_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: AveragePool3d}
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -152,7 +176,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Sequential(convolution(outputs, outputs, kernel, ones), InstanceNorm(outputs))
         skip: list[nn.Module] = []
         if any(step != 1 for step in stride):
-            skip.append(AVERAGE_POOL[ndim](tuple(stride), tuple(stride)))
+            skip.append(AVERAGE_POOL[ndim](tuple(stride)))
         if inputs != outputs:
             skip += [convolution(inputs, outputs, ones, ones, bias=False), InstanceNorm(outputs)]
         self.skip = nn.Sequential(*skip)

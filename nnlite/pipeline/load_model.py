@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from nnlite.interop import nnunet_arithmetic
 from nnlite.networks.build import build_network
 from nnlite.training.checkpoint import Checkpoint, ModelCard, load_model, load_weights
 from nnlite.training.config import AUTOCAST, best_precision
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -66,7 +69,7 @@ def model_of(
         configuration=first.plan.configuration(first.configuration),
         networks=tuple(networks),
         device=device,
-        mirror_axes=first.mirror_axes if mirroring else (),
+        mirror_axes=_shared_mirrors([card for card, _ in cards]) if mirroring else (),
         step=step,
         arithmetic=_arithmetic(first, device, exact=exact),
         previous=previous,
@@ -82,6 +85,30 @@ def _require_same_plan(first: tuple[ModelCard, str], other: tuple[ModelCard, str
             "cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones and "
             "train them again"
         )
+
+
+def _shared_mirrors(cards: Sequence[ModelCard]) -> tuple[int, ...]:
+    """Axes along which all folds were mirrored in training; where these differ, a warning names them.
+
+    All folds are shown the same windows, and none is shown a mirrored one that it was not trained for.
+    """
+    first = cards[0]
+    shared = tuple(axis for axis in first.mirror_axes if all(axis in card.mirror_axes for card in cards))
+    if any(set(card.mirror_axes) != set(shared) for card in cards):
+        logger.warning(
+            "folds of %s were not mirrored alike in training (%s): predicted with mirrors along %s; to use all "
+            "mirrors, name folds of one kind with --folds, or train all with one --augmentation",
+            first.configuration,
+            ", ".join(f"{card.fold} along {_in_words(card, card.mirror_axes)}" for card in cards),
+            _in_words(first, shared),
+        )
+    return shared
+
+
+def _in_words(card: ModelCard, axes: Sequence[int]) -> str:
+    """Axes of the patch by the names that they have in the image."""
+    of_patch = card.plan.transpose[3 - card.plan.configuration(card.configuration).topology.ndim :]
+    return " ".join("zyx"[of_patch[axis]] for axis in sorted(axes)) or "no axis"
 
 
 def _arithmetic(card: ModelCard, device: torch.device, *, exact: bool) -> Arithmetic:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nnlite.preprocessing.preprocess import Restoration
+from nnlite.preprocessing.resample import axis_operator, separate_axis
 from nnlite.preprocessing.store import StoredCase
 
 FIRST_SHARE = 0.25  # of the cases, with which a training begins
@@ -18,20 +20,23 @@ ALL_FROM = 0.5  # of the training: from here on every case takes part
 SLICES = 16  # of an image that its noise is estimated from
 MAD_OF_NORMAL = 0.6745  # median of the absolute values of a normal distribution, in standard deviations
 SECOND_DIFFERENCE = math.sqrt(6)  # standard deviation of x - 2 y + z where x, y and z have 1
+IMAGE_ORDER = 3  # of the splines that preprocessing resamples images with
 
 
-def easiest_first(cases: Mapping[str, StoredCase], members: Sequence[Sequence[int]]) -> tuple[str, ...]:
+def easiest_first(cases: Mapping[str, StoredCase], members: Sequence[Sequence[int]], channels: int) -> tuple[str, ...]:
     """The ids of the cases by how hard they are; ``members`` are the label indices of each structure.
 
     Cases are ranked by the voxels of their smallest structure and by their noise, and ordered by the sum of both ranks.
-    Those without any structure come last, the quiet ones first: there is nothing in them to begin with.
+    Those without any structure come last, the quiet ones first: there is nothing in them to begin with. The noise is
+    that of the first ``channels``, those of the scan, on its own grid: what is made of them, a mask of bone or a narrow
+    window, has the more edges the more there is to see.
     """
     ids = sorted(cases)
     sizes, noises = [], []
     for case_id in ids:
         case = cases[case_id].mapped()
         sizes.append(0 if case.label is None else smallest_structure(case.label, members))
-        noises.append(noise(case.image))
+        noises.append(noise(case.image[:channels]) / noise_left(cases[case_id].restoration))
     empty = np.array(sizes) == 0
     hardness = _ranks(-np.array(sizes)) + _ranks(np.array(noises))
     return tuple(ids[place] for place in np.lexsort((hardness, empty)))
@@ -77,3 +82,22 @@ def noise(image: np.ndarray) -> float:
         changing = differences[differences > 0]
         found.append(float(np.median(changing)) if changing.size else 0.0)
     return float(np.mean(found)) / (MAD_OF_NORMAL * SECOND_DIFFERENCE)
+
+
+def noise_left(restoration: Restoration) -> float:
+    """Share of white noise that ``noise`` finds after the resampling of a case; 1 where there was none.
+
+    A finer grid along the last axis makes neighbours alike, and splines along the others average.
+    """
+    share = 1.0
+    separate = separate_axis(restoration.spacing_mm, restoration.resampled_spacing_mm)
+    for axis, (old, new) in enumerate(zip(restoration.cropped_shape, restoration.resampled_shape, strict=True)):
+        if old == new:
+            continue
+        weights = axis_operator(old, new, 0 if axis == separate else IMAGE_ORDER).numpy()
+        if axis == 2:
+            weights = np.diff(weights, 2, axis=0) / SECOND_DIFFERENCE
+        variances = np.square(weights).sum(axis=1)
+        changing = variances[variances > 0]  # as in ``noise``
+        share *= math.sqrt(changing.mean()) if changing.size else 1.0
+    return share

@@ -107,7 +107,9 @@ def train(
         threads=threads,
         ranks=ranks,
         maps=learner.loss.needs,
-        easiest_first=easiest_first(training_cases, plan.labels.members) if config.curriculum else (),
+        easiest_first=(
+            easiest_first(training_cases, plan.labels.members, len(plan.channels)) if config.curriculum else ()
+        ),
         augmentation=config.augmentation,
         atlas=atlas,
     )

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from nnlite.networks import blocks
 from nnlite.networks.blocks import (
+    AveragePool3d,
     ConvolutionBlock,
     InstanceNorm,
     ResidualBlock,
@@ -16,6 +17,7 @@ from nnlite.networks.blocks import (
     initialize,
     without_shortcuts,
 )
+from nnlite.training.deterministic import deterministic_operations
 
 
 @pytest.mark.parametrize(("kernel", "size"), [((1, 3), (5, 6)), ((3, 3, 3), (4, 5, 6)), ((1, 3, 3), (1, 7, 4))])
@@ -45,6 +47,43 @@ def test_a_residual_block_starts_as_its_skip_alone() -> None:
     strided = ResidualBlock(3, 3, (3, 3), (2, 1))
     initialize(strided)
     assert torch.allclose(strided(x), functional.leaky_relu(functional.avg_pool2d(x, (2, 1)), 0.01))
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 2, 4)])
+def test_both_ways_to_average_blocks_give_the_same_means_and_gradients(sizes: tuple[int, int, int]) -> None:
+    pool, found = AveragePool3d(sizes), []
+    x = torch.randn(2, 3, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    for way in (nn.AvgPool3d(sizes), pool, pool.means):
+        given = x.clone().requires_grad_()
+        means = way(given)
+        means.square().sum().backward()
+        found.append((means, given.grad))
+    assert all(torch.equal(*pair) for pair in zip(found[0], found[1], strict=True))
+    for pair in zip(found[0], found[2], strict=True):
+        torch.testing.assert_close(*pair, atol=1e-6, rtol=0)
+
+
+def test_a_deterministic_average_has_a_backward_that_gpus_can_do() -> None:
+    """The device "meta" computes nothing; as a GPU it is no CPU."""
+    pool = ResidualBlock(2, 2, (3, 3, 3), (1, 2, 2)).skip[0]
+    elsewhere, here = torch.ones(1, 2, 4, 4, 4, device="meta", requires_grad=True), torch.randn(1, 2, 4, 4, 4)
+    assert [name for name in backward_of(pool(elsewhere)) if "AvgPool3D" in name]
+    with deterministic_operations(True):
+        means = pool(elsewhere)
+        assert torch.equal(pool(here), functional.avg_pool3d(here, (1, 2, 2)))  # a CPU has no need of it
+    assert means.shape == (1, 2, 4, 2, 2)
+    assert not [name for name in backward_of(means) if "AvgPool3D" in name]
+
+
+def backward_of(output: torch.Tensor) -> list[str]:
+    """Names of all steps that lead back from an output."""
+    waiting, names = [output.grad_fn], []
+    while waiting:
+        step = waiting.pop()
+        if step is not None:
+            names.append(step.name())
+            waiting += [before for before, _ in step.next_functions]
+    return names
 
 
 def test_a_residual_block_projects_its_skip_only_where_the_width_changes() -> None:

@@ -21,6 +21,7 @@ from nnlite.pipeline.model_file import read_model_file, write_model_file
 from nnlite.pipeline.trained_model import TrainedModel, open_model
 from nnlite.planning.planner import Plan
 from nnlite.planning.topology import plan_topology
+from nnlite.training.checkpoint import load_model, save_model
 from nnlite.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -66,6 +67,18 @@ def test_a_dataset_its_folder_a_run_and_a_file_are_the_same_model(balls: Path, t
     assert file.appearance is not None
     assert file.appearance.template == dataset.appearance.template
     assert (file.selection, file.calibrations) == (None, {})
+
+
+def test_a_file_and_its_dataset_mirror_windows_alike_where_their_folds_were_not(
+    balls: Path, trained_work: Path, tmp_path: Path
+):
+    work = Path(shutil.copytree(trained_work, tmp_path / "work"))
+    path = Workspace(root=work, dataset="balls").run("3d", "fold0").checkpoint_final
+    checkpoint = load_model(path)
+    save_model(path, replace(checkpoint, card=replace(checkpoint.card, mirror_axes=(1,))))
+    pipeline.export(balls, tmp_path / "m.nnlite", work=work)
+    for model in (balls, tmp_path / "m.nnlite"):
+        assert [one.mirror_axes for one in opened(model, work).models] == [(1,)]
 
 
 def test_a_run_that_was_moved_on_its_own_knows_no_training_images(trained_work: Path, tmp_path: Path):

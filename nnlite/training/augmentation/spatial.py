@@ -2,8 +2,9 @@
 
 Rotation, scaling and mirroring follow nnU-Net (Isensee et al., Nature Methods 18, 203-211, 2021). Quarter turns move
 voxels without interpolation. A turn never mirrors, so no label is exchanged by one; but a mirror along y of an image
-that is then turned by 90 degrees is a mirror along x. Where labels have sides, patches are therefore turned only in
-planes without the axis from right to left: which side a label is on, and along which axis mirrors exchange it, stays.
+that is then turned by 90 degrees is a mirror along x. Where labels have sides, quarter turns therefore keep to planes
+without the axis from right to left, and rotations in the others to the range of volumes: which side a label is on, and
+along which axis mirrors exchange it, stays.
 """
 
 from __future__ import annotations
@@ -57,10 +58,12 @@ class Placing:
     """All that is needed to draw where the voxels of a patch come from.
 
     ``mirror_axes`` are those along which patches may be mirrored, ``turn_planes`` pairs of axes that may change places.
+    ``sided`` is the axis along which labels tell left from right, None where they do not.
     """
 
     spatial: Spatial = field(default_factory=Spatial)
     mirror_axes: tuple[int, ...] = ()
+    sided: int | None = None
     turn_planes: tuple[tuple[int, int], ...] = ()
     spacing_mm: tuple[float, ...] = ()
 
@@ -89,6 +92,7 @@ def placing_of(spatial: Spatial, plan: Plan, configuration: Configuration) -> Pl
     return Placing(
         spatial=spatial,
         mirror_axes=configuration.mirrored_axes if spatial.mirrors else (),
+        sided=sided,
         turn_planes=turn_planes(configuration.spacing_mm, sided),
         spacing_mm=configuration.spacing_mm,
     )
@@ -111,7 +115,7 @@ def turn_planes(spacing_mm: Sequence[float], sided: int | None = None) -> tuple[
 def draw_motion(rng: np.random.Generator, patch_size: Sequence[int], placing: Placing) -> Motion:
     """Pose, deformation, flips and turn of one sample."""
     spatial = placing.spatial
-    pose = draw_pose(rng, patch_size, spatial)
+    pose = draw_pose(rng, patch_size, spatial, placing.sided)
     flips = tuple(axis for axis in placing.mirror_axes if rng.random() < MIRROR_PROBABILITY)
     displacements, turn = None, None
     if spatial.elastic and rng.random() < spatial.elastic:
@@ -130,8 +134,13 @@ def draw_motion(rng: np.random.Generator, patch_size: Sequence[int], placing: Pl
     return Motion(pose=pose, displacements=displacements, flips=flips, turn=turn)
 
 
-def draw_pose(rng: np.random.Generator, patch_size: Sequence[int], spatial: Spatial | None = None) -> np.ndarray | None:
-    """Rotation and scaling of one sample as a matrix (patch offset -> image offset), or None for neither."""
+def draw_pose(
+    rng: np.random.Generator, patch_size: Sequence[int], spatial: Spatial | None = None, sided: int | None = None
+) -> np.ndarray | None:
+    """Rotation and scaling of one sample as a matrix (patch offset -> image offset), or None for neither.
+
+    Labels on the ``sided`` axis stay on their side.
+    """
     spatial = spatial or Spatial()
     rotates = rng.random() < spatial.rotation
     scales = rng.random() < spatial.scaling
@@ -141,7 +150,7 @@ def draw_pose(rng: np.random.Generator, patch_size: Sequence[int], spatial: Spat
     in_plane = _flat(patch_size)
     pose = np.eye(ndim)
     if rotates:
-        pose = _rotation(rng, patch_size, in_plane)
+        pose = _rotation(rng, patch_size, in_plane, sided)
     if scales:
         low, high = SCALING_RANGE
         scale = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)  # as often smaller as larger
@@ -156,11 +165,14 @@ def _flat(patch_size: Sequence[int]) -> bool:
     return len(patch_size) == 3 and max(patch_size) / patch_size[0] > ANISOTROPY_RATIO
 
 
-def _rotation(rng: np.random.Generator, patch_size: Sequence[int], in_plane: bool) -> np.ndarray:
-    if len(patch_size) == 2 or in_plane:
+def _rotation(rng: np.random.Generator, patch_size: Sequence[int], in_plane: bool, sided: int | None) -> np.ndarray:
+    ndim = len(patch_size)
+    if ndim == 2 or in_plane:
         plane = patch_size[-2:]
         limit = ROTATION_2D_ELONGATED_DEG if max(plane) / min(plane) > ELONGATED_RATIO else ROTATION_2D_DEG
-        return _plane_rotation(len(patch_size), -2, -1, math.radians(rng.uniform(-limit, limit)))
+        if sided in (ndim - 2, ndim - 1):
+            limit = min(limit, ROTATION_3D_DEG)  # beyond 90 degrees left would be where right was
+        return _plane_rotation(ndim, -2, -1, math.radians(rng.uniform(-limit, limit)))
     matrix = np.eye(3)
     for first, second in ((0, 1), (0, 2), (1, 2)):
         angle = math.radians(rng.uniform(-ROTATION_3D_DEG, ROTATION_3D_DEG))

@@ -13,9 +13,10 @@ import torch
 from tiny import plan, store_cases
 
 from nnlite.data.labels import Labels
+from nnlite.planning.configurations import ConfigurationName
 from nnlite.planning.mirroring import exchange
 from nnlite.preprocessing.preprocess import PreprocessedCase
-from nnlite.preprocessing.store import CaseStore
+from nnlite.preprocessing.store import CaseStore, StoredCase
 from nnlite.training.assemble import assemble
 from nnlite.training.augmentation.presets import PRESETS
 from nnlite.training.augmentation.spatial import (
@@ -134,31 +135,86 @@ def test_where_labels_have_sides_the_axis_from_right_to_left_keeps_its_place(tra
     made = replace(plan(), labels=SIDED, transpose=transpose)
     placing = placing_of(microscopy, made, made.configuration("3d"))
     sided = transpose.index(2)
+    assert placing.sided == sided
     assert placing.turn_planes == tuple(plane for plane in ((0, 1), (0, 2), (1, 2)) if sided not in plane)
     without = replace(made, labels=Labels.from_table({"cell": 1}))
     assert len(placing_of(microscopy, without, made.configuration("3d")).turn_planes) == 3
+    assert placing_of(microscopy, without, made.configuration("3d")).sided is None
+
+
+def halves(folder: Path, axis: int) -> dict[str, StoredCase]:
+    """A case whose left half is the left ball, and whose right half is the right one; x lies along ``axis``."""
+    case = next(iter(store_cases(folder).values()))
+    size = case.label.shape
+    label = np.where(np.indices(size)[axis] < size[axis] // 2, 2, 1).astype(np.uint8)
+    store = CaseStore(folder / "halves")
+    store.write(
+        PreprocessedCase(case_id="halves", image=case.image, label=label, previous=None, restoration=case.restoration)
+    )
+    return {"halves": store.open("halves")}
+
+
+def share_exchanged(loader: PatchLoader, axis: int) -> float:
+    """Share of patches in which, in the mean, the left ball lies nearer to the right side than the right ball does."""
+    loader.reseed(0)
+    labels = assemble(next(loader), loader.patch_size, torch.device("cpu")).labels.numpy()
+    place = np.indices(labels.shape[1:])[axis]
+    return float(np.mean([place[label == 1].mean() < place[label == 2].mean() for label in labels]))
+
+
+@pytest.mark.parametrize(
+    ("name", "patch_size", "transpose"),
+    [
+        ("2d", (16, 16), (0, 1, 2)),
+        ("2d", (16, 16), (0, 2, 1)),
+        ("3d", (4, 16, 16), (0, 1, 2)),
+        ("3d", (4, 16, 16), (1, 2, 0)),
+    ],
+)
+def test_no_rotation_shows_left_as_right(
+    name: ConfigurationName, patch_size: tuple[int, ...], transpose: tuple[int, int, int], tmp_path: Path
+) -> None:
+    """Of angles up to 180 degrees half are beyond 90, and left and right have changed places."""
+    made = replace(plan(name), labels=SIDED, transpose=transpose)
+    configuration, axis = made.configuration(name), transpose.index(2)
+    cases, samples = halves(tmp_path, axis), 200
+    placing = placing_of(Spatial(rotation=1.0, scaling=0.0), made, configuration)
+    shares = [
+        share_exchanged(
+            PatchLoader(
+                cases,
+                patch_size=patch_size,
+                batch_size=samples,
+                placing=one,
+                exchange=exchange(made, configuration),
+            ),
+            axis - (3 - len(patch_size)),
+        )
+        for one in (placing, replace(placing, sided=None))
+    ]
+    assert shares == [0, pytest.approx(0.5, abs=4 * math.sqrt(0.5 * 0.5 / samples))]
+
+
+def test_rotation_is_held_back_only_where_it_would_move_labels_to_the_other_side() -> None:
+    def largest(patch_size: tuple[int, ...], sided: int | None) -> float:
+        rng = np.random.default_rng(0)
+        drawn = [draw_pose(rng, patch_size, Spatial(rotation=1.0, scaling=0.0), sided) for _ in range(300)]
+        return max(abs(math.degrees(math.atan2(pose[-1, -2], pose[-1, -1]))) for pose in drawn if pose is not None)
+
+    assert 29 < largest((32, 32), 1) <= 30
+    assert 29 < largest((8, 32, 32), 2) <= 30
+    assert largest((8, 32, 32), 0) > 170  # slices lie across the axis
+    assert largest((32, 32), None) > 170
+    assert 14 < largest((64, 32), 1) <= 15  # elongated
 
 
 def test_turns_beside_mirrors_show_left_and_right_as_the_scan_does(tmp_path: Path) -> None:
     """The right half of every image is of one label: after any motion, what is on that side has its name."""
     made = replace(plan(), labels=SIDED)
     configuration = replace(made.configuration("3d"), patch_size=(16, 16, 16))
-    cases = store_cases(tmp_path)
-    case = next(iter(cases.values()))
-    size = case.label.shape
-    halves = np.where(np.arange(size[2]) < size[2] // 2, 2, 1).astype(np.uint8)
-    sided = PreprocessedCase(
-        case_id="sided",
-        image=case.image,
-        label=np.broadcast_to(halves, size).copy(),
-        previous=None,
-        restoration=case.restoration,
-    )
-    store = CaseStore(tmp_path / "sided")
-    store.write(sided)
     placing = placing_of(Spatial(rotation=0, scaling=0, quarter_turns=1.0), made, configuration)
     loader = PatchLoader(
-        {"sided": store.open("sided")},
+        halves(tmp_path, axis=2),
         patch_size=(16, 16, 16),
         batch_size=40,
         placing=replace(placing, mirror_axes=(0, 1, 2)),
