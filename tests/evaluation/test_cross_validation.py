@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import nan
 
 import numpy as np
 import pytest
 
-from nnlite.errors import DatasetError
+from nnlite.errors import DatasetError, WorkspaceError
 from nnlite.evaluation.case_scores import LabelScore
 from nnlite.evaluation.cross_validation import Candidate, Comparison, case_means, compare, mean_dice, paired_differences
 from nnlite.evaluation.scores import Scores
@@ -148,6 +148,19 @@ def test_resamples_without_a_label_or_a_case_do_not_become_nan():
 def test_candidates_of_different_cases_cannot_be_compared():
     with pytest.raises(ValueError, match="3d was scored on other cases than 2d"):
         compare([candidate("2d", [[0.5, 0.5]]), candidate("3d", [[0.5, 0.5]] * 2)])
+
+
+def test_candidates_that_were_scored_against_different_truths_are_not_compared():
+    before, after = (candidate(name, [[0.5, 0.5]] * 2, truth=(9, size)) for name, size in (("2d", 9), ("3d", 8)))
+    with pytest.raises(
+        WorkspaceError,
+        match=r"2 of 2 cases .*: case_0, case_1 \(b of case_0, in voxels of the truth: 2d 9, 3d 8\); .* scores\.json",
+    ):
+        compare([before, after])
+    unseen = candidate("3d", [[0.5, 0.5]] * 2)
+    without = [row for row in unseen.scores.rows if (row.case, row.label) != ("case_1", "a")]
+    with pytest.raises(WorkspaceError, match=r"1 of 2 .*\(a of case_1, in voxels of the truth: 2d 9, 3d none\)"):
+        compare([before, replace(unseen, scores=Scores(rows=tuple(without)))])
 
 
 def test_means_leave_out_what_is_not_defined():
