@@ -89,6 +89,25 @@ def test_predict_writes_the_numbers_beside_the_mask_and_they_are_scored(tmp_path
     assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["instances.csv", "instances.json"]
 
 
+def test_a_map_goes_with_the_mask_that_it_belongs_to(tmp_path: Path):
+    data, work, out = nuclei(tmp_path / "nuclei", numbered=False), tmp_path / "work", tmp_path / "out"
+    for way, name in (("distance", None), ("none", "plain")):
+        pipeline.plan(data, work=work, device="cpu", probe=False, instances=way, variant=name)
+        pipeline.train(data, f"2d@{name}" if name else "2d", ("all",), work=work, **TRAINING)
+
+    def predict(images: list[Path], configuration: str) -> set[str]:
+        options = {"work": work, "device": "cpu", "mirroring": False}
+        pipeline.predict(data, images, out, configuration=configuration, **options)
+        return {path.name for path in out.iterdir() if path.suffix == ".png"}
+
+    first, other = (data / "images" / f"n{number}.png" for number in range(2))
+    both = {"n0.png", "n0.instances.png", "n1.png", "n1.instances.png"}
+    assert predict([first, other], "2d") == both
+    assert predict([first], "2d@plain") == both - {"n0.instances.png"}
+    (out / "n1.png").unlink()  # without a mask, nobody knows whose the map is
+    assert predict([other], "2d@plain") == both - {"n0.instances.png"}
+
+
 def test_numbers_are_16_bit_and_more_of_them_32(tmp_path: Path):
     imsave(tmp_path / "a.tif", np.zeros((300, 300), dtype=np.uint8), check_contrast=False)
     grid = read_image(tmp_path / "a.tif").stored
