@@ -252,11 +252,11 @@ def _interval(resampled: np.ndarray) -> Interval | None:
 
 
 def _wilcoxon_p(table: np.ndarray, chosen: np.ndarray) -> float:
-    """Two-sided p of the cases' paired means; 1 where no case tells the two apart."""
+    """Two-sided p of the cases' paired means; those that are equal count for nothing, and where all are it is 1."""
     from scipy.stats import wilcoxon
 
     differences = paired_differences(table, chosen)
-    differences = differences[~np.isnan(differences)]
-    if not np.any(differences):
+    differences = differences[~np.isnan(differences) & (differences != 0)]  # with zeros scipy would approximate
+    if not differences.size:
         return 1.0
     return float(wilcoxon(differences).pvalue)

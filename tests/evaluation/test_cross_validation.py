@@ -108,6 +108,14 @@ def test_candidates_that_no_case_tells_apart_have_p_1():
     assert compare([candidate("2d", same), candidate("3d", same)]).candidates[1].wilcoxon_p == 1.0
 
 
+@pytest.mark.parametrize("equal", [0, 1, 9, 60])
+def test_p_is_exact_however_many_cases_are_equal(equal: int):
+    # five of five differences, no two alike, are for one: by chance so in 1 of 2^5, and as often for the other
+    worse = [[0.5 - gain, 0.5 - gain] for gain in (0.1, 0.15, 0.2, 0.25, 0.3)] + [[0.5, 0.5]] * equal
+    _, other = compare([candidate("2d", [[0.5, 0.5]] * (5 + equal)), candidate("3d", worse)]).candidates
+    assert other.wilcoxon_p == pytest.approx(2 / 2**5)
+
+
 def test_what_is_made_up_where_there_is_nothing_counts_in_the_paired_test():
     # alike on three cases; nine are empty, which 2d sees and 3d does not: means 0.8 and 3 x 0.8 / 12 = 0.2
     silent = candidate("2d", [[0.8, 0.8]] * 3 + [[nan, nan]] * 9)
