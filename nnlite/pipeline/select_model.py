@@ -25,7 +25,7 @@ from nnlite.evaluation.scores import Scores
 from nnlite.pipeline.appearance import require_appearance
 from nnlite.pipeline.choose_crf import ChosenCrf, choose_crf
 from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing, repaired_dice
-from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
+from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold, instance_remarks
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed
 from nnlite.pipeline.ensemble_held_out import Members, measure_ensemble, score_ensembles
 from nnlite.pipeline.held_out import measure_held_out
@@ -138,7 +138,11 @@ def _select(
         trials=repaired.trials,
         crf_trials=drawn.trials,
         left_out=left_out,
-        remarks=(*comparison.remarks, *(remark for one in finished for remark in one.remarks)),
+        remarks=(
+            *comparison.remarks,
+            *(remark for one in finished for remark in one.remarks),
+            *instance_remarks(chosen.members, finished),
+        ),
         runs=tuple(map(trained_run, _trainings(workspace, finished))),
         reliability=reliability,
     )
