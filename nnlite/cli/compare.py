@@ -37,6 +37,8 @@ def compare(
     for remark in result.remarks:
         screen.warn(remark)
     screen.console().print(_scores(result))
+    if all(run.instances is not None for run in result.runs):
+        screen.console().print(_objects(result))
     screen.console().print(_costs(result))
     screen.line(f"{len(result.cases)} held-out cases" + ("" if output is None else f" -> {output}"))
 
@@ -56,6 +58,17 @@ def _scores(result: RunComparison) -> screen.Table:
             screen.interval(one.difference_interval, "{:+.4f}") if number else "",
             "" if one.wilcoxon_p is None else f"{one.wilcoxon_p:.2g}",
         )
+    return table
+
+
+def _objects(result: RunComparison) -> screen.Table:
+    """How well each tells single objects apart: in a table of its own, as the first is wide enough."""
+    table = screen.table("training", "AP 0.5", "AJI")
+    for run in result.runs:
+        if (found := run.instances) is not None:
+            table.add_row(
+                run.name, screen.fraction(found.average_precision[0]), screen.fraction(found.aggregated_jaccard)
+            )
     return table
 
 

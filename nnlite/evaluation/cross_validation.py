@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnlite.data.faults import LISTED_CASES
 from nnlite.data.records import record
-from nnlite.errors import DatasetError
+from nnlite.errors import DatasetError, WorkspaceError
 from nnlite.evaluation.scores import Scores
 
 TIE = 1e-4  # Dice is reported to three or four digits; less than that is no reason for a second network or another rule
@@ -25,6 +26,11 @@ RESAMPLES = 10_000  # the ends of a 95 % interval then vary by about 1 % of its 
 RESAMPLES_AT_ONCE = 500  # bounds the memory to a few MB for thousands of cases
 SEED = 12345  # of the resamples: the same scores always give the same interval
 INTERVAL = (0.025, 0.975)  # 95 % of the resamples
+SCORE_AGAIN = (
+    "delete their scores.json (in runs/CONFIG/FOLD or ensembles/NAME of the workspace) and run nnlite train, or for "
+    "ensembles nnlite select, again: masks are kept, and only scored anew"
+)
+"""The way out where scores are older than the labels."""
 
 Interval = tuple[float, float]
 
@@ -86,11 +92,13 @@ def compare(candidates: Sequence[Candidate], *, against: int | None = None) -> C
     """Choose among candidates that were scored on the same cases, or set the others ``against`` one of them.
 
     ``DatasetError`` where there is nothing to choose by: no truth holds a label, or no prediction holds any.
+    ``WorkspaceError`` where the labels of a case have changed between their scores.
     """
     cases = candidates[0].scores.cases
     for other in candidates[1:]:
         if set(other.scores.cases) != set(cases):
             raise ValueError(f"{other.name} was scored on other cases than {candidates[0].name}")
+    _require_same_truth(candidates)
     deciding, remarks = _deciding_labels(candidates)
     tables = np.stack([dice_table(candidate.scores, cases, deciding) for candidate in candidates])
     means = [mean_dice(table) for table in tables]
@@ -162,6 +170,27 @@ def better_and_worse(after: np.ndarray, before: np.ndarray) -> tuple[int, int]:
     return int((change > TIE).sum()), int((change < -TIE).sum())
 
 
+def _require_same_truth(candidates: Sequence[Candidate]) -> None:
+    """``WorkspaceError`` where the scores of a case tell of truths of different sizes; candidates share their labels.
+
+    A label that one truth had annotated and another had not is a difference, too.
+    """
+    sizes = [{(row.case, row.label): row.truth_voxels for row in one.scores.rows} for one in candidates]
+    differing: dict[str, str] = {}
+    for case, label in dict.fromkeys(place for known in sizes for place in known):
+        found = [known.get((case, label)) for known in sizes]
+        if case not in differing and len(set(found)) > 1:
+            told = (f"{one.name} {'none' if n is None else n}" for one, n in zip(candidates, found, strict=True))
+            differing[case] = f"{label} of {case}, in voxels of the truth: {', '.join(told)}"
+    if differing:
+        more = ", .." * (len(differing) > LISTED_CASES)
+        raise WorkspaceError(
+            f"{len(differing)} of {len(candidates[0].scores.cases)} cases were scored against other labels for some "
+            f"than for others: {', '.join([*differing][:LISTED_CASES])}{more} ({next(iter(differing.values()))}); for "
+            f"those that were scored before the labels changed, {SCORE_AGAIN}"
+        )
+
+
 def _deciding_labels(candidates: Sequence[Candidate]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels that some truth holds, and remarks on the others and on candidates that find nothing."""
     scores = candidates[0].scores
@@ -223,11 +252,11 @@ def _interval(resampled: np.ndarray) -> Interval | None:
 
 
 def _wilcoxon_p(table: np.ndarray, chosen: np.ndarray) -> float:
-    """Two-sided p of the cases' paired means; 1 where no case tells the two apart."""
+    """Two-sided p of the cases' paired means; those that are equal count for nothing, and where all are it is 1."""
     from scipy.stats import wilcoxon
 
     differences = paired_differences(table, chosen)
-    differences = differences[~np.isnan(differences)]
-    if not np.any(differences):
+    differences = differences[~np.isnan(differences) & (differences != 0)]  # with zeros scipy would approximate
+    if not differences.size:
         return 1.0
     return float(wilcoxon(differences).pvalue)

@@ -8,7 +8,7 @@ Bowl 2018), in which an image with two nuclei weighs as much as one with two hun
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -17,7 +17,10 @@ from statistics import fmean
 import numpy as np
 
 from nnlite.data.records import record, write_record, written_whole
+from nnlite.errors import WorkspaceError
 from nnlite.evaluation.instances import THRESHOLDS, InstanceOverlaps, Matches
+
+PRECISIONS = tuple(f"average_precision_{threshold:.2f}" for threshold in THRESHOLDS)  # columns of the CSV file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +106,9 @@ class InstanceScores:
 
     def write(self, csv_path: Path, json_path: Path) -> None:
         """Write the rows as CSV (undefined numbers stay empty) and the summary as JSON; both files appear whole."""
-        at = [f"average_precision_{threshold:.2f}" for threshold in THRESHOLDS]
         with written_whole(csv_path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(("case", "true_instances", "predicted_instances", "aggregated_jaccard", "f1", *at))
+            table.writerow(("case", "true_instances", "predicted_instances", "aggregated_jaccard", "f1", *PRECISIONS))
             for row in self.rows:
                 numbers = [_cell(value) for value in (row.aggregated_jaccard, row.f1, *row.average_precision)]
                 table.writerow((row.case, row.true_instances, row.predicted_instances, *numbers))
@@ -125,6 +127,29 @@ def score_instances(case_id: str, truth: np.ndarray, prediction: np.ndarray) -> 
         predicted_instances=len(overlaps.prediction_voxels),
         aggregated_jaccard=overlaps.aggregated_jaccard(),
         found=tuple(overlaps.matches(threshold).found for threshold in THRESHOLDS),
+    )
+
+
+def read_instance_scores(csv_path: Path) -> InstanceScores:
+    """Read the rows that ``InstanceScores.write`` wrote; ``WorkspaceError`` where the file is not what it should be."""
+    try:
+        with csv_path.open(encoding="utf-8", newline="") as file:
+            return InstanceScores(rows=tuple(_row(row) for row in csv.DictReader(file)))
+    except (OSError, KeyError, ValueError) as problem:
+        raise WorkspaceError(f"{csv_path} is missing, damaged or of another version: {problem}") from problem
+
+
+def _row(texts: Mapping[str, str]) -> InstanceScore:
+    """One line of the CSV file; an empty cell is NaN."""
+    true, predicted = (int(texts[f"{which}_instances"]) for which in TRUE_AND_PREDICTED)
+    precisions = [float(texts[name] or 0) for name in PRECISIONS]
+    return InstanceScore(
+        case=texts["case"],
+        true_instances=true,
+        predicted_instances=predicted,
+        aggregated_jaccard=float(texts["aggregated_jaccard"] or "nan"),
+        # precision = TP / (true + predicted - TP), solved for TP: six digits tell it among a hundred thousand
+        found=tuple(round(one * (true + predicted) / (1 + one)) for one in precisions),
     )
 
 

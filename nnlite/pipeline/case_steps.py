@@ -154,9 +154,12 @@ class CaseSteps:
         if isinstance(predicted, ImageError):
             raise predicted
         name = predicted.case.id
+        instances = instances_path(self.output, name, predicted.grid)
+        if predicted.instances is None and predicted.mask.exists():
+            instances.unlink(missing_ok=True)  # of the mask that is overwritten: nobody is to take it for the new one's
         self.masks_as.write(predicted.mask, name, predicted.values, predicted.grid)
         if predicted.instances is not None:
-            write_instances(instances_path(self.output, name, predicted.grid), predicted.instances, predicted.grid)
+            write_instances(instances, predicted.instances, predicted.grid)
         write_record(record_path(self.output, name), predicted.record)
         if self.previews is not None:
             self.previews.write(self.output, name, predicted.values, predicted.grid)

@@ -15,6 +15,7 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.cross_validation import Candidate, CandidateScore
 from nnlite.evaluation.cross_validation import compare as compare_scores
+from nnlite.evaluation.instance_scores import InstanceScores, InstanceSummary, read_instance_scores
 from nnlite.evaluation.scores import Scores, read_scores
 from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset
@@ -33,7 +34,7 @@ class ComparedRun:
     all else is of the training itself. ``step_s`` is the median over epochs of an epoch's time by its training steps,
     validation included; ``memory_gib`` what a step takes at its fullest, measured where the plan was probed
     (``memory_measured``), else predicted. ``training_s`` is the mean over folds. Both times are None for a model that
-    was imported.
+    was imported. ``instances`` scores the single objects in the compared cases, None where they are not told apart.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ComparedRun:
     memory_gib: float
     memory_measured: bool
     training_s: float | None
+    instances: InstanceSummary | None = None
 
 
 @record
@@ -92,7 +94,7 @@ def compare(
         dataset=found.name,
         cases=tuple(sorted(cases)),
         labels=compared.labels,
-        runs=tuple(_compared(by_name[score.members[0]], score) for score in compared.candidates),
+        runs=tuple(_compared(by_name[score.members[0]], score, cases) for score in compared.candidates),
         remarks=(
             *compared.remarks,
             *_left_out(asked, cases),
@@ -149,7 +151,15 @@ def _candidate(one: _Asked, first: _Asked, cases: set[str]) -> Candidate:
     return Candidate(members=(one.name,), scores=scores, parameters=weights)
 
 
-def _compared(one: _Asked, score: CandidateScore) -> ComparedRun:
+def _instances(one: _Asked, cases: set[str]) -> InstanceSummary | None:
+    """The scores of the single objects in these cases; None where a fold has none."""
+    if not all(run.instance_scores.exists() for run in one.runs.values()):
+        return None
+    rows = (row for run in one.runs.values() for row in read_instance_scores(run.instance_scores).rows)
+    return InstanceScores(rows=tuple(row for row in rows if row.case in cases)).summary()
+
+
+def _compared(one: _Asked, score: CandidateScore, cases: set[str]) -> ComparedRun:
     job = one.job
     configuration = job.plan.configuration(job.configuration)
     logs = {fold: log for fold, run in one.runs.items() if (log := read_log(run.log))}
@@ -164,4 +174,5 @@ def _compared(one: _Asked, score: CandidateScore) -> ComparedRun:
         memory_gib=step_gib(job.plan, configuration) if measured is None else measured.memory_gib,
         memory_measured=measured is not None,
         training_s=fmean(log[-1].elapsed_s for log in logs.values()) if logs else None,
+        instances=_instances(one, cases),
     )

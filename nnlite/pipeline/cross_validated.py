@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnlite.data.records import read_record
 from nnlite.data.split import Split, Splits
 from nnlite.errors import WorkspaceError
+from nnlite.evaluation.cross_validation import name_of
 from nnlite.evaluation.scores import Scores, read_scores
 from nnlite.pipeline.dataset_source import in_words, listed
 from nnlite.pipeline.fold_remarks import fold_remarks
@@ -78,6 +79,17 @@ def cross_validated(
             f"train them with nnlite train DATASET CONFIG {' '.join(folds)}:\n  {reasons}"
         )
     return finished, left_out
+
+
+def instance_remarks(members: Sequence[str], finished: Sequence[CrossValidated]) -> tuple[str, ...]:
+    """In words, that these members tell no single objects apart though other configurations would: no Dice knows."""
+    apart = {one.name for one in finished if one.plan.labels.instances is not None}
+    if not apart or not apart.isdisjoint(members):
+        return ()
+    return (
+        f"{name_of(members)} tells no single objects apart, as {', '.join(sorted(apart))} would, and the Dice of masks "
+        "knows nothing of them; to choose among those that do, name them",
+    )
 
 
 def _obstacle(runs: Mapping[str, RunFolder], folds: Mapping[str, Split], plan: Plan) -> str:

@@ -20,12 +20,12 @@ from nnlite.data.progress import Progress, silent
 from nnlite.data.records import write_record
 from nnlite.data.split import Split
 from nnlite.errors import UsageError, WorkspaceError
-from nnlite.evaluation.cross_validation import TIE, Candidate, CandidateScore, compare, name_of
+from nnlite.evaluation.cross_validation import SCORE_AGAIN, TIE, Candidate, CandidateScore, compare, name_of
 from nnlite.evaluation.scores import Scores
 from nnlite.pipeline.appearance import require_appearance
 from nnlite.pipeline.choose_crf import ChosenCrf, choose_crf
 from nnlite.pipeline.choose_postprocessing import ChosenPostprocessing, choose_postprocessing, repaired_dice
-from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold
+from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold, instance_remarks
 from nnlite.pipeline.dataset_source import edited_cases, in_words, listed
 from nnlite.pipeline.ensemble_held_out import Members, measure_ensemble, score_ensembles
 from nnlite.pipeline.held_out import measure_held_out
@@ -138,7 +138,11 @@ def _select(
         trials=repaired.trials,
         crf_trials=drawn.trials,
         left_out=left_out,
-        remarks=(*comparison.remarks, *(remark for one in finished for remark in one.remarks)),
+        remarks=(
+            *comparison.remarks,
+            *(remark for one in finished for remark in one.remarks),
+            *instance_remarks(chosen.members, finished),
+        ),
         runs=tuple(map(trained_run, _trainings(workspace, finished))),
         reliability=reliability,
     )
@@ -182,8 +186,8 @@ def _refuse_edited_cases(dataset: Dataset, workspace: Workspace, variants: Colle
     if edited := {case for variant in variants for case in edited_cases(dataset, workspace, variant)}:
         raise WorkspaceError(
             f"{in_words(edited)} newer than the plan of {dataset.name} ({listed(edited)}), so earlier "
-            "predictions and scores may no longer hold; put back what was there, or run nnlite plan again, and nnlite "
-            "train where they hold something else"
+            "predictions and scores may no longer hold; put back what was there, or run nnlite plan again; where an "
+            f"image changed, train anew, and for trainings that were scored with other labels, {SCORE_AGAIN}"
         )
 
 
@@ -200,7 +204,7 @@ def _require_agreement(chosen: CandidateScore, measured: ChosenPostprocessing, a
     if not abs(found - scored) <= TIE:  # so put that a NaN does not agree
         raise WorkspaceError(
             f"the masks of {name_of(chosen.members)} have a mean Dice of {found:.4f}, but their scores say "
-            f"{scored:.4f}: masks, scores or labels were changed; train its folds again"
+            f"{scored:.4f}: masks, scores or labels were changed; {SCORE_AGAIN}"
         )
 
 

@@ -42,7 +42,8 @@ def border(instances: np.ndarray, width: int) -> np.ndarray:
 def rim(instances: np.ndarray, width: int, ignored: np.ndarray | None = None) -> np.ndarray:
     """Voxels of instances that are within ``width`` voxels of anything else.
 
-    Where the image, or an ``ignored`` area (z, y, x) of it, cuts an instance off, that has no rim.
+    Where the image, or an ``ignored`` area (z, y, x) of it, cuts an instance off, that has no rim. Voxels count alike
+    along all axes: of an instance in a few thick slices, much is rim.
 
     >>> rim(np.array([[[1, 1, 1, 1, 0, 2, 2, 2]]]), width=1).astype(int).tolist()
     [[[0, 0, 0, 1, 0, 1, 0, 0]]]

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import pytest
 from fake_pipeline import FakePipeline, nn
 
 from nnlite.evaluation.cross_validation import CandidateScore
+from nnlite.evaluation.instance_scores import InstanceScore, InstanceScores
+from nnlite.evaluation.instances import THRESHOLDS
 from nnlite.pipeline.compare_runs import ComparedRun, RunComparison
 
 
@@ -51,6 +55,29 @@ def test_the_first_is_what_others_are_set_against(pipeline: FakePipeline, tmp_pa
     assert "3d@imported fold0 1.40 M - 0.40 -" in words
     assert lines[-1].startswith("2 held-out cases -> ")
     assert "3d: 3 cases left out" in shown.stderr
+
+
+def test_single_objects_have_a_table_where_all_trainings_tell_them_apart(pipeline: FakePipeline) -> None:
+    # three true objects, two predicted ones, one of them right: AP 1 / (1 + 1 + 2)
+    one = InstanceScore(
+        case="a", true_instances=3, predicted_instances=2, aggregated_jaccard=0.375, found=(1,) * len(THRESHOLDS)
+    )
+    none = InstanceScore(
+        case="a", true_instances=0, predicted_instances=0, aggregated_jaccard=nan, found=(0,) * len(THRESHOLDS)
+    )
+    scored, undefined = (InstanceScores(rows=(row,)).summary() for row in (one, none))
+    runs = [
+        replace(compared(name, difference=change), instances=found)
+        for name, change, found in (("2d", 0, scored), ("2d@rim", -0.01, undefined), ("2d@plain", -0.02, None))
+    ]
+    lines = {}
+    for number in (2, 3):
+        answer = RunComparison(dataset="cells", cases=("a",), labels=("liver",), runs=tuple(runs[:number]), remarks=())
+        pipeline.answers["compare"] = answer
+        shown = nn("compare", "cells", *(run.name for run in answer.runs)).stdout.splitlines()
+        lines[number] = [" ".join(line.split()) for line in shown]
+    assert lines[2][3:6] == ["training AP 0.5 AJI", "2d 0.250 0.375", "2d@rim - -"]
+    assert not any("AJI" in line for line in lines[3])
 
 
 @pytest.mark.parametrize("words", [(), ("brain",)])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import nan
 
 import numpy as np
 import pytest
 
-from nnlite.errors import DatasetError
+from nnlite.errors import DatasetError, WorkspaceError
 from nnlite.evaluation.case_scores import LabelScore
 from nnlite.evaluation.cross_validation import Candidate, Comparison, case_means, compare, mean_dice, paired_differences
 from nnlite.evaluation.scores import Scores
@@ -108,6 +108,14 @@ def test_candidates_that_no_case_tells_apart_have_p_1():
     assert compare([candidate("2d", same), candidate("3d", same)]).candidates[1].wilcoxon_p == 1.0
 
 
+@pytest.mark.parametrize("equal", [0, 1, 9, 60])
+def test_p_is_exact_however_many_cases_are_equal(equal: int):
+    # five of five differences, no two alike, are for one: by chance so in 1 of 2^5, and as often for the other
+    worse = [[0.5 - gain, 0.5 - gain] for gain in (0.1, 0.15, 0.2, 0.25, 0.3)] + [[0.5, 0.5]] * equal
+    _, other = compare([candidate("2d", [[0.5, 0.5]] * (5 + equal)), candidate("3d", worse)]).candidates
+    assert other.wilcoxon_p == pytest.approx(2 / 2**5)
+
+
 def test_what_is_made_up_where_there_is_nothing_counts_in_the_paired_test():
     # alike on three cases; nine are empty, which 2d sees and 3d does not: means 0.8 and 3 x 0.8 / 12 = 0.2
     silent = candidate("2d", [[0.8, 0.8]] * 3 + [[nan, nan]] * 9)
@@ -148,6 +156,19 @@ def test_resamples_without_a_label_or_a_case_do_not_become_nan():
 def test_candidates_of_different_cases_cannot_be_compared():
     with pytest.raises(ValueError, match="3d was scored on other cases than 2d"):
         compare([candidate("2d", [[0.5, 0.5]]), candidate("3d", [[0.5, 0.5]] * 2)])
+
+
+def test_candidates_that_were_scored_against_different_truths_are_not_compared():
+    before, after = (candidate(name, [[0.5, 0.5]] * 2, truth=(9, size)) for name, size in (("2d", 9), ("3d", 8)))
+    with pytest.raises(
+        WorkspaceError,
+        match=r"2 of 2 cases .*: case_0, case_1 \(b of case_0, in voxels of the truth: 2d 9, 3d 8\); .* scores\.json",
+    ):
+        compare([before, after])
+    unseen = candidate("3d", [[0.5, 0.5]] * 2)
+    without = [row for row in unseen.scores.rows if (row.case, row.label) != ("case_1", "a")]
+    with pytest.raises(WorkspaceError, match=r"1 of 2 .*\(a of case_1, in voxels of the truth: 2d 9, 3d none\)"):
+        compare([before, replace(unseen, scores=Scores(rows=tuple(without)))])
 
 
 def test_means_leave_out_what_is_not_defined():

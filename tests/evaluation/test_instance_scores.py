@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from nnlite.data.records import read_record
-from nnlite.evaluation.instance_scores import InstanceScores, InstanceSummary, score_instances
+from nnlite.errors import WorkspaceError
+from nnlite.evaluation.instance_scores import (
+    InstanceScore,
+    InstanceScores,
+    InstanceSummary,
+    read_instance_scores,
+    score_instances,
+)
 
 ONE = np.array([[1, 1, 0, 0, 0, 0]])
 THREE = np.array([[1, 0, 2, 0, 3, 0]])
@@ -55,3 +62,22 @@ def test_rows_and_summary_are_written_and_what_is_undefined_stays_empty(scores: 
     assert [row["average_precision_0.50"] for row in rows] == ["1", "0.25", ""]
     assert read_record(tmp_path / "instances.json", InstanceSummary) == scores.summary()
     assert math.isnan(scores.rows[2].f1)
+
+
+def test_what_was_written_is_read_again_with_the_counts_behind_it(scores: InstanceScores, tmp_path: Path):
+    csv_path = tmp_path / "instances.csv"
+    many = InstanceScore(  # of 900 and 1100, at each threshold fewer
+        case="many",
+        true_instances=900,
+        predicted_instances=1100,
+        aggregated_jaccard=0.5,
+        found=tuple(range(813, 0, -90)),
+    )
+    InstanceScores(rows=(*scores.rows, many)).write(csv_path, tmp_path / "instances.json")
+    again = read_instance_scores(csv_path)
+    assert [row.found for row in again.rows] == [*(row.found for row in scores.rows), many.found]
+    assert again.rows[3] == many
+    assert again.summary() == read_record(tmp_path / "instances.json", InstanceSummary)
+    csv_path.write_text("case,true_instances\na,three\n")
+    with pytest.raises(WorkspaceError, match=r"instances\.csv is missing, damaged or of another version"):
+        read_instance_scores(csv_path)

@@ -58,6 +58,13 @@ def test_a_merged_pair_shares_one_partner_in_the_aggregated_jaccard():
     assert InstanceOverlaps.of(truth, merged).aggregated_jaccard() == pytest.approx(6 / 12)
 
 
+def test_the_partner_in_the_aggregated_jaccard_is_the_one_of_the_highest_iou_not_of_the_largest_intersection():
+    # of 5 true pixels the large one holds 3 of its 100 (IoU 3 / 102), the small one both of its own (IoU 2 / 5)
+    truth, found = line((1, 5), (0, 97)), line((8, 2), (9, 100))
+    # 2 over 5, then the 100 of the large one, which nobody needs; by intersections it were 3 over 102 + 2
+    assert InstanceOverlaps.of(truth, found).aggregated_jaccard() == pytest.approx(2 / 105)
+
+
 def test_images_without_instances_have_no_number_and_those_that_lack_one_side_have_zero():
     one = np.eye(4, dtype=np.int32)
     for of_both in (InstanceOverlaps.of(NOTHING, NOTHING),):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nnlite.data.records import read_record, write_record
 from nnlite.evaluation import choose_crf as choices
 from nnlite.evaluation.folders import evaluate_folders
 from nnlite.inference.crf import CrfParameters
+from nnlite.pipeline import choose_crf
 from nnlite.pipeline.choose_crf import choices_for
 from nnlite.pipeline.selection import Selection
 from nnlite.workspace import Workspace
@@ -29,22 +31,41 @@ def workspace(cross_validated_work: Path, tmp_path: Path) -> Workspace:
     return Workspace(root=Path(shutil.copytree(cross_validated_work, tmp_path / "work")), dataset="balls")
 
 
-def test_every_choice_is_scored_by_all_held_out_cases_and_the_masks_of_the_best_stay(balls: Path, workspace: Workspace):
-    selection = pipeline.select(balls, work=workspace.root, most=1, crf=True, device="cpu").selection
+def select_with_verdict(
+    balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, accepted: int | None
+) -> Selection:
+    """Select with a CRF, of whose choices this one is accepted: trained for seconds, networks leave that to chance."""
+
+    def judge(*scored: Any) -> tuple[choices.CrfTrial, ...]:
+        trials = enumerate(choices.judge_crf(*scored), start=1)
+        return tuple(replace(trial, accepted=number == accepted) for number, trial in trials)
+
+    monkeypatch.setattr(choose_crf, "judge_crf", judge)
+    return pipeline.select(balls, work=workspace.root, most=1, crf=True, device="cpu").selection
+
+
+def test_every_choice_is_scored_by_all_held_out_cases_and_further_rules_by_the_masks_of_the_accepted_one(
+    balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    selection = select_with_verdict(balls, workspace, monkeypatch, accepted=2)
     assert [trial.parameters for trial in selection.crf_trials] == list(choices.crf_choices((2.0, 1.5, 1.5)))
     assert selection.crf_trials[0].mean_dice_before == pytest.approx(selection.mean_dice, abs=1e-5)
-    accepted = [number for number, trial in enumerate(selection.crf_trials, start=1) if trial.accepted]
-    if not accepted:  # trained for seconds, the networks are what they are
-        assert selection.postprocessing.crf is None
-        assert not workspace.crf.exists()
-        return
-    [number] = accepted
-    trial = selection.crf_trials[number - 1]
+    trial = selection.crf_trials[1]
     assert selection.postprocessing.crf == trial.parameters
-    assert [path.name for path in workspace.crf.iterdir()] == [str(number)]
-    masks = evaluate_folders(balls / "labels", workspace.crf / str(number))
+    assert [path.name for path in workspace.crf.iterdir()] == ["2"]
+    masks = evaluate_folders(balls / "labels", workspace.crf / "2")
     assert masks.mean_dice == pytest.approx(trial.mean_dice_after, abs=1e-5)
     assert selection.trials[0].mean_dice_before == pytest.approx(trial.mean_dice_after, abs=1e-5)
+
+
+def test_no_masks_of_a_crf_stay_where_none_is_accepted(
+    balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    selection = select_with_verdict(balls, workspace, monkeypatch, accepted=None)
+    assert len(selection.crf_trials) == 4
+    assert selection.postprocessing.crf is None
+    assert not workspace.crf.exists()
+    assert selection.trials[0].mean_dice_before == pytest.approx(selection.mean_dice, abs=1e-5)
 
 
 def test_distances_are_pixels_where_pictures_state_no_size(tmp_path: Path):

@@ -6,12 +6,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nnlite import pipeline
+from nnlite.data.image import read_label, write_mask
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import UsageError, WorkspaceError
-from nnlite.evaluation.scores import Summary
+from nnlite.evaluation.instance_scores import InstanceScores, score_instances
+from nnlite.evaluation.scores import Summary, read_scores
 from nnlite.pipeline.compare_runs import RunComparison
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.cost import parameters
@@ -80,6 +83,51 @@ def test_a_cascade_is_counted_with_its_first_stage_as_select_does(
     one, cascade = pipeline.compare(balls, ["3d", "3d-cascade"], work=copy.root).runs
     assert one.parameters == parameters(job.plan, alone)
     assert cascade.parameters == one.parameters + parameters(plan, second)
+
+
+def test_scores_from_before_a_label_was_corrected_are_not_paired_with_later_ones(
+    balls: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(root=Path(shutil.copytree(workspace.root, tmp_path / "work")), dataset="balls")
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    copy.source.unlink()  # it tells of the other folder
+    held_out = read_scores(copy.run("3d", "fold0").scores, copy.run("3d", "fold0").summary).cases[0]
+    label = data / "labels" / f"{held_out}.nii.gz"
+    truth = read_label(label)
+    corrected = truth.array[0].copy()
+    corrected[tuple(np.argwhere(corrected == 7)[0])] = 1
+    write_mask(label, corrected, truth)
+
+    def scored_again(name: str, fold: str) -> None:
+        run = copy.run(name, fold)
+        kept = [run.checkpoint_final, *sorted(run.validation.iterdir())]
+        written = [path.stat().st_mtime_ns for path in kept]
+        run.summary.unlink()
+        pipeline.train(data, name, [fold], work=copy.root, device="cpu")
+        assert [path.stat().st_mtime_ns for path in kept] == written
+
+    scored_again("3d@other", "fold0")
+    with pytest.raises(WorkspaceError, match=rf"1 of 1 cases .*: {held_out} .*scores\.json .* run nnlite train"):
+        pipeline.compare(data, ["3d", "3d@other"], work=copy.root)
+    scored_again("3d", "fold0")  # as the message says
+    assert pipeline.compare(data, ["3d", "3d@other"], work=copy.root).labels == ("ball", "core")
+
+
+def test_single_objects_are_scored_in_the_common_cases_where_they_come_apart(
+    balls: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(root=Path(shutil.copytree(workspace.root, tmp_path / "work")), dataset="balls")
+    truth = np.array([[1, 1, 0, 2, 2]])
+    scored = {"fold0": score_instances("", truth, truth), "fold1": score_instances("", truth, np.zeros_like(truth))}
+    for fold, row in scored.items():
+        run = copy.run("3d", fold)
+        [case] = read_scores(run.scores, run.summary).cases
+        InstanceScores(rows=(replace(row, case=case),)).write(run.instance_scores, run.instance_summary)
+    result = pipeline.compare(balls, ["3d", "3d@other"], work=copy.root)
+    with_objects, without = result.runs[0].instances, result.runs[1].instances
+    assert without is None
+    assert with_objects is not None  # those of fold1, which 3d@other did not hold out, would make it 2 / 4
+    assert (with_objects.cases, with_objects.true_instances, with_objects.average_precision[0]) == (1, 2, 1.0)
 
 
 def test_trainings_without_common_cases_cannot_be_compared(balls: Path, workspace: Workspace) -> None:

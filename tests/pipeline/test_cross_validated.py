@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny
 
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.data.records import read_record, write_record
 from nnlite.data.split import Split, Splits
 from nnlite.errors import WorkspaceError
-from nnlite.pipeline.cross_validated import cross_validated, held_out_by_fold
+from nnlite.evaluation.scores import Scores
+from nnlite.pipeline.cross_validated import CrossValidated, cross_validated, held_out_by_fold, instance_remarks
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
 from nnlite.workspace import Workspace
@@ -69,3 +72,19 @@ def test_a_case_that_is_held_out_twice_or_never_any_fold_is_refused(workspace: W
     write_record(workspace.splits, replace(splits, folds=()))
     with pytest.raises(WorkspaceError, match="balls has no folds"):
         held_out_by_fold(workspace)
+
+
+def test_it_is_told_where_the_chosen_ones_tell_no_objects_apart_and_others_would():
+    plain = Labels(names=("background", "nucleus"), values=(0, 1))
+    plans = {
+        name: replace(tiny.plan("2d"), labels=replace(plain, instances=instances))
+        for name, instances in (("2d", None), ("2d@apart", Instances()), ("2d@rim", Instances(border_px=1, rim=True)))
+    }
+    finished = [
+        CrossValidated(name=name, plan=plan, runs={}, scores=Scores(rows=()), remarks=())
+        for name, plan in plans.items()
+    ]
+    [remark] = instance_remarks(("2d",), finished)
+    assert remark.startswith("2d tells no single objects apart, as 2d@apart, 2d@rim would")
+    assert instance_remarks(("2d@apart",), finished) == ()
+    assert instance_remarks(("2d",), finished[:1]) == ()

@@ -148,6 +148,26 @@ def test_masks_that_are_not_those_that_were_scored_are_noticed(balls: Path, work
         select(balls, workspace, most=1)
 
 
+def test_an_ensemble_that_was_scored_before_a_label_was_corrected_is_noticed_and_scored_again(
+    balls: Path, workspace: Workspace, tmp_path: Path
+):
+    select(balls, workspace)
+    data = Path(shutil.copytree(balls, tmp_path / "balls"))
+    workspace.source.unlink()
+    label = data / "labels" / "ball_3.nii.gz"
+    truth = read_label(label)
+    write_mask(label, np.where(truth.array[0] == 7, 1, truth.array[0]), truth)
+    for name in ("2d", "3d"):
+        scored_anew(data, workspace, name)
+    with pytest.raises(WorkspaceError, match=r"1 of 5 cases .*: ball_3 \(.*2d \d+, 3d \d+, 2d \+ 3d \d+\)"):
+        select(data, workspace)
+    ensemble = workspace.ensemble(("2d", "3d"))
+    before = {path.name: path.stat().st_mtime_ns for path in ensemble.validation.iterdir()}
+    ensemble.summary.unlink()  # as the message says
+    select(data, workspace)
+    assert {path.name: path.stat().st_mtime_ns for path in ensemble.validation.iterdir()} == before
+
+
 def test_a_case_that_is_gone_is_named(balls: Path, workspace: Workspace, tmp_path: Path):
     data = Path(shutil.copytree(balls, tmp_path / "balls"))
     for kind in ("images", "labels"):
