@@ -56,6 +56,12 @@ def test_windows_are_read_in_hounsfield_units_and_masks_are_none() -> None:
     assert not torch.equal(after[:, 1], images[:, 1])
 
 
+def test_each_of_two_scans_has_windows_of_its_own() -> None:
+    lung = HuChannel(source="CT", name="lung", kind="window", low_hu=-1350.0, high_hu=150.0)
+    reads = [Hounsfield.of_window(replace(lung, source_number=number), ("CT", "PET", "CT")) for number in (1, 2)]
+    assert [read.scan for read in reads if read is not None] == [0, 2]
+
+
 def test_the_plane_of_the_scanner_is_found_after_a_transpose_and_in_slices_across_the_body_only() -> None:
     volumes, slices = plan(), plan("2d")
     assert imaging_of(volumes, volumes.configuration("3d")).axial == (1, 2)
