@@ -97,17 +97,20 @@ class NetworkChoice:
         """Whether nnU-Net's own planners could have chosen it."""
         return self == NetworkChoice(architecture=self.architecture) and self.architecture in OF_NNUNET
 
-    def reasons(self) -> dict[str, str]:
-        """Why the network is what it is, in words, by what was decided."""
+    def reasons(self, *, on_gpu: bool) -> dict[str, str]:
+        """Why the network is what it is, in words, by what was decided; what it is planned for tells what it gains."""
         name = ARCHITECTURES[self.architecture].name
         asked = "the default" if self.architecture == "unet" else "asked for"
         reasons = {"architecture": f"{self.architecture}: {asked}; a {name}"}
         if self.kernel != KERNEL:
             reasons["kernel"] = f"{self.kernel}: asked for; {KERNEL} is the default, and slices stay flat as always"
         if self.checkpointing:
+            means = " and leaves memory for a larger patch"
+            if not on_gpu:
+                means = ", of which a CPU's plan allows no more than before: its patch, or its width, may get smaller"
             reasons["checkpointing"] = (
                 "asked for: what a stage computes inside is forgotten and computed again in the backward pass, which "
-                "takes a third more multiplications and leaves memory for a larger patch"
+                f"takes a third more multiplications{means}"
             )
         if self.fusion != "early":
             reasons["fusion"] = (

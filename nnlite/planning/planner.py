@@ -194,7 +194,7 @@ def make_plan(
         hu_channels=made,
         prior=prior,
         reasons={
-            **network.reasons(),
+            **network.reasons(on_gpu=device == "cuda"),
             "planner": f"{planner}: sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations, flat),
             **({"hu_channels": f"asked for: {', '.join(one.in_words() for one in made)}"} if made else {}),
