@@ -77,7 +77,7 @@ def test_skip_connections_carry_what_the_bottleneck_cannot() -> None:
     assert (network(changed) - network(x)).abs().amax() > 0.01
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "attention-unet"])
+@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "attention-unet", "unet++"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_stages_that_are_computed_twice_give_the_same_gradients(shape: str, architecture: Architecture) -> None:
     topology, patch = planned(shape, architecture)

@@ -16,7 +16,8 @@ from nnlite.planning.topology import plan_topology
 
 
 def fit(spacing: tuple[float, ...], median: tuple[float, ...], **network) -> PatchFit:
-    return fit_cpu(spacing, median, 1e9, channels=1, labels=3, network=NetworkChoice(**network))
+    channels = network.get("sequences", 1)
+    return fit_cpu(spacing, median, 1e9, channels=channels, labels=3, network=NetworkChoice(**network))
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
@@ -71,9 +72,11 @@ def test_context_is_preferred_to_width(monkeypatch) -> None:
     ("network", "ways"),
     [
         ({}, "plan for a GPU"),
+        ({"checkpointing": True}, "leave out --checkpointing, or plan for a GPU"),
+        ({"fusion": "separate", "sequences": 2}, "leave out --fusion separate, or plan for a GPU"),
         (
             {"architecture": "unet-2015", "kernel": 7},
-            r"take kernels of 3 voxels, or another architecture \(--architecture unet\), or plan for a GPU",
+            r"take kernels of 3 voxels, or take another network \(--architecture unet\), or plan for a GPU",
         ),
     ],
 )
