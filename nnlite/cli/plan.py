@@ -69,7 +69,7 @@ def plan(
         int | None, typer.Option(metavar="N", help="Voxels that a convolution looks at: 3, 5 or 7. [default: 3]")
     ] = None,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Compute stages twice, and train on larger patches.")
+        bool, typer.Option("--checkpointing", help="Compute stages twice: for larger patches on a GPU.")
     ] = False,
     fusion: Annotated[
         str | None,

@@ -7,12 +7,12 @@ memory. Numbers in, numbers out, no torch. Measured on two cores (docs/decisions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from nnlite.errors import PlanError
 from nnlite.planning.counts import multiply_adds
-from nnlite.planning.network import NetworkChoice
+from nnlite.planning.network import NetworkChoice, ways_out
 from nnlite.planning.patch import (
     PatchFit,
     first_patch,
@@ -24,7 +24,7 @@ from nnlite.planning.patch import (
     shrink,
 )
 from nnlite.planning.spacing import voxels
-from nnlite.planning.topology import KERNEL, Topology
+from nnlite.planning.topology import Topology
 
 STEP_BUDGET = 30e9  # multiplications per training step: a fraction of a second on two cores, thousands of steps an hour
 PASSES = 3  # forward, gradient of the input, gradient of the weights: each costs about the same
@@ -78,9 +78,15 @@ def _fit_width(
     network: NetworkChoice,
 ) -> PatchFit:
     smallest_batch, largest_batch = BATCHES[len(spacing_mm)]
-    plan = partial(network.topology, spacing_mm, channels=channels, base_features=features, max_features=most_features)
+    made = partial(NetworkChoice.topology, channels=channels, base_features=features, max_features=most_features)
+    plan = partial(made, network, spacing_mm)
     first = first_patch(spacing_mm, median_shape)
     topology, patch = plan(first)
+
+    def cost_of(choice: NetworkChoice) -> float:
+        its, size = made(choice, spacing_mm, patch)
+        return passes(its) * multiply_adds(its, size, channels=channels, labels=labels)
+
     steps, refusal = 0, None
     while True:
         cost = passes(topology) * multiply_adds(topology, patch, channels=channels, labels=labels)
@@ -91,9 +97,9 @@ def _fit_width(
         try:
             smaller, shorter = plan(shrink(patch, topology, axis, spacing_mm))
         except PlanError:
-            raise refusal or _too_costly(topology, patch, cost * smallest_batch, smallest_batch) from None
+            raise refusal or _too_costly(network, patch, cost_of) from None
         if not too_long and smaller.stages < 2 <= topology.stages:
-            refusal = _too_costly(topology, patch, cost * smallest_batch, smallest_batch)
+            refusal = _too_costly(network, patch, cost_of)
         topology, patch = smaller, shorter
         steps += 1
     if refusal is not None and topology.stages < 2:
@@ -120,12 +126,12 @@ def _fit_width(
     )
 
 
-def _too_costly(topology: Topology, patch: Sequence[int], multiplications: float, batch: int) -> PlanError:
+def _too_costly(network: NetworkChoice, patch: Sequence[int], cost_of: Callable[[NetworkChoice], float]) -> PlanError:
     """The error for a network that multiplies too much with even the smallest patch."""
-    ways = [] if max(max(kernel) for kernel in topology.kernels) == KERNEL else [f"take kernels of {KERNEL} voxels"]
-    ways += [] if topology.architecture == "unet" else ["another architecture (--architecture unet)"]
+    ways = [*ways_out(network, cost_of), "plan for a GPU (--gpu-memory GB)"]
+    batch = BATCHES[len(patch)][0]
     return PlanError(
-        f"{topology.architecture} takes too many multiplications for a CPU: a step over {batch} samples of "
-        f"{voxels(patch)} voxels takes {multiplications / 1e9:.3g} billion, and a CPU's plan allows "
-        f"{STEP_BUDGET / 1e9:.3g}; {', or '.join([*ways, 'plan for a GPU (--gpu-memory GB)'])}"
+        f"{network.architecture} takes too many multiplications for a CPU: a step over {batch} samples of "
+        f"{voxels(patch)} voxels takes {batch * cost_of(network) / 1e9:.3g} billion, and a CPU's plan allows "
+        f"{STEP_BUDGET / 1e9:.3g}; {', or '.join(ways)}"
     )

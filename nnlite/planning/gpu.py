@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 from nnlite.errors import PlanError
 from nnlite.planning.memory import Precision, least_step_memory, step_memory
-from nnlite.planning.network import NetworkChoice
+from nnlite.planning.network import NetworkChoice, ways_out
 from nnlite.planning.nnunet import EPOCHS, ITERATIONS, REFERENCE_BATCH
 from nnlite.planning.patch import (
     SMALLEST_BATCH,
@@ -28,7 +28,7 @@ from nnlite.planning.patch import (
     shrink,
 )
 from nnlite.planning.spacing import voxels
-from nnlite.planning.topology import KERNEL, Topology
+from nnlite.planning.topology import Topology
 
 SMALLEST_MEMORY_GIB = 1.0  # weights, their gradients and momentum, and CUDA itself take nearly as much
 CONTEXT_GIB = 0.5  # what CUDA and its libraries take of a GPU before the first tensor
@@ -83,6 +83,10 @@ def fit_gpu(
 
     first = first_patch(spacing_mm, median_shape)
     topology, patch = network.topology(spacing_mm, first, channels=channels)
+
+    def needed_by(choice: NetworkChoice) -> float:
+        return needed(*choice.topology(spacing_mm, patch, channels=channels), SMALLEST_BATCH)
+
     steps = 0
     while True:
         too_long = padded_axes(patch, median_shape)
@@ -93,9 +97,9 @@ def fit_gpu(
             shrunk = shrink(patch, topology, axis, spacing_mm)
             smaller, shorter = network.topology(spacing_mm, shrunk, channels=channels)
         except PlanError:
-            raise _too_large(topology, patch, memory_gib, needed(topology, patch, SMALLEST_BATCH), usable) from None
+            raise _too_large(network, patch, memory_gib, usable, needed_by) from None
         if not too_long and smaller.stages < 2 <= topology.stages:
-            raise _too_large(topology, patch, memory_gib, needed(topology, patch, SMALLEST_BATCH), usable)
+            raise _too_large(network, patch, memory_gib, usable, needed_by)
         topology, patch = smaller, shorter
         steps += 1
     require_pooling(topology, patch, spacing_mm)
@@ -126,16 +130,18 @@ def fit_gpu(
 
 
 def _too_large(
-    topology: Topology, patch: Sequence[int], memory_gib: float, needed_gib: float, usable_gib: float
+    network: NetworkChoice,
+    patch: Sequence[int],
+    memory_gib: float,
+    usable: float,
+    needed_by: Callable[[NetworkChoice], float],
 ) -> PlanError:
     """The error for a network of which not even the smallest patch fits."""
-    smaller = [] if topology.checkpointing else ["let its stages be computed twice (--checkpointing)"]
-    smaller += [] if topology.architecture == "unet" else ["take a smaller network (--architecture unet)"]
-    smaller += [] if max(max(kernel) for kernel in topology.kernels) == KERNEL else [f"kernels of {KERNEL} voxels"]
+    ways = ["allow more memory (--gpu-memory)", *ways_out(network, needed_by)]
     return PlanError(
-        f"{topology.architecture} does not fit into {memory_gib:g} GiB: a step over {SMALLEST_BATCH} samples of "
-        f"{voxels(patch)} voxels needs {needed_gib:.2f} GiB, and {usable_gib:.2f} are for tensors; allow more memory "
-        f"(--gpu-memory){''.join(f', or {way}' for way in smaller)}"
+        f"{network.architecture} does not fit into {memory_gib:g} GiB: a step over {SMALLEST_BATCH} samples of "
+        f"{voxels(patch)} voxels needs {needed_by(network):.2f} GiB, and {usable:.2f} are for tensors; "
+        f"{', or '.join(ways)}"
     )
 
 

@@ -44,7 +44,7 @@ class HuChannel:
     """A channel called ``name``, made of the CT channel ``source``: ``kind`` tells how.
 
     A window is -1 at ``low_hu`` and below, 1 at ``high_hu`` and above. A mask is 1 from ``low_hu`` to ``high_hu``, 0
-    elsewhere; None is no limit.
+    elsewhere; None is no limit. ``source_number`` tells which of several channels called alike it is made of, from 1.
     """
 
     source: str
@@ -52,6 +52,7 @@ class HuChannel:
     kind: Kind
     low_hu: float | None
     high_hu: float | None
+    source_number: int | None = None
 
     def __post_init__(self) -> None:
         fault = range_fault(self.kind, self.low_hu, self.high_hu)
@@ -64,6 +65,25 @@ class HuChannel:
         low = -math.inf if self.low_hu is None else self.low_hu
         return low, math.inf if self.high_hu is None else self.high_hu
 
+    @property
+    def scan(self) -> str:
+        """The channel it is made of, in words."""
+        return _numbered(self.source, self.source_number)
+
+    def scan_among(self, channels: Sequence[str]) -> int:
+        """The place among the ``channels`` of the one it is made of; PlanError if it is none of them.
+
+        >>> late = HuChannel(source="CT", name="CT 2 bone", kind="mask", low_hu=200.0, high_hu=None, source_number=2)
+        >>> late.scan_among(["CT", "PET", "CT"])
+        2
+        """
+        places = [place for place, name in enumerate(channels) if name == self.source]
+        number = 1 if self.source_number is None else self.source_number
+        if not 1 <= number <= len(places):
+            there = ", ".join(channels)
+            raise PlanError(f"plan: hu_channels: {self.name} is made of {self.scan}; there are {there}")
+        return places[number - 1]
+
     def in_words(self) -> str:
         """What the channel holds.
 
@@ -72,7 +92,7 @@ class HuChannel:
         """
         low = "" if self.low_hu is None else f" from {self.low_hu:g}"
         high = "" if self.high_hu is None else f" to {self.high_hu:g}"
-        return f"{self.name} ({self.kind} of {self.source}{low}{high} HU)"
+        return f"{self.name} ({self.kind} of {self.scan}{low}{high} HU)"
 
 
 def parse_windows(text: str) -> tuple[HuRange, ...]:
@@ -140,33 +160,52 @@ def range_fault(kind: Kind, low_hu: float | None, high_hu: float | None) -> str 
 def hu_channels(
     ranges: Iterable[HuRange], ct_channels: Sequence[str], channels: Sequence[str]
 ) -> tuple[HuChannel, ...]:
-    """The channels that these ranges make of each of the ``ct_channels``; PlanError where there is none of them."""
+    """The channels that these ranges make of each of the ``ct_channels``; PlanError where there is none of them.
+
+    >>> [one.name for one in hu_channels(parse_windows("lung"), ["CT", "CT"], ["CT", "CT"])]
+    ['CT 1 lung', 'CT 2 lung']
+    """
     wanted = tuple(ranges)
     if wanted and not ct_channels:
         raise PlanError(
             f"HU windows and masks are made of CT, and none of the channels ({', '.join(channels)}) is; leave "
-            '--hu-windows and --hu-masks out, or name the channel CT under "channels" in nnlite.json'
+            '--hu-windows and --hu-masks out, or give each that is CT the name CT, and no other, under "channels" in '
+            'nnlite.json (two scans: "channels": ["CT", "CT"])'
         )
     alone = len(ct_channels) == 1
     return tuple(
         HuChannel(
             source=channel,
-            name=one.name if alone else f"{channel} {one.name}",
+            name=one.name if alone else f"{_numbered(channel, number)} {one.name}",
             kind=one.kind,
             low_hu=one.low_hu,
             high_hu=one.high_hu,
+            source_number=number,
         )
-        for channel in ct_channels
+        for channel, number in zip(ct_channels, _numbers(ct_channels), strict=True)
         for one in wanted
     )
+
+
+def _numbers(names: Sequence[str]) -> list[int | None]:
+    """How often each name has come up to its place; None where it comes once.
+
+    >>> _numbers(["CT", "ct", "CT"])
+    [1, None, 2]
+    """
+    return [names[: place + 1].count(name) if names.count(name) > 1 else None for place, name in enumerate(names)]
+
+
+def _numbered(name: str, number: int | None) -> str:
+    return name if number is None else f"{name} {number}"
 
 
 def as_typed(made: Sequence[HuChannel], kind: Kind) -> str:
     """The text that ``parse_windows`` or ``parse_masks`` read these channels' ranges from; empty without any.
 
-    >>> as_typed(hu_channels(parse_windows("lung,-160:240"), ["CT", "CT late"], ["CT", "CT late"]), "window")
+    >>> as_typed(hu_channels(parse_windows("lung,-160:240"), ["CT", "CT"], ["CT", "CT"]), "window")
     'lung,-160:240'
     """
-    sources = list(dict.fromkeys(one.source for one in made))
-    before = f"{sources[0]} " if len(sources) > 1 else ""  # several CT channels tell by their names whose they are
-    return ",".join(one.name.removeprefix(before) for one in made if one.kind == kind and one.source == sources[0])
+    scans = list(dict.fromkeys(one.scan for one in made))
+    before = f"{scans[0]} " if len(scans) > 1 else ""  # several CT channels tell by their names whose they are
+    return ",".join(one.name.removeprefix(before) for one in made if one.kind == kind and one.scan == scans[0])

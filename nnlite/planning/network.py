@@ -5,10 +5,10 @@ Numbers in, numbers out. Everything else about the network follows from the patc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Literal
+from typing import Any, Literal
 
 from nnlite.data.records import record
 from nnlite.errors import PlanError, UsageError
@@ -97,17 +97,20 @@ class NetworkChoice:
         """Whether nnU-Net's own planners could have chosen it."""
         return self == NetworkChoice(architecture=self.architecture) and self.architecture in OF_NNUNET
 
-    def reasons(self) -> dict[str, str]:
-        """Why the network is what it is, in words, by what was decided."""
+    def reasons(self, *, on_gpu: bool) -> dict[str, str]:
+        """Why the network is what it is, in words, by what was decided; what it is planned for tells what it gains."""
         name = ARCHITECTURES[self.architecture].name
         asked = "the default" if self.architecture == "unet" else "asked for"
         reasons = {"architecture": f"{self.architecture}: {asked}; a {name}"}
         if self.kernel != KERNEL:
             reasons["kernel"] = f"{self.kernel}: asked for; {KERNEL} is the default, and slices stay flat as always"
         if self.checkpointing:
+            means = " and leaves memory for a larger patch"
+            if not on_gpu:
+                means = ", of which a CPU's plan allows no more than before: its patch, or its width, may get smaller"
             reasons["checkpointing"] = (
                 "asked for: what a stage computes inside is forgotten and computed again in the backward pass, which "
-                "takes a third more multiplications and leaves memory for a larger patch"
+                f"takes a third more multiplications{means}"
             )
         if self.fusion != "early":
             reasons["fusion"] = (
@@ -131,6 +134,23 @@ def choice_of(topology: Topology) -> NetworkChoice:
         sequences=len(list(takewhile(lambda channels: channels == 1, topology.encoders))),
         stem=topology.stem,
     )
+
+
+INSTEAD: Mapping[str, Mapping[str, Any]] = {
+    "leave out --fusion separate": {"fusion": "early", "sequences": 0},
+    "leave out --stem multi-scale": {"stem": "plain"},
+    f"take kernels of {KERNEL} voxels": {"kernel": KERNEL},
+    "take another network (--architecture unet)": {"architecture": "unet"},
+    "let stages be computed twice (--checkpointing)": {"checkpointing": True},
+    "leave out --checkpointing": {"checkpointing": False},
+}
+"""What may be changed of a choice, by how it is asked for."""
+
+
+def ways_out(network: NetworkChoice, cost: Callable[[NetworkChoice], float]) -> list[str]:
+    """What to do about a network that is too dear, in words: whatever would cost less, by the measure of its device."""
+    dear = cost(network)
+    return [words for words, change in INSTEAD.items() if cost(replace(network, **change)) < dear]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

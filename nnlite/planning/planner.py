@@ -86,9 +86,7 @@ class Plan:
         if len(self.channels) != len(self.intensities):
             raise PlanError(f"plan: {len(self.channels)} channels but {len(self.intensities)} intensities")
         for made in self.hu_channels:
-            if made.source not in self.channels:
-                there = ", ".join(self.channels)
-                raise PlanError(f"plan: hu_channels: {made.name} is made of {made.source}; there are {there}")
+            made.scan_among(self.channels)  # raises where it is made of none of them
         for key, configuration in self.configurations.items():
             if key != configuration.name:
                 raise PlanError(f"plan: configurations.{key} is named {configuration.name}; the two must agree")
@@ -196,7 +194,7 @@ def make_plan(
         hu_channels=made,
         prior=prior,
         reasons={
-            **network.reasons(),
+            **network.reasons(on_gpu=device == "cuda"),
             "planner": f"{planner}: sized for {budget}",
             "transpose": _transpose_reason(transpose, configurations, flat),
             **({"hu_channels": f"asked for: {', '.join(one.in_words() for one in made)}"} if made else {}),

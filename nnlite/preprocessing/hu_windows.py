@@ -21,7 +21,7 @@ def hu_windows(image: Tensor, channels: Sequence[str], wanted: Sequence[HuChanne
     """
     made = torch.empty((len(wanted), *image.shape[1:]), dtype=torch.float32, device=image.device)
     for target, one in zip(made, wanted, strict=True):
-        hu, (low, high) = image[list(channels).index(one.source)], one.limits_hu
+        hu, (low, high) = image[one.scan_among(channels)], one.limits_hu
         if one.kind == "mask":
             target.copy_((hu >= low) & (hu <= high))
         else:

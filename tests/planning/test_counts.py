@@ -103,6 +103,20 @@ def test_a_u_net_of_64_to_1024_features_has_31_million_weights() -> None:
     assert counted == pytest.approx(31.0e6, rel=0.01)  # as the U-Net of 2015, but for norms and heads
 
 
+@pytest.mark.parametrize(("architecture", "published"), [("unet", 7_759_521), ("unet++", 9_041_601)])
+def test_the_networks_that_u_net_plus_plus_was_published_with_have_their_sizes(
+    architecture: Architecture, published: int
+) -> None:
+    # As counted in the authors' code (MrGiovanni/UNetPlusPlus, keras/helper_functions.py): 2D, one channel, one output.
+    width = (32, 64, 128, 256, 512)
+    rows = (4, 3, 2, 1) if architecture == "unet++" else (1, 1, 1, 1)  # nodes of each resolution beside the encoder's
+    norms = 2 * 2 * (sum(width) + sum(here * nodes for here, nodes in zip(width, rows, strict=False)))
+    # We have heads at all depths or levels; the authors count the only one that they predict with.
+    more_heads = 3 * (32 + 1) if architecture == "unet++" else (64 + 1) + (128 + 1) + (256 + 1)
+    counted = parameter_count(of_scales(architecture, width, 2), channels=1, labels=1)
+    assert counted == published + norms + more_heads
+
+
 def test_attention_gates_cost_what_their_convolutions_have() -> None:
     features = (16, 32, 64, 128, 256)
     plain, gated = (of_scales(name, features, 3) for name in ("unet", "attention-unet"))

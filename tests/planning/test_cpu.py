@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ from nnlite.planning.topology import plan_topology
 
 
 def fit(spacing: tuple[float, ...], median: tuple[float, ...], **network) -> PatchFit:
-    return fit_cpu(spacing, median, 1e9, channels=1, labels=3, network=NetworkChoice(**network))
+    channels = network.get("sequences", 1)
+    return fit_cpu(spacing, median, 1e9, channels=channels, labels=3, network=NetworkChoice(**network))
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
@@ -69,9 +72,11 @@ def test_context_is_preferred_to_width(monkeypatch) -> None:
     ("network", "ways"),
     [
         ({}, "plan for a GPU"),
+        ({"checkpointing": True}, "leave out --checkpointing, or plan for a GPU"),
+        ({"fusion": "separate", "sequences": 2}, "leave out --fusion separate, or plan for a GPU"),
         (
             {"architecture": "unet-2015", "kernel": 7},
-            r"take kernels of 3 voxels, or another architecture \(--architecture unet\), or plan for a GPU",
+            r"take kernels of 3 voxels, or take another network \(--architecture unet\), or plan for a GPU",
         ),
     ],
 )
@@ -83,6 +88,15 @@ def test_a_network_that_multiplies_too_much_at_any_size_is_refused_with_what_to_
     name = network.get("architecture", "unet")
     with pytest.raises(PlanError, match=rf"^{name} takes too many multiplications for a CPU: .* allows 0\.001; {ways}"):
         fit((1.0, 1.0, 1.0), median, **network)
+
+
+@pytest.mark.parametrize("median", [(300, 300, 300), (100, 100, 100)])
+def test_stages_that_are_computed_twice_make_the_patch_smaller_and_the_reason_says_so(median: tuple[int, ...]) -> None:
+    once, twice = fit((1.0, 1.0, 1.0), median), fit((1.0, 1.0, 1.0), median, checkpointing=True)
+    assert twice.topology.features[0] == once.topology.features[0]
+    assert math.prod(twice.patch_size) < math.prod(once.patch_size)
+    reason = NetworkChoice(checkpointing=True).reasons(on_gpu=False)["checkpointing"]
+    assert reason.endswith("a CPU's plan allows no more than before: its patch, or its width, may get smaller")
 
 
 def test_where_only_the_narrow_network_is_affordable_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

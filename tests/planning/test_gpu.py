@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
 from nnlite.errors import PlanError
 from nnlite.planning.gpu import LEAST_EPOCHS, TIMES_SEEN, fit_gpu, require_memory, step_gib, usable_gib
-from nnlite.planning.network import NetworkChoice
+from nnlite.planning.network import NetworkChoice, ways_out
 from nnlite.planning.nnunet import EPOCHS
 from nnlite.planning.patch import PatchFit
 
@@ -23,16 +24,18 @@ def fit(
     architecture="unet",
     kernel: int = 3,
     checkpointing: bool = False,
+    fusion="early",
     memory_gib: float = 8,
     corrections=None,
 ) -> PatchFit:
+    network = NetworkChoice(architecture=architecture, kernel=kernel, checkpointing=checkpointing, fusion=fusion)
     return fit_gpu(
         spacing_mm,
         median_shape,
         dataset_voxels,
         channels=channels,
         labels=3,
-        network=NetworkChoice(architecture=architecture, kernel=kernel, checkpointing=checkpointing),
+        network=network.of_channels(["MR"] * channels),
         memory_gib=memory_gib,
         corrections=corrections or {},
     )
@@ -123,14 +126,26 @@ def test_a_network_that_keeps_more_gets_a_smaller_patch() -> None:
 @pytest.mark.parametrize(
     ("options", "ways"),
     [
-        ({}, r"allow more memory \(--gpu-memory\), or let its stages be computed twice \(--checkpointing\)$"),
+        ({}, ""),
+        ({"architecture": "unet++"}, ""),  # of two stages it is the U-Net
+        ({"architecture": "unet-2015"}, r", or take another network \(--architecture unet\)"),
         (
             {"architecture": "vnet", "kernel": 7, "checkpointing": True},
-            r"\(--gpu-memory\), or take a smaller network \(--architecture unet\), or kernels of 3 voxels$",
+            r", or take kernels of 3 voxels, or take another network \(--architecture unet\)",
         ),
+        ({"fusion": "separate", "channels": 2}, ", or leave out --fusion separate"),
     ],
 )
-def test_a_network_that_cannot_fit_is_refused_with_what_to_do(options: dict, ways: str) -> None:
-    name = options.get("architecture", "unet")
-    with pytest.raises(PlanError, match=rf"^{name} does not fit into 8 GiB: a step over 2 samples of .*{ways}"):
+def test_a_network_that_cannot_fit_is_refused_with_all_that_would_need_less(options: dict, ways: str) -> None:
+    name = re.escape(options.get("architecture", "unet"))
+    with pytest.raises(PlanError, match=rf"^{name} does not fit into 8 GiB: a step over 2 .*\(--gpu-memory\){ways}$"):
         fit(corrections={3: 1e5}, **options)
+
+
+def test_computing_stages_twice_is_a_way_out_where_it_needs_less() -> None:
+    def memory(choice: NetworkChoice) -> float:
+        topology, patch = choice.topology((1.0, 1.0, 1.0), (64, 64, 64))
+        return step_gib(topology, patch, 2, channels=1, labels=3)
+
+    assert ways_out(NetworkChoice(), memory) == ["let stages be computed twice (--checkpointing)"]
+    assert ways_out(NetworkChoice(checkpointing=True), memory) == []

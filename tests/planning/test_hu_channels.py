@@ -71,6 +71,14 @@ def test_every_ct_channel_brings_all_of_them_and_says_which_is_whose() -> None:
     assert hu_channels((), [], ["MR"]) == ()
 
 
+def test_scans_that_are_called_alike_are_told_apart_by_their_numbers() -> None:
+    channels = ["CT", "PET", "CT", "ct"]
+    made = hu_channels(parse_windows("lung"), ["CT", "CT", "ct"], channels)
+    assert [one.name for one in made] == ["CT 1 lung", "CT 2 lung", "ct lung"]
+    assert [one.scan_among(channels) for one in made] == [0, 2, 3]
+    assert made[1].in_words() == "CT 2 lung (window of CT 2 from -1350 to 150 HU)"
+
+
 def test_without_ct_there_is_nothing_to_make_them_of() -> None:
     with pytest.raises(PlanError, match=r"none of the channels \(T1, T2\) is; leave --hu-windows and --hu-masks out"):
         hu_channels(parse_windows("lung"), [], ["T1", "T2"])
@@ -81,7 +89,14 @@ def test_a_channel_edited_by_hand_is_checked() -> None:
         HuChannel(source="CT", name="lung", kind="window", low_hu=-1000.0, high_hu=None)
 
 
-@pytest.mark.parametrize("ct", [["CT"], ["CT", "CT late"]])
+@pytest.mark.parametrize(("source", "number", "words"), [("CT", 3, "CT 3"), ("CT", 0, "CT 0"), ("MR", None, "MR")])
+def test_a_channel_that_is_made_of_none_of_those_there_are_is_refused(source, number, words: str) -> None:
+    made = HuChannel(source=source, name="bone", kind="mask", low_hu=200.0, high_hu=None, source_number=number)
+    with pytest.raises(PlanError, match=f"hu_channels: bone is made of {words}; there are CT, CT$"):
+        made.scan_among(["CT", "CT"])
+
+
+@pytest.mark.parametrize("ct", [["CT"], ["CT", "ct"], ["CT", "CT"]])
 def test_what_was_typed_can_be_read_from_the_channels(ct: list[str]) -> None:
     ranges = (*parse_windows("lung,-160:240"), *parse_masks("-1000:-300,200:"))
     made = hu_channels(ranges, ct, [*ct, "PET"])

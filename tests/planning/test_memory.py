@@ -201,7 +201,7 @@ def test_more_of_anything_needs_more_memory(architecture, device: Device, precis
     assert step > window
 
 
-@pytest.mark.parametrize("architecture", ["unet", "resenc", "vnet", "unet++", "attention-unet"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_stages_that_are_computed_twice_keep_less(architecture) -> None:
     topology, patch = plan_topology((1.0,) * 3, (64, 64, 64), architecture=architecture)
     once, twice = memory_of(topology, patch), memory_of(replace(topology, checkpointing=True), patch)

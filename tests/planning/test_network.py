@@ -41,7 +41,7 @@ def test_each_channel_of_the_image_has_an_encoder_and_all_others_share_one() -> 
     assert topology.encoders == (1, 1, 3)
     assert choice_of(topology) == asked
     assert NetworkChoice().of_channels(("T1",)).encoders(4) == ()
-    assert "each of 2 channels" in asked.reasons()["fusion"]
+    assert "each of 2 channels" in asked.reasons(on_gpu=True)["fusion"]
 
 
 def test_a_single_channel_cannot_be_kept_apart() -> None:
@@ -52,7 +52,7 @@ def test_a_single_channel_cannot_be_kept_apart() -> None:
 def test_a_stem_is_told_from_the_topology() -> None:
     asked = NetworkChoice(stem="multi-scale")
     assert choice_of(asked.topology((1.0, 1.0), (32, 32))[0]) == asked
-    assert asked.reasons()["stem"].endswith("kernels of 3, 5, 7 voxels side by side at full resolution")
+    assert asked.reasons(on_gpu=True)["stem"].endswith("kernels of 3, 5, 7 voxels side by side at full resolution")
 
 
 @pytest.mark.parametrize("further", [{"fusion": "separate"}, {"stem": "multi-scale"}])
@@ -72,7 +72,8 @@ def test_what_is_no_network_is_refused() -> None:
 
 
 def test_reasons_tell_what_was_asked_for() -> None:
-    assert NetworkChoice().reasons() == {"architecture": "unet: the default; a U-Net with a plain encoder"}
-    reasons = NetworkChoice(architecture="vnet", kernel=5, checkpointing=True).reasons()
+    assert NetworkChoice().reasons(on_gpu=True) == {"architecture": "unet: the default; a U-Net with a plain encoder"}
+    reasons = NetworkChoice(architecture="vnet", kernel=5, checkpointing=True).reasons(on_gpu=True)
     assert reasons["architecture"] == "vnet: asked for; a V-Net"
     assert set(reasons) == {"architecture", "kernel", "checkpointing"}
+    assert reasons["checkpointing"].endswith("a third more multiplications and leaves memory for a larger patch")

@@ -359,3 +359,9 @@ def test_an_edited_plan_that_makes_no_sense_names_the_key(edit, words: str) -> N
     edit(content)
     with pytest.raises(PlanError, match=words):
         from_json(json.dumps(content), Plan, source="plan.json", error=PlanError)
+
+
+@pytest.mark.parametrize(("device", "words"), [("cuda", "memory for a larger patch"), ("cpu", "may get smaller")])
+def test_the_device_tells_what_computing_twice_is_good_for(device: str, words: str) -> None:
+    made = plan(fingerprint(), device=device, network=NetworkChoice(checkpointing=True))
+    assert made.reasons["checkpointing"].endswith(words)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import INTENSITY, plan
 
-from nnlite.planning.hu_channels import HuChannel
+from nnlite.planning.hu_channels import HuChannel, hu_channels, parse_windows
 from nnlite.planning.planner import Configuration, Plan
 from nnlite.preprocessing.hu_windows import hu_windows
 from nnlite.preprocessing.preprocess import preprocess
@@ -56,6 +56,16 @@ def test_a_preprocessed_case_has_them_behind_its_own_channels(dtype: type) -> No
     assert np.array_equal(ready.image[3], hu >= 200)
     plain = preprocess("case", image, (1.0, 1.0, 1.0), *planned())
     assert np.array_equal(ready.image[:2], plain.image)
+
+
+def test_each_of_two_scans_is_seen_through_its_own_window() -> None:
+    made = hu_channels(parse_windows("lung"), ["CT", "CT"], ["CT", "CT"])
+    one_ct, configuration = planned()
+    two = replace(one_ct, channels=("CT", "CT"), hu_channels=made)
+    image = np.random.default_rng(0).uniform(-1024, 1500, (2, 18, 20, 22)).astype(np.float32)
+    ready = preprocess("case", image, (1.0, 1.0, 1.0), two, configuration)
+    assert two.image_channels == ("CT", "CT", "CT 1 lung", "CT 2 lung")
+    assert np.allclose(ready.image[2:], np.clip((image + 600) / 750, -1, 1), atol=1e-5)
 
 
 def test_on_a_coarser_grid_windows_and_masks_stay_within_their_range() -> None:

@@ -53,7 +53,7 @@ class Hounsfield:
         if made.kind == "mask":
             return None
         low, high = made.limits_hu
-        scan = list(channels).index(made.source)
+        scan = made.scan_among(channels)
         return cls(scan=scan, at_zero=(low + high) / 2, per_unit=(high - low) / 2, low=low, high=high)
 
     def to_hu(self, values: Tensor) -> Tensor:

@@ -87,6 +87,12 @@ def test_channels_that_show_something_of_their_own_keep_it() -> None:
     assert [ct.hu.tolist() for ct in found] == [[80.0] * 3, [-600.0] * 3]
 
 
+def test_each_of_two_scans_has_windows_of_its_own() -> None:
+    lung = HuChannel(source="CT", name="lung", kind="window", low_hu=-1350.0, high_hu=150.0)
+    reads = [Hounsfield.of_window(replace(lung, source_number=number), ("CT", "PET", "CT")) for number in (1, 2)]
+    assert [read.scan for read in reads if read is not None] == [0, 2]
+
+
 def test_the_plane_of_the_scanner_is_found_after_a_transpose_and_in_slices_across_the_body_only() -> None:
     volumes, slices = plan(), plan("2d")
     assert imaging_of(volumes, volumes.configuration("3d")).axial == (1, 2)
