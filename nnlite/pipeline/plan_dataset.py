@@ -24,7 +24,7 @@ from nnlite.pipeline.machine import has_gpu, workers_for_files
 from nnlite.pipeline.plan_request import PlanRequest, plan_request, read_plan_file
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.planning.appearance import Look, look
-from nnlite.planning.cost import require_within_memory, slow_steps
+from nnlite.planning.cost import require_within_memory, shallow_networks, slow_steps
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
 from nnlite.planning.mirrored_cases import label_thumbnail, mirrored_cases
 from nnlite.planning.mirroring import spares_sides, without_counterpart
@@ -178,6 +178,7 @@ def plan(
         *([] if request.follows else _no_gpu(device, memory_gib, decided)),
         *_one_sided(decided),
         *slow_steps(decided),
+        *shallow_networks(decided),
         *remarks,
         *_runs_of_other_plans(workspace, decided, variant),
     )

@@ -12,7 +12,7 @@ from nnlite.data.split import FOLDS
 from nnlite.errors import PlanError, UsageError, WorkspaceError
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, PlanResult
 from nnlite.pipeline.plan_request import plan_request
-from nnlite.planning.cost import slow_steps
+from nnlite.planning.cost import shallow_networks, slow_steps
 from nnlite.planning.fingerprint import Fingerprint, from_nnunet
 from nnlite.planning.network import NOTHING_ASKED, NetworkOptions, Residual
 from nnlite.planning.planner import Preset
@@ -65,7 +65,11 @@ def plan_fingerprint(
     decided = request.decide(fingerprint, dataset=workspace.dataset, channels=channels, labels=table)
     write_record(workspace.fingerprint, fingerprint)
     write_record(workspace.plan, decided)
-    notes = (*slow_steps(decided), f"to train by it: nnlite plan DATASET --from {workspace.plan}")
+    notes = (
+        *slow_steps(decided),
+        *shallow_networks(decided),
+        f"to train by it: nnlite plan DATASET --from {workspace.plan}",
+    )
     trainings = min(FOLDS, decided.training_cases)  # as the cases are dealt if nothing else is asked for
     return PlanResult(plan=decided, path=workspace.plan, notes=notes, trainings=trainings)
 

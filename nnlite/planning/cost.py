@@ -7,7 +7,7 @@ configuration itself, or of another one on the same machine, in proportion to th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
@@ -16,6 +16,7 @@ from nnlite.planning.cpu import PASSES, STEP_BUDGET, passes
 from nnlite.planning.gpu import usable_gib
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.memory import Optimizer, Precision, step_memory
+from nnlite.planning.network import NetworkChoice, choice_of, ways_out
 from nnlite.planning.nnunet import estimated_gib
 from nnlite.planning.planner import Device, Plan
 from nnlite.planning.spacing import voxels
@@ -25,6 +26,7 @@ VALIDATION = 1 / 5 / PASSES  # an epoch looks at a fifth as many validation batc
 OPTIMIZER: dict[Device, Optimizer] = {"cuda": "sgd", "cpu": "adamw"}
 PRECISION: dict[Device, Precision] = {"cuda": "bf16", "cpu": "fp32"}  # where no measurement tells; 16 bits need less
 STATES = {"sgd": 1, "adamw": 2}  # values per weight that the optimiser keeps, and a checkpoint with them
+SHALLOW = 2  # resolutions: the least that is planned, and all that is left where weights alone fill a device
 IMAGE_BYTES = 4  # per voxel and channel of a preprocessed case
 
 
@@ -190,3 +192,35 @@ def slow_steps(plan: Plan) -> tuple[str, ...]:
         for name, configuration in plan.configurations.items()
         if (cost := step_multiplications(plan, configuration)) > STEP_BUDGET
     )
+
+
+def shallow_networks(plan: Plan) -> tuple[str, ...]:
+    """A remark per configuration whose patch is so small that its network sees hardly anything at a lower resolution.
+
+    It names what would leave room for a larger one.
+    """
+    remarks = []
+    for name, configuration in plan.configurations.items():
+        image = tuple(map(round, configuration.median_shape))
+        choice, stages = choice_of(configuration.topology), configuration.topology.stages
+        possible = choice.topology(configuration.spacing_mm, image)[0].stages
+        if stages <= SHALLOW < possible:
+            remarks.append(
+                f"{name}: with its patch of {voxels(configuration.patch_size)} voxels the network has {stages} "
+                f"resolutions, where images of {voxels(image)} allow {possible}: it sees little around a voxel; a "
+                f"larger patch may fit if you {', or '.join(_ways_to_larger(plan, configuration))}"
+            )
+    return tuple(remarks)
+
+
+def _ways_to_larger(plan: Plan, configuration: Configuration) -> list[str]:
+    """What makes a step of the same patch cheaper on the plan's device, and another device."""
+    measure = step_multiplications if plan.device == "cpu" else step_gib
+
+    def cost(choice: NetworkChoice) -> float:
+        channels = input_channels(plan, configuration)
+        topology, patch = choice.topology(configuration.spacing_mm, configuration.patch_size, channels=channels)
+        return measure(plan, replace(configuration, topology=topology, patch_size=patch))
+
+    ways = ways_out(choice_of(configuration.topology), cost)
+    return [*ways, "plan for a GPU (--gpu-memory GB)" if plan.device == "cpu" else "allow more memory (--gpu-memory)"]

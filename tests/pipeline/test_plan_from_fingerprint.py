@@ -15,6 +15,7 @@ from nnlite import pipeline
 from nnlite.data.records import read_record
 from nnlite.errors import PlanError, UsageError, WorkspaceError
 from nnlite.pipeline.plan_from_fingerprint import read_fingerprint
+from nnlite.planning.network import NetworkOptions
 from nnlite.planning.planner import Plan
 
 CHANNEL = {"mean": 1, "median": 2, "std": 3, "min": 4, "max": 5, "percentile_00_5": 6, "percentile_99_5": 7}
@@ -96,6 +97,18 @@ def test_one_case_and_little_memory(tmp_path: Path):
     assert made.plan.configuration("3d").batch_size == 2
     with pytest.raises(PlanError, match=r"0\.5 GiB of GPU memory cannot be planned for"):
         pipeline.plan_fingerprint(file, labels=2, channels=["CT"], work=tmp_path, device="cuda", memory_gib=0.5)
+
+
+def test_a_network_that_little_memory_leaves_two_resolutions_is_named(tmp_path: Path):
+    file = written(tmp_path / "d", nnunet())  # of 36 x 50 x 35: halved three times, 36 are 5, more than the least of 4
+    options = {"labels": 3, "channels": ["MR"], "work": tmp_path, "memory_gib": 1}
+    wide = NetworkOptions(architecture="vnet", kernel=7)
+    [note] = [note for note in pipeline.plan_fingerprint(file, network=wide, **options).notes if note.startswith("3d:")]
+    assert "has 2 resolutions, where images of 36 x 50 x 35 allow 4: it sees little around a voxel" in note
+    assert "take kernels of 3 voxels, or take another network (--architecture unet)" in note
+    assert note.endswith("or allow more memory (--gpu-memory)")
+    usual = pipeline.plan_fingerprint(file, **options)
+    assert not any("resolutions" in note for note in usual.notes)
 
 
 def test_what_does_not_fit_the_fingerprint_is_refused(tmp_path: Path):

@@ -18,6 +18,7 @@ from nnlite.planning.cost import (
     parameters,
     parameters_of_all_stages,
     require_within_memory,
+    shallow_networks,
     slow_steps,
     step_gib,
     step_multiplications,
@@ -26,7 +27,7 @@ from nnlite.planning.cost import (
 from nnlite.planning.gpu import usable_gib
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.nnunet import estimated_gib
-from nnlite.planning.planner import Plan
+from nnlite.planning.planner import Device, Plan
 from nnlite.planning.topology import plan_topology
 from nnlite.training.config import default_config
 
@@ -143,6 +144,22 @@ def test_a_slow_step_is_named_only_on_a_cpu() -> None:
     assert remark.startswith("3d: a step takes ")
     assert slow_steps(made) == ()
     assert slow_steps(gpu(8, 100_000)) == ()
+
+
+@pytest.mark.parametrize(("device", "way"), [("cuda", "allow more memory"), ("cpu", "plan for a GPU")])
+def test_a_network_of_two_resolutions_is_named_where_the_images_allow_more(device: Device, way: str) -> None:
+    def edged(edge: int, image: float) -> Plan:
+        topology, patch = plan_topology((1.0,) * 3, (edge,) * 3, kernel=5, base_features=4)
+        small = replace(tiny_plan().configuration("3d"), topology=topology, patch_size=patch, median_shape=(image,) * 3)
+        memory = 8.0 if device == "cuda" else None
+        return replace(tiny_plan(), device=device, memory_gib=memory, configurations={"3d": small})
+
+    [remark] = shallow_networks(edged(8, 32.0))  # 8 are halved once, 32 three times: to 4 at the least
+    assert remark.startswith("3d: with its patch of 8 x 8 x 8 voxels the network has 2 resolutions, where images of ")
+    assert "32 x 32 x 32 allow 4: it sees little around a voxel; a larger patch may fit if you take kernels" in remark
+    assert way in remark
+    assert shallow_networks(edged(8, 12.0)) == ()  # whose images are no larger themselves
+    assert shallow_networks(edged(16, 32.0)) == ()
 
 
 def test_a_cascade_counts_the_weights_of_the_previous_stage_s_channels():

@@ -17,6 +17,7 @@ from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Plan
+from nnlite.planning.prior import Prior, PriorUse
 from nnlite.training.config import TrainConfig
 from nnlite.training.probe import probe, probe_apart
 
@@ -68,6 +69,21 @@ def test_slices_of_three_channels_and_cascades_are_measured(name: str) -> None:
     rgb = replace(made, channels=("R", "G", "B"), intensities=made.intensities * 3, configurations={})
     measured = probe(rgb, made.configuration(name), CONFIG, CPU)
     assert measured.patch_size == made.configuration(name).patch_size
+
+
+def test_a_network_without_padding_is_measured_with_what_it_sees() -> None:
+    made = tiny_plan("2d", "unet-2015")
+    measured = probe(made, made.configuration("2d"), CONFIG, CPU)
+    assert measured is not None
+    assert measured.patch_size == made.configuration("2d").patch_size
+
+
+@pytest.mark.parametrize("use", ["channel", "product"])
+def test_a_network_with_an_atlas_is_measured_with_the_places_it_looks_up(use: PriorUse) -> None:
+    made = replace(tiny_plan(), prior=Prior(use=use, atlas_shape=(4, 5, 6)))
+    measured = probe(made, made.configuration("3d"), CONFIG, CPU)
+    assert measured is not None
+    assert measured.patch_size == made.configuration("3d").patch_size
 
 
 def test_float16_is_measured_once_the_optimiser_moves() -> None:
