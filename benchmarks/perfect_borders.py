@@ -57,14 +57,13 @@ def by(marked: Callable[[np.ndarray, int], np.ndarray], width: int, instances: n
 
 def average_precision(truths: Sequence[np.ndarray], split: Split) -> list[float]:
     """Of all images together, at each threshold."""
-    found = false_alarms = missed = np.zeros(len(THRESHOLDS), dtype=np.int64)
+    sums = np.zeros((len(THRESHOLDS), 3), dtype=np.int64)
     for true in truths:
         overlaps = InstanceOverlaps.of(true, split(true))
-        matches = [overlaps.matches(threshold) for threshold in THRESHOLDS]
-        found = found + [one.found for one in matches]
-        false_alarms = false_alarms + [one.false_alarms for one in matches]
-        missed = missed + [one.missed for one in matches]
-    return (found / (found + false_alarms + missed)).tolist()
+        for counts, met in zip(sums, map(overlaps.matches, THRESHOLDS), strict=True):
+            counts += (met.found, met.false_alarms, met.missed)
+    precision: list[float] = (sums[:, 0] / sums.sum(axis=1)).tolist()
+    return precision
 
 
 if __name__ == "__main__":
