@@ -40,10 +40,12 @@ class RangeFeatures:
         self._inverse = self._factor
         residual = torch.ones(len(self._image), device=image.device)
         while self.count < MOST_FEATURES and float(residual.max()) > tolerance:
-            off = (residual > tolerance).nonzero().flatten()
+            # first what is far off: there may not be features enough to make the rest as exact as that
+            level = max(tolerance, TOLD_RESIDUAL) if float(residual.max()) > TOLD_RESIDUAL else tolerance
+            off = (residual > level).nonzero().flatten()
             evenly = torch.linspace(0, len(off) - 1, min(len(off), SAMPLED_VOXELS), device=image.device).long()
             sample = self._image[torch.cat([residual.argmax()[None], off[evenly]])]
-            self._add_pivots(sample.double(), tolerance)
+            self._add_pivots(sample.double(), level)
             residual = self._residual()
         self.of_itself, self.residual = (1 - residual).view(self._size), float(residual.max())
         if self.residual > TOLD_RESIDUAL:
