@@ -19,7 +19,7 @@ TOLERANCE = 1e-5  # of a weight, which is at most 1
 MOST_FEATURES = 256  # beyond, the error grows: many channels, and a narrow Gaussian
 SAMPLED_VOXELS = 4096  # that pivots are chosen from at a time, spread evenly over those whose weights are still off
 TOLD_RESIDUAL = 0.01  # an error of weights that may move a mask
-VOXELS_AT_ONCE = 2**18  # whose distances to all pivots are held at once
+VOXELS_AT_ONCE = 2**16  # whose distances to all pivots are held at once
 
 logger = logging.getLogger(__name__)
 
