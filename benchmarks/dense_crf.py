@@ -64,8 +64,8 @@ def main() -> None:
     print(f"\nfrom brute force, {' x '.join(map(str, CUBE))} voxels of noise that is independent in each channel:\n")
     print("| channels | intensity | features | residual | largest difference of a marginal |\n|---|---|---|---|---|")
     for one in errors:
-        found = f"{one['features']} | {one['residual']:.2g} | {one['error']:.2g}"
-        print(f"| {one['channels']} | {one['intensity']} | {found} |")
+        off = f"{one['residual']:.2g} | {one['error']:.2g}"
+        print(f"| {one['channels']} | {one['intensity']} | {one['features']} | {off} |")
     pictures = [] if options.pictures is None else [counted(path) for path in sorted(options.pictures.iterdir())]
     for number, width in enumerate(WIDTHS if pictures else ()):
         within = [one["features"][number] for one in pictures if one["residual"][number] <= TOLERANCE]
