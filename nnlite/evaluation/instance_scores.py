@@ -8,7 +8,7 @@ Bowl 2018), in which an image with two nuclei weighs as much as one with two hun
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -137,6 +137,15 @@ def read_instance_scores(csv_path: Path) -> InstanceScores:
             return InstanceScores(rows=tuple(_row(row) for row in csv.DictReader(file)))
     except (OSError, KeyError, ValueError) as problem:
         raise WorkspaceError(f"{csv_path} is missing, damaged or of another version: {problem}") from problem
+
+
+def instance_summary(csv_paths: Iterable[Path], cases: Collection[str]) -> InstanceSummary | None:
+    """Sum up what the files hold of these cases; None where one of the files is not there."""
+    paths = tuple(csv_paths)
+    if not all(path.exists() for path in paths):
+        return None
+    rows = (row for path in paths for row in read_instance_scores(path).rows)
+    return InstanceScores(rows=tuple(row for row in rows if row.case in cases)).summary()
 
 
 def _row(texts: Mapping[str, str]) -> InstanceScore:

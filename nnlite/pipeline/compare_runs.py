@@ -15,7 +15,7 @@ from nnlite.data.records import read_record, record, write_record
 from nnlite.errors import UsageError, WorkspaceError
 from nnlite.evaluation.cross_validation import Candidate, CandidateScore
 from nnlite.evaluation.cross_validation import compare as compare_scores
-from nnlite.evaluation.instance_scores import InstanceScores, InstanceSummary, read_instance_scores
+from nnlite.evaluation.instance_scores import InstanceSummary, instance_summary
 from nnlite.evaluation.scores import Scores, read_scores
 from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset
@@ -151,14 +151,6 @@ def _candidate(one: _Asked, first: _Asked, cases: set[str]) -> Candidate:
     return Candidate(members=(one.name,), scores=scores, parameters=weights)
 
 
-def _instances(one: _Asked, cases: set[str]) -> InstanceSummary | None:
-    """The scores of the single objects in these cases; None where a fold has none."""
-    if not all(run.instance_scores.exists() for run in one.runs.values()):
-        return None
-    rows = (row for run in one.runs.values() for row in read_instance_scores(run.instance_scores).rows)
-    return InstanceScores(rows=tuple(row for row in rows if row.case in cases)).summary()
-
-
 def _compared(one: _Asked, score: CandidateScore, cases: set[str]) -> ComparedRun:
     job = one.job
     configuration = job.plan.configuration(job.configuration)
@@ -174,5 +166,5 @@ def _compared(one: _Asked, score: CandidateScore, cases: set[str]) -> ComparedRu
         memory_gib=step_gib(job.plan, configuration) if measured is None else measured.memory_gib,
         memory_measured=measured is not None,
         training_s=fmean(log[-1].elapsed_s for log in logs.values()) if logs else None,
-        instances=_instances(one, cases),
+        instances=instance_summary((run.instance_scores for run in one.runs.values()), cases),
     )

@@ -19,6 +19,7 @@ from nnlite.data.records import read_record
 from nnlite.data.split import Splits
 from nnlite.errors import CheckpointError
 from nnlite.evaluation.cross_validation import name_of
+from nnlite.evaluation.instance_scores import InstanceSummary, instance_summary
 from nnlite.evaluation.reliability import FEWEST_CASES
 from nnlite.evaluation.report.contents import (
     CaseFacts,
@@ -156,7 +157,8 @@ def _candidates(found: _Found, evidence: Evidence | None) -> tuple[tuple[ScoredC
             faults.append(f"{name}: {others} trained with other labels than the plan has now")
         if ours:
             rows = [row for run in ours for row in read_scores(run.scores, run.summary).rows]
-            scored.append(_scored(name, rows, [run.fold for run in ours], found.plan))
+            apart = instance_summary((run.instance_scores for run in ours), {row.case for row in rows})
+            scored.append(_scored(name, rows, [run.fold for run in ours], found.plan, apart))
     for one in evidence.candidates if evidence and not evidence.outdated else ():
         folder = found.workspace.ensemble(one.members)
         if len(one.members) > 1 and folder.summary.exists():
@@ -165,9 +167,15 @@ def _candidates(found: _Found, evidence: Evidence | None) -> tuple[tuple[ScoredC
     return tuple(scored), tuple(faults)
 
 
-def _scored(name: str, rows: Sequence[LabelScore], folds: Sequence[str], plan: Plan) -> ScoredCandidate:
+def _scored(
+    name: str,
+    rows: Sequence[LabelScore],
+    folds: Sequence[str],
+    plan: Plan,
+    instances: InstanceSummary | None = None,
+) -> ScoredCandidate:
     scores = Scores(rows=tuple(rows), structures=plan.labels.structures)
-    return ScoredCandidate(name=name, scores=scores, folds=tuple(folds))
+    return ScoredCandidate(name=name, scores=scores, folds=tuple(folds), instances=instances)
 
 
 def _main(candidates: Sequence[ScoredCandidate], evidence: Evidence | None) -> ScoredCandidate | None:

@@ -96,6 +96,7 @@ def train(
     course = _as_the_first(learner, _restored(files, learner) if resume and files else Course(), ranks)
     if files:
         truncate_log(files.log, course.epoch)
+    order = easiest_first(training_cases, plan.labels.members, len(plan.channels)) if config.curriculum else ()
     batches = BatchSource(
         plan,
         configuration,
@@ -107,9 +108,7 @@ def train(
         threads=threads,
         ranks=ranks,
         maps=learner.loss.needs,
-        easiest_first=(
-            easiest_first(training_cases, plan.labels.members, len(plan.channels)) if config.curriculum else ()
-        ),
+        easiest_first=order,
         augmentation=config.augmentation,
         atlas=atlas,
     )

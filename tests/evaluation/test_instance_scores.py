@@ -15,6 +15,7 @@ from nnlite.evaluation.instance_scores import (
     InstanceScore,
     InstanceScores,
     InstanceSummary,
+    instance_summary,
     read_instance_scores,
     score_instances,
 )
@@ -62,6 +63,15 @@ def test_rows_and_summary_are_written_and_what_is_undefined_stays_empty(scores: 
     assert [row["average_precision_0.50"] for row in rows] == ["1", "0.25", ""]
     assert read_record(tmp_path / "instances.json", InstanceSummary) == scores.summary()
     assert math.isnan(scores.rows[2].f1)
+
+
+def test_files_of_several_folds_are_summed_up_over_the_cases_asked_for(scores: InstanceScores, tmp_path: Path):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    InstanceScores(rows=scores.rows[:1]).write(first, tmp_path / "first.json")
+    assert instance_summary([first, second], {"a", "b"}) is None
+    InstanceScores(rows=scores.rows[1:]).write(second, tmp_path / "second.json")
+    assert instance_summary([first, second], {"a", "b", "empty"}) == scores.summary()
+    assert instance_summary([first, second], {"b"}) == InstanceScores(rows=scores.rows[1:2]).summary()
 
 
 def test_what_was_written_is_read_again_with_the_counts_behind_it(scores: InstanceScores, tmp_path: Path):

@@ -131,6 +131,8 @@ def test_a_border_in_volumes_is_learned_scored_exported_and_told_apart_in_new_on
     case = held_out.name.split(".")[0]
     assert result.instances is not None
     assert result.instances.true_instances == 3
+    page = pipeline.report(data, work=work).path.read_text(encoding="utf-8")
+    assert '<th scope="row">3d</th><td class="number">3</td>' in page  # the objects that fold0 held out
     stored = CaseStore(workspace.cases("3d")).open(case).label
     assert stored is not None
     assert set(np.unique(stored)) == {0, 1, 2}

@@ -13,6 +13,7 @@ from nnlite.data.labels import Labels
 from nnlite.evaluation.choose_crf import CrfTrial
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore
+from nnlite.evaluation.instance_scores import InstanceSummary
 from nnlite.evaluation.reliability import HeldOutReliability, LabelCalibration
 from nnlite.evaluation.report.volumes import PackedVolume
 from nnlite.evaluation.scores import Scores
@@ -65,11 +66,15 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredCandidate:
-    """A configuration or an ensemble with the scores of the cases that its finished ``folds`` held out."""
+    """A configuration or an ensemble with the scores of the cases that its finished ``folds`` held out.
+
+    ``instances`` scores the single objects in these cases, None where they are not told apart.
+    """
 
     name: str
     scores: Scores
     folds: tuple[str, ...]
+    instances: InstanceSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         ),
         "summary_columns": [one for one in tables.metrics(planar=contents.dataset.planar) if one.field in SUMMARY],
         "summaries": [_summary(candidate) for candidate in contents.candidates],
+        "instances": [(one.name, one.instances) for one in contents.candidates if one.instances is not None],
         "distributions": figures.distribution_figures(contents) if contents.candidates else [],
         "selection_figure": figures.selection_figure(contents.evidence) if contents.evidence else None,
         "reliability": contents.reliability,

@@ -11,10 +11,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_report import CASES, UNKIND, bare_report, small_report
 
 import nnlite
+from nnlite.evaluation.instance_scores import InstanceScores, score_instances
 from nnlite.evaluation.report.page import render
 
 NEVER_CLOSED = {"meta", "link", "input", "br", "circle", "line", "rect", "polyline"}
@@ -134,6 +136,16 @@ def test_what_is_not_there_is_said_and_nothing_fails():
         assert words in outline.text
     assert "viewer-data" not in outline.scripts
     assert not any(attributes.get("href") == "#reliability" for _, attributes in outline.elements)
+
+
+def test_single_objects_are_told_where_they_are_told_apart(page: str):
+    assert "Single objects" not in Outline(page).text
+    whole = small_report()
+    true, found = np.array([[1, 1, 0, 2]]), np.array([[1, 1, 0, 0]])
+    instances = InstanceScores(rows=(score_instances("one", true, found),)).summary()
+    candidates = (replace(whole.candidates[0], instances=instances), *whole.candidates[1:])
+    text = Outline(render(replace(whole, candidates=candidates))).text
+    assert "AP 0.5 to 0.95 F1 AJI 3d 2 1 0.500 0.500 0.667 0.667" in text
 
 
 def test_templates_styles_and_scripts_come_along_in_a_wheel():
