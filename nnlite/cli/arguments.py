@@ -136,6 +136,6 @@ DEFAULT_WORK = Path("nnlite_work")
 ResampleChannelsTo = Annotated[
     str | None,
     typer.Option(
-        metavar="CHANNEL", help="Bring channels that lie on other grids to that of this one. [default: refuse them]"
+        metavar="CHANNEL", help="Bring channels that lie on other grids to that of this one. \\[default: refuse them]"
     ),
 ]

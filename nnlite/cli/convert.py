@@ -37,7 +37,7 @@ def convert(
             "--structure",
             metavar="NAME",
             help="What becomes a label of DICOM files: NAME, a pattern with *, or LABEL=PATTERN; may be repeated. "
-            "[default: all]",
+            "\\[default: all]",
         ),
     ] = None,
     verbose: Verbose = False,

@@ -19,7 +19,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The new file, say liver.nnlite.")],
     folds: Annotated[
-        str | None, typer.Option(metavar="FOLD,FOLD", help="Only these folds. [default: as predict would take them]")
+        str | None, typer.Option(metavar="FOLD,FOLD", help="Only these folds. \\[default: as predict would take them]")
     ] = None,
     config: Annotated[
         str | None,

@@ -21,7 +21,7 @@ def import_nnunet(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="New folder for nnlite's model.")],
     postprocessing: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="nnU-Net's postprocessing.json. [default: the one in RESULT_FOLDER]"),
+        typer.Option(metavar="FILE", help="nnU-Net's postprocessing.json. \\[default: the one in RESULT_FOLDER]"),
     ] = None,
     verbose: Verbose = False,
 ) -> None:

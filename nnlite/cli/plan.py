@@ -51,11 +51,11 @@ def plan(
     ] = None,
     gpu_memory: Annotated[
         float | None,
-        typer.Option("--gpu-memory", metavar="GB", min=1.0, help="Plan for a GPU of this size. [default: this one]"),
+        typer.Option("--gpu-memory", metavar="GB", min=1.0, help="Plan for a GPU of this size. \\[default: this one]"),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", parser=parse_preset, help="nnunet: exactly as nnU-Net plans. [default: nnlite]"),
+        typer.Option(metavar="NAME", parser=parse_preset, help="nnunet: exactly as nnU-Net plans. \\[default: nnlite]"),
     ] = None,
     residual: Annotated[
         str | None,
@@ -63,10 +63,10 @@ def plan(
     ] = None,
     architecture: Annotated[
         str | None,
-        typer.Option(metavar="NAME", parser=parse_architecture, help=f"{', '.join(ARCHITECTURES)}. [default: unet]"),
+        typer.Option(metavar="NAME", parser=parse_architecture, help=f"{', '.join(ARCHITECTURES)}. \\[default: unet]"),
     ] = None,
     kernel: Annotated[
-        int | None, typer.Option(metavar="N", help="Voxels that a convolution looks at: 3, 5 or 7. [default: 3]")
+        int | None, typer.Option(metavar="N", help="Voxels that a convolution looks at: 3, 5 or 7. \\[default: 3]")
     ] = None,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Compute stages twice: for larger patches on a GPU.")
@@ -74,7 +74,7 @@ def plan(
     fusion: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", parser=parse_fusion, help="separate: each channel has an encoder. [default: early]"
+            metavar="NAME", parser=parse_fusion, help="separate: each channel has an encoder. \\[default: early]"
         ),
     ] = None,
     stem: Annotated[
@@ -119,7 +119,7 @@ def plan(
     ] = None,
     border_width: Annotated[
         int | None,
-        typer.Option("--border-width", metavar="PIXELS", help="Of --instances border or rim. [default: 3, 1]"),
+        typer.Option("--border-width", metavar="PIXELS", help="Of --instances border or rim. \\[default: 3, 1]"),
     ] = None,
     variant: Annotated[
         str | None,
@@ -137,7 +137,7 @@ def plan(
         str | None, typer.Option(metavar="NAME,NAME", help="With --fingerprint: the channels, as CT or T1,T2.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --fingerprint: the dataset. [default: the file's folder]")
+        str | None, typer.Option(metavar="NAME", help="With --fingerprint: the dataset. \\[default: the file's folder]")
     ] = None,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Measure a training step where the planned device is here.")

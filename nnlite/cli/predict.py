@@ -35,7 +35,7 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for the masks.")],
     folds: Annotated[
-        str | None, typer.Option(metavar="FOLD,FOLD", help="Average these folds. [default: all that are trained]")
+        str | None, typer.Option(metavar="FOLD,FOLD", help="Average these folds. \\[default: all that are trained]")
     ] = None,
     config: Annotated[
         str | None,
@@ -53,7 +53,7 @@ def predict(
         typer.Option("--exact", help="For imported models: nnU-Net's arithmetic, bit by bit. Slower, more memory."),
     ] = False,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", help="For unet++: answer at this depth, faster. [default: all of it]")
+        int | None, typer.Option(metavar="N", help="For unet++: answer at this depth, faster. \\[default: all of it]")
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep each label's probability, too.")] = False,
     preview: Annotated[
@@ -68,7 +68,7 @@ def predict(
     ] = "nifti",
     series: Annotated[
         str | None,
-        typer.Option(metavar="SERIES", help="UID, number or description of a DICOM series. [default: the longest]"),
+        typer.Option(metavar="SERIES", help="UID, number or description of a DICOM series. \\[default: the longest]"),
     ] = None,
     cluster: Cluster = "auto",
     resample_channels_to: ResampleChannelsTo = None,

@@ -14,7 +14,7 @@ from nnlite.cli.arguments import DEFAULT_WORK, DatasetPath, Verbose, Work
 def report(
     dataset: DatasetPath,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page. [default: in the workspace]")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page. \\[default: in the workspace]")
     ] = None,
     work: Work = DEFAULT_WORK,
     verbose: Verbose = False,

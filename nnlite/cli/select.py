@@ -21,7 +21,7 @@ def select(
     configurations: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CONFIG", parser=parse_configuration, help="Choose among these. [default: all finished]"
+            metavar="CONFIG", parser=parse_configuration, help="Choose among these. \\[default: all finished]"
         ),
     ] = None,
     most: Annotated[

@@ -46,7 +46,7 @@ def train(
         typer.Option(metavar="TIME", parser=parse_duration, help="Fit the training to 90s, 15m, 2h ... per fold."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="The same seed draws the same random numbers. [default: 0]")
+        int | None, typer.Option(min=0, help="The same seed draws the same random numbers. \\[default: 0]")
     ] = None,
     deterministic: Annotated[
         bool | None,

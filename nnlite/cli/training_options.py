@@ -15,7 +15,7 @@ Augmentation = Annotated[
     typer.Option(
         metavar="PRESET",
         parser=parse_augmentation,
-        help="nnunet, ct, mr, microscopy or none. [default: nnunet]",
+        help="nnunet, ct, mr, microscopy or none. \\[default: nnunet]",
         rich_help_panel=HOW_IT_LEARNS,
     ),
 ]
@@ -30,13 +30,13 @@ Optimizer = Annotated[
     typer.Option(
         metavar="sgd|adamw",
         parser=parse_optimizer,
-        help="With its own learning rate. [default: sgd on a GPU, adamw on a CPU]",
+        help="With its own learning rate. \\[default: sgd on a GPU, adamw on a CPU]",
         rich_help_panel=HOW_IT_LEARNS,
     ),
 ]
 LearningRate = Annotated[
     float | None,
-    typer.Option(help="At the start. [default: 0.01 for sgd, 0.003 for adamw]", rich_help_panel=HOW_IT_LEARNS),
+    typer.Option(help="At the start. \\[default: 0.01 for sgd, 0.003 for adamw]", rich_help_panel=HOW_IT_LEARNS),
 ]
 Schedule = Annotated[
     str | None,
@@ -66,7 +66,7 @@ Patience = Annotated[
     int | None,
     typer.Option(
         metavar="EPOCHS",
-        help="End when the pseudo Dice has not risen for so long. [default: never]",
+        help="End when the pseudo Dice has not risen for so long. \\[default: never]",
         rich_help_panel=HOW_IT_LEARNS,
     ),
 ]

@@ -3,13 +3,32 @@ from __future__ import annotations
 import errno
 
 import pytest
+import typer
 from fake_pipeline import FakePipeline, nn
+from rich.text import Text
+
+from nnlite.cli import app
+
+COMMANDS = typer.main.get_command(app).commands
 
 
 def test_version_is_that_of_the_package():
     from importlib.metadata import version
 
     assert nn("--version").stdout == f"nnlite {version('nnlite')}\n"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_loses_no_words_in_brackets(name: str):
+    command = COMMANDS[name]
+    texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+    for text in filter(None, texts):
+        assert Text.from_markup(text).plain == text.replace("\\[", "[")
+
+
+def test_help_tells_defaults_that_depend_on_the_device():
+    shown = " ".join(nn("train", "--help").stdout.replace("│", " ").split())
+    assert "[default: 0.01 for sgd, 0.003 for adamw]" in shown
 
 
 @pytest.mark.parametrize(
