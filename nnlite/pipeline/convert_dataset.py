@@ -69,12 +69,18 @@ def convert(
         raise UsageError(f"{source} is a file; give a folder of DICOM files")
     if link:
         raise UsageError("--link is for datasets; DICOM files are not kept as they are")
-    if to == "folder":
-        return _from_dicom(source, output, structures, progress)
     with _begun(output) as beside:
-        made = _from_dicom(source, beside / "dicom", structures, progress)
-        result = _rearranged(find_dataset(made.folder), output, to, link=True, progress=progress)
-    return replace(result, notes=(*made.notes, *result.notes))
+        result, faults = _from_dicom(source, beside / "dicom", structures, progress)
+        if result.cases and to == "folder":
+            result.folder.replace(output)
+        elif result.cases:
+            again = _rearranged(find_dataset(result.folder), output, to, link=True, progress=progress)
+            result = replace(again, notes=(*result.notes, *again.notes))
+    if faults:
+        there = f"the other cases ({len(result.cases)}) are in {output}" if result.cases else "nothing was written"
+        headline = f"{source}: not all could be converted, {there}:"
+        raise DatasetError("\n- ".join([headline, *faults]))
+    return replace(result, folder=output)
 
 
 def _dataset(source: Path) -> Dataset | None:
@@ -137,8 +143,10 @@ def _begun(output: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _from_dicom(source: Path, output: Path, structures: Sequence[str], progress: Progress) -> ConvertResult:
-    """Write the cases of a folder of DICOM files as images/ and labels/ with an nnlite.json."""
+def _from_dicom(
+    source: Path, output: Path, structures: Sequence[str], progress: Progress
+) -> tuple[ConvertResult, tuple[str, ...]]:
+    """Write the cases of a folder of DICOM files as images/ and labels/ with an nnlite.json; and what could not be."""
     found = find_cases(source, structures)
     faults = list(found.faults)
     notes = list(found.notes)
@@ -152,16 +160,14 @@ def _from_dicom(source: Path, output: Path, structures: Sequence[str], progress:
         progress("convert", number, len(found.cases))
     if done:
         _describe(done, found, output)
-    if faults:
-        headline = f"{source}: not all could be converted, {len(done)} of {len(found.cases)} cases are in {output}:"
-        raise DatasetError("\n- ".join([headline, *faults]))
-    return ConvertResult(
+    made = ConvertResult(
         folder=output,
         cases=tuple(case.id for case in done),
         channel=found.channel,
         labels=found.labels,
         notes=tuple(notes),
     )
+    return made, tuple(faults)
 
 
 def _write(case: DicomCase, dataset: DicomDataset, output: Path) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from nnlite.data.dicom.series import read_series
 from nnlite.data.dicom.stack import stack
 from nnlite.data.image import read_image, read_label
 from nnlite.errors import DatasetError, UsageError
+from nnlite.interop.dataset_layouts import LayoutName
 from nnlite.interop.rtstruct import write_structures
 
 OBLIQUE = (0.8, 0.6, 0.0, -0.36, 0.48, -0.8)
@@ -84,18 +85,39 @@ def test_the_labels_fit_the_folders_of_slices_themselves(patients: Path, tmp_pat
     assert (report.faults, len(report.dataset.cases)) == ((), 2)
 
 
-def test_what_cannot_be_converted_is_told_at_the_end_and_the_others_are_there(patients: Path, tmp_path: Path):
+@pytest.mark.parametrize(("layout", "images"), [("folder", "images"), ("nnunet", "imagesTr")])
+def test_what_cannot_be_converted_is_told_at_the_end_and_the_others_are_there(
+    layout: LayoutName, images: str, patients: Path, tmp_path: Path
+):
     next((patients / "scan 1").glob("002.dcm")).unlink()
     (patients / "scan 0" / "broken.dcm").write_text("no DICOM")
     with pytest.raises(DatasetError) as error:
-        pipeline.convert(patients, tmp_path / "out")
+        pipeline.convert(patients, tmp_path / "out", to=layout)
     headline, *faults = str(error.value).splitlines()
-    assert headline == f"{patients}: not all could be converted, 2 of 3 cases are in {tmp_path / 'out'}:"
+    assert headline == f"{patients}: not all could be converted, the other cases (2) are in {tmp_path / 'out'}:"
     assert "broken.dcm: is no DICOM file, or a damaged one; get the file again, or remove it" in faults[0]
     assert "Bob_1" in faults[1]
     assert "1 slices are missing" in faults[1]
-    names = [path.name for path in sorted((tmp_path / "out" / "images").iterdir())]
-    assert names == ["Ann.nii.gz", "Bob_2.nii.gz"]
+    names = [path.name.split(".")[0].removesuffix("_0000") for path in sorted((tmp_path / "out" / images).iterdir())]
+    assert names == ["Ann", "Bob_2"]
+
+
+def test_where_no_case_can_be_converted_nothing_is_written(patients: Path, tmp_path: Path):
+    for image in patients.glob("scan */001.dcm"):
+        image.unlink()
+    with pytest.raises(DatasetError, match="not all could be converted, nothing was written:"):
+        pipeline.convert(patients, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [patients.name]
+
+
+def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(patients: Path, tmp_path: Path):
+    def stop(stage: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.convert(patients, tmp_path / "out", progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == [patients.name]
+    assert pipeline.convert(patients, tmp_path / "out").folder == tmp_path / "out"
 
 
 def test_nothing_is_written_over_and_only_folders_are_converted(patients: Path, tmp_path: Path):
