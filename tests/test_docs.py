@@ -19,6 +19,7 @@ import typer
 from nnlite import cli
 from nnlite.data.archive import Manifest, Member
 from nnlite.data.dataset import Description
+from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
 from nnlite.evaluation.choose_rules import RuleTrial
 from nnlite.evaluation.cross_validation import CandidateScore
@@ -28,6 +29,7 @@ from nnlite.inference.familiarity import Finding
 from nnlite.inference.postprocess import Postprocessing, Rule
 from nnlite.inference.reliability import LabelFeatures
 from nnlite.pipeline.case_record import CaseRecord, LabelRecord, PredictedBy
+from nnlite.pipeline.compare_runs import ComparedRun, RunComparison
 from nnlite.pipeline.model_file import PackedModel, PackedRun
 from nnlite.pipeline.selection import Selection, TrainedRun
 from nnlite.planning.appearance import Appearance, ChannelAppearance, ImageAppearance, MirrorTest
@@ -42,6 +44,7 @@ from nnlite.planning.memory import step_memory
 from nnlite.planning.planner import Plan, make_plan
 from nnlite.planning.prior import Prior
 from nnlite.planning.topology import Topology
+from nnlite.training.checkpoint import ModelCard
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord
 from nnlite.training.initial_weights import InitialWeights
@@ -193,8 +196,9 @@ def test_the_reference_of_files_has_every_field():
     selected = (Selection, CandidateScore, RuleTrial, Postprocessing, Rule, TrainedRun)
     trusted = (LabelFeatures, HeldOutReliability, LabelCalibration, Finding, LabelRecord, CaseRecord, PredictedBy)
     looks = (Appearance, ImageAppearance, ChannelAppearance, MirrorTest)
+    compared = (RunComparison, ComparedRun, ModelCard, Labels, Instances)
     handed_on = (Manifest, Member, PackedModel, PackedRun, InitialWeights)
-    for kind in (*kinds, *handed_on, StepMeasurement, LabelScore, *selected, *trusted, *looks):
+    for kind in (*kinds, *compared, *handed_on, StepMeasurement, LabelScore, *selected, *trusted, *looks):
         missing = [field.name for field in fields(kind) if field.name not in described]
         assert missing == [], kind.__name__
 

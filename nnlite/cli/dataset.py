@@ -52,7 +52,11 @@ def preprocess(
     dataset: DatasetPath,
     configurations: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CONFIG", parser=parse_configuration, help="Default: all that were planned."),
+        typer.Argument(
+            metavar="CONFIG",
+            parser=parse_configuration,
+            help="Default: all of plan.json but 3d-cascade; name variants.",
+        ),
     ] = None,
     cluster: Cluster = "none",
     work: Work = DEFAULT_WORK,

@@ -35,7 +35,10 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for the masks.")],
     folds: Annotated[
-        str | None, typer.Option(metavar="FOLD,FOLD", help="Average these folds. \\[default: all that are trained]")
+        str | None,
+        typer.Option(
+            metavar="FOLD,FOLD", help="Average these folds. \\[default: those of the selection, else all trained]"
+        ),
     ] = None,
     config: Annotated[
         str | None,
