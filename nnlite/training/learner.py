@@ -198,7 +198,14 @@ class Learner:
         if self.average is not None:
             self.average.restore(state["average"])
         self.frozen = tuple(state["frozen"])
-        set_random_state(self.device, state["random"])
+        if state["random"].shape == random_state(self.device).shape:
+            set_random_state(self.device, state["random"])
+        else:  # a CPU draws by other rules than a GPU, and neither can go on with the other's
+            logger.warning(
+                "the state was saved on another kind of device; training goes on on %s, where sums are rounded "
+                "otherwise and dropout is drawn anew",
+                self.device.type,
+            )
 
     def _precision(self) -> torch.autocast:
         dtype = AUTOCAST[self.precision]
