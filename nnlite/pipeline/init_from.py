@@ -19,6 +19,7 @@ from nnlite.networks.build import weight_shapes
 from nnlite.pipeline.choose_runs import finished_runs
 from nnlite.pipeline.model_file import is_model_file, read_model_file
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.pipeline.run_status import ALL
 from nnlite.planning.variants import parted
 from nnlite.training.checkpoint import Checkpoint, load_model
 from nnlite.training.initial_weights import InitialWeights, describe, learned, matching
@@ -122,7 +123,7 @@ def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | No
             f"in {model} ({', '.join(by_configuration)}); train without --init-from, or plan with --from the plan of "
             "that model"
         )
-    if best.dataset == plan.dataset and best.fold != job.fold:
+    if best.dataset == plan.dataset and job.fold not in (best.fold, ALL):  # all holds nothing out
         remark = (
             f"{best.fold} may have been trained on cases that {job.fold} holds out: its scores then promise too much"
         )

@@ -91,6 +91,20 @@ def test_a_variant_too_begins_with_the_network_of_its_configuration(name: str, t
     assert begun.initial.configuration == "3d-lowres"
 
 
+@pytest.mark.parametrize(
+    ("fold", "remark"),
+    [
+        ("fold0", ""),
+        ("fold1", "fold0 may have been trained on cases that fold1 holds out: its scores then promise too much"),
+        ("all", ""),  # holds nothing out, so it has no scores
+    ],
+)
+def test_only_a_fold_that_holds_cases_out_is_said_to(fold: str, remark: str, tmp_path: Path):
+    begun = initialised(job_of("3d", fold), with_both(tmp_path), tmp_path, like=None, told=lambda initial: None)
+    assert begun.initial is not None
+    assert begun.initial.remark == remark
+
+
 def test_it_is_told_and_noted_which_weights_were_taken(balls: Path, planned: Workspace, model: Path):
     [told] = train(balls, planned, init_from=model)
     assert (told.dataset, told.configuration, told.fold, told.remark) == ("balls", "3d", "fold0", "")
