@@ -24,7 +24,7 @@ from nnlite.training.course import Course
 from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.initial_weights import encoder_weights
 from nnlite.training.loss import Loss
-from nnlite.training.schedule import Schedule
+from nnlite.training.schedule import PLATEAU_EPOCHS, Schedule
 from nnlite.training.state_file import load_newest
 from nnlite.workspace import RunFolder
 
@@ -126,6 +126,12 @@ def require_sense(job: RunConfig, split: Split) -> None:
         raise UsageError(
             f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: {remedy}, or train one of "
             "the numbered folds"
+        )
+    if config.schedule == "plateau" and config.patience is not None and config.patience <= PLATEAU_EPOCHS:
+        raise UsageError(
+            f"--schedule plateau lowers the rate after {PLATEAU_EPOCHS} epochs without a better pseudo Dice, and "
+            f"--patience {config.patience} would end {here} before an epoch is trained at it: take a --patience well "
+            f"above {PLATEAU_EPOCHS}, or --schedule constant"
         )
     limited = config.time_budget_s is not None  # then a training has as many epochs as fit: it tells in the end
     if not limited and 1 <= config.warm_up > config.epochs - 1:

@@ -148,6 +148,22 @@ def test_a_beginning_that_lasts_for_the_whole_training_is_refused(choice: dict, 
         require_sense(replace(job, train=replace(job.train, **longer)), split)
 
 
+def test_a_patience_that_ends_before_a_plateau_lowers_the_rate_is_refused():
+    """The rate falls at the end of the tenth epoch without a new best, so the eleventh is the first at a lower one."""
+    job = RunConfig(plan=plan(), configuration="3d", fold="fold1", train=BEGUN, device="cpu", versions={})
+    split = Split(train=("a",), validation=("b",))
+
+    def chosen(**choices: object) -> RunConfig:
+        return replace(job, train=replace(BEGUN, **choices))
+
+    for patience in (5, 10):
+        words = f"--patience {patience} would end 3d fold1 before .*: take a --patience well above 10, or --sch"
+        with pytest.raises(UsageError, match=words):
+            require_sense(chosen(schedule="plateau", patience=patience), split)
+    for fine in ({"patience": 11}, {"patience": None}, {"patience": 5, "schedule": "constant"}):
+        require_sense(chosen(**{"schedule": "plateau", **fine}), split)
+
+
 @pytest.mark.parametrize(
     ("begun", "asked", "goes_on"),
     [
