@@ -40,14 +40,15 @@ LOSSES: dict[str, dict[str, Any]] = {  # what makes a loss that is not a mean ov
     "top": {"batch_dice": True, "loss": "topk+dice"},
     "border": {"batch_dice": True, "loss": "border-weighted+generalised-dice", "answer": Answer(ignore=2)},
     "boundary": {"batch_dice": False, "loss": "boundary+tversky", "cases": "partly"},
+    "dropout": {"batch_dice": True, "architecture": "unet-2015"},  # the same values of the same samples are dropped
 }
 
 
 def losses_of(case: str, ranks: Ranks, folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses of the first steps, each of a batch of three, and the weights after them."""
-    made = plan()
-    torch.manual_seed(0)
     options = dict(LOSSES[case])
+    made = plan(architecture=options.pop("architecture", "unet"))
+    torch.manual_seed(0)
     cases = CaseStore(folder / options.pop("cases", "cases"))
     config = replace(CONFIG, precision=options.pop("precision", "fp32"), loss=options.pop("loss", CONFIG.loss))
     network = build_network(made, made.configuration("3d"))

@@ -122,11 +122,7 @@ def train(
         return
     names = pipeline.fold_names(dataset, folds, work=work)
     if address := pipeline.cluster_for(cluster, device, len(names)):
-        with stoppable() as stop, screen.progress_bars() as progress:
-            results = pipeline.train_on_cluster(
-                dataset, configuration, names, cluster=address, **options, progress=progress, stop=stop
-            )
-        _show_training(results)
+        _train_on_cluster(dataset, configuration, names, address, options)
         return
     _train_folds(dataset, configuration, names, options)
 
@@ -142,6 +138,26 @@ def _train_together(dataset: Path, configuration: str, folds: Sequence[str], opt
         else:
             with stoppable(impatient=False) as stop:
                 pipeline.follow(ranks, work=options["work"], device=options["device"], stop=stop)
+
+
+def _train_on_cluster(
+    dataset: Path, configuration: str, folds: Sequence[str], address: str, options: dict[str, Any]
+) -> None:
+    """Train all folds at once, each on a worker, and show in the end how each ended."""
+    from nnlite import pipeline
+
+    with stoppable() as stop, screen.progress_bars() as progress:
+        results = pipeline.train_on_cluster(
+            dataset,
+            configuration,
+            folds,
+            cluster=address,
+            **options,
+            on_init=lambda fold, initial: _show_init(f"{configuration} {fold}", initial),
+            progress=progress,
+            stop=stop,
+        )
+    _show_training(results)
 
 
 def _train_folds(

@@ -165,6 +165,23 @@ class ConvolutionBlock(nn.Sequential):
         )
 
 
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` for a batch of which some samples may be elsewhere, with processes that train along.
+
+    All of them have the same random numbers. Each draws for the whole batch, as one process alone does, and drops what
+    falls on its own samples: ``first`` and those after it, of ``samples``.
+    """
+
+    first, samples = 0, 0  # 0 samples: the batch is here as a whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop values of (batch, *size), and scale the others so that their mean stays."""
+        if not (self.training and self.samples):
+            return super().forward(x)
+        factors = functional.dropout(x.new_ones(self.samples, *x.shape[1:]), self.p)
+        return x * factors[self.first : self.first + len(x)]
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions whose result is added to the (pooled, projected) input."""
 
@@ -203,6 +220,13 @@ def without_shortcuts(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Shortcut):
             module.shortcut = False
+
+
+def draw_dropout_for_all(network: nn.Module, first: int, samples: int) -> None:
+    """Let dropout know that what the network is given are the samples from ``first`` of a batch of ``samples``."""
+    for module in network.modules():
+        if isinstance(module, Dropout):
+            module.first, module.samples = first, samples
 
 
 def initialize(network: nn.Module) -> None:

@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from nnlite.networks.blocks import CONVOLUTION, CONVOLUTIONS, TRANSPOSED_CONVOLUTION, run_stage
+from nnlite.networks.blocks import CONVOLUTION, CONVOLUTIONS, TRANSPOSED_CONVOLUTION, Dropout, run_stage
 from nnlite.planning.topology import Topology
 
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}  # by number of spatial axes
@@ -39,7 +39,7 @@ class UNet2015(nn.Module):
             for stage, (inputs, outputs) in enumerate(pairwise((channels, *features)))
         )
         self.pool = nn.ModuleList(MAX_POOL[ndim](stride, stride) for stride in topology.strides[1:])
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = Dropout(DROPOUT)
         self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for stage in range(topology.stages - 2, -1, -1):  # from the level above the bottleneck to full resolution

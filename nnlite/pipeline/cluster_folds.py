@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnlite.data.progress import Progress, silent
+from nnlite.data.records import read_record
 from nnlite.errors import StoppedError
 from nnlite.pipeline.cluster import require_distributed, workers
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset, read_plan
 from nnlite.pipeline.prepare_cases import preprocess_with
 from nnlite.pipeline.process_lock import VOID_AFTER_S
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.pipeline.run_status import is_finished
 from nnlite.pipeline.train_folds import TrainResult, fold_names, train
 from nnlite.pipeline.training_lock import lock_holder
 from nnlite.planning.variants import parted
+from nnlite.training.initial_weights import InitialWeights
+from nnlite.workspace import RunFolder
 
 if TYPE_CHECKING:
     from distributed import Event
@@ -40,14 +44,16 @@ def train_on_cluster(
     cluster: str,
     work: Path = DEFAULT_WORK,
     init_from: Path | None = None,
+    on_init: Callable[[str, InitialWeights], None] = lambda fold, initial: None,
     progress: Progress = silent,
     stop: Callable[[], bool] = lambda: False,
     **options: Any,
 ) -> tuple[TrainResult, ...]:
     """Train these folds as ``train`` does, with its ``options``, each on a worker of the ``cluster``.
 
-    When ``stop`` says so, folds that are under way save their state, and ``StoppedError`` is raised. Where folds fail,
-    the others are finished before the first error is raised.
+    ``on_init`` is told of each fold that begins with a model's weights, and of these. When ``stop`` says so, folds that
+    are under way save their state, and ``StoppedError`` is raised. Where folds fail, the others are finished before the
+    first error is raised.
     """
     require_distributed()
     from distributed import Event
@@ -59,6 +65,7 @@ def train_on_cluster(
     if init_from is not None and init_from.exists():  # else it is a name in the workspace
         init_from = init_from.absolute()
     options["init_from"] = init_from
+    beginnings = _Beginnings([workspace.run(configuration, name) for name in names], on_init)
     with workers(cluster, sees=[dataset, workspace.plan]) as pool:
         if not all(is_finished(workspace.run(configuration, name)) for name in names):
             preprocess_with(pool, dataset, (configuration,), work=work, progress=progress)
@@ -66,7 +73,7 @@ def train_on_cluster(
         what = (dataset.absolute(), configuration, work.absolute(), request.name, options)
         running = {name: pool.submit(train_fold, name, *what) for name in names}
         try:
-            _wait_for(running.values(), request, progress, stop)
+            _wait_for(running.values(), request, progress, stop, beginnings)
         except BaseException:
             with suppress(OSError, TimeoutError):  # the cluster itself may be what failed
                 request.set()
@@ -78,11 +85,34 @@ def train_on_cluster(
     return tuple(future.result() for future in running.values())
 
 
-def _wait_for(running: Collection[Future], request: Event, progress: Progress, stop: Callable[[], bool]) -> None:
+class _Beginnings:
+    """Tells of the weights that folds begin with, once each has begun: its worker notes them in its config.json."""
+
+    def __init__(self, runs: Sequence[RunFolder], told: Callable[[str, InitialWeights], None]):
+        self._told = told
+        self._awaited = [run for run in runs if not run.config.exists()]  # the others only go on
+
+    def look(self) -> None:
+        """Tell of the folds that have begun since the last look."""
+        for run in [run for run in self._awaited if run.config.exists()]:
+            self._awaited.remove(run)
+            initial = read_record(run.config, RunConfig).initial
+            if initial is not None:
+                self._told(run.fold, initial)
+
+
+def _wait_for(
+    running: Collection[Future],
+    request: Event,
+    progress: Progress,
+    stop: Callable[[], bool],
+    beginnings: _Beginnings,
+) -> None:
     """Wait until all folds have ended, which they are asked to do soon when ``stop`` says so."""
     waiting, asked = set(running), False
     while waiting:
         done, waiting = wait(waiting, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+        beginnings.look()
         if done:
             progress("train folds", len(running) - len(waiting), len(running))
         if stop() and not asked:

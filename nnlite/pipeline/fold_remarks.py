@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.training.loss import Loss
 
 
 def fold_remarks(jobs: Mapping[str, RunConfig]) -> tuple[str, ...]:
@@ -32,4 +33,5 @@ def fold_remarks(jobs: Mapping[str, RunConfig]) -> tuple[str, ...]:
 
 def _settings(job: RunConfig) -> dict[str, Any]:
     """How a fold is trained, by the names in its config.json; of its model no path, for reports are shown around."""
-    return {**asdict(job.train), "initial": None if job.initial is None else Path(job.initial.model).name}
+    model = None if job.initial is None else Path(job.initial.model).name
+    return {**asdict(job.train), "loss": Loss.named(job.train.loss).in_words(), "initial": model}

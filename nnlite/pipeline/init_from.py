@@ -19,6 +19,7 @@ from nnlite.networks.build import weight_shapes
 from nnlite.pipeline.choose_runs import finished_runs
 from nnlite.pipeline.model_file import is_model_file, read_model_file
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.pipeline.run_status import ALL
 from nnlite.planning.variants import parted
 from nnlite.training.checkpoint import Checkpoint, load_model
 from nnlite.training.initial_weights import InitialWeights, describe, learned, matching
@@ -94,7 +95,7 @@ def weights_to_begin_with(job: RunConfig) -> dict[str, Tensor]:
 
 
 def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | None, fold: str) -> InitialWeights:
-    """The network to begin with: of the same configuration if there is one, else the one of which most fits.
+    """The network to begin with: of the same configuration, else of a variant of it, else the one of which most fits.
 
     Of its folds the one called ``fold``, else the first: for a new job that of its own name, which has not seen the
     cases that are held out here either, for one that was begun that of which it began, whatever was trained since.
@@ -103,7 +104,9 @@ def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | No
     plan, configuration = job.plan, job.plan.configuration(job.configuration)
     networks = _networks(model, work)
     wanted = configuration.name if like is None else like.configuration
-    same = [one for one in networks if one.configuration == wanted]
+    same = [one for one in networks if one.configuration == wanted] or [
+        one for one in networks if parted(one.configuration)[0] == parted(wanted)[0]
+    ]
     by_configuration: dict[str, _Trained] = {}
     for network in same or networks:
         if network.configuration not in by_configuration or network.fold == fold:
@@ -120,7 +123,7 @@ def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | No
             f"in {model} ({', '.join(by_configuration)}); train without --init-from, or plan with --from the plan of "
             "that model"
         )
-    if best.dataset == plan.dataset and best.fold != job.fold:
+    if best.dataset == plan.dataset and job.fold not in (best.fold, ALL):  # all holds nothing out
         remark = (
             f"{best.fold} may have been trained on cases that {job.fold} holds out: its scores then promise too much"
         )

@@ -10,9 +10,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
+
 from nnlite.data.records import read_record
 from nnlite.data.split import Split
-from nnlite.errors import UsageError
+from nnlite.errors import CheckpointError, UsageError
 from nnlite.networks.build import weight_shapes
 from nnlite.pipeline.chosen_options import as_typed
 from nnlite.pipeline.run_config import RunConfig
@@ -22,7 +24,8 @@ from nnlite.training.course import Course
 from nnlite.training.curves import EpochRecord, read_log
 from nnlite.training.initial_weights import encoder_weights
 from nnlite.training.loss import Loss
-from nnlite.training.schedule import Schedule
+from nnlite.training.schedule import PLATEAU_EPOCHS, Schedule
+from nnlite.training.state_file import load_newest
 from nnlite.workspace import RunFolder
 
 FIXED = {
@@ -124,6 +127,12 @@ def require_sense(job: RunConfig, split: Split) -> None:
             f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: {remedy}, or train one of "
             "the numbered folds"
         )
+    if config.schedule == "plateau" and config.patience is not None and config.patience <= PLATEAU_EPOCHS:
+        raise UsageError(
+            f"--schedule plateau lowers the rate after {PLATEAU_EPOCHS} epochs without a better pseudo Dice, and "
+            f"--patience {config.patience} would end {here} before an epoch is trained at it: take a --patience well "
+            f"above {PLATEAU_EPOCHS}, or --schedule constant"
+        )
     limited = config.time_budget_s is not None  # then a training has as many epochs as fit: it tells in the end
     if not limited and 1 <= config.warm_up > config.epochs - 1:
         raise UsageError(
@@ -170,14 +179,23 @@ def _out_of_patience(epochs: Sequence[EpochRecord], wanted: TrainConfig) -> bool
 def reopen(run: RunFolder) -> None:
     """Take the end of a finished training away, so that it goes on from its last state.
 
-    ``UsageError`` where there is no such state. Whenever this is interrupted, the training is finished as it was, or
-    lacks only its scores, or ends anew with the length that it had: its config.json must be written afterwards.
+    ``UsageError`` where there is no such state, or none that can be read; then all stays as it is. Whenever this is
+    interrupted, the training is finished as it was, or lacks only its scores, or ends anew with the length that it had:
+    its config.json must be written afterwards.
     """
     if not (run.checkpoint_last.exists() or run.checkpoint_previous.exists()):
         raise UsageError(
             f"{run.configuration} {run.fold} cannot be made longer: {run.checkpoint_last} is not there (it was "
             f"deleted, or the model imported); delete {run.folder} to train it anew"
         )
+    try:
+        newest, _ = load_newest(run.checkpoint_last, run.checkpoint_previous, torch.device("cpu"))
+    except CheckpointError as error:
+        raise UsageError(
+            f"{run.configuration} {run.fold} cannot be made longer: leave --resume out, and it stays as it is ({error})"
+        ) from error
+    if newest != run.checkpoint_last:
+        run.checkpoint_last.unlink(missing_ok=True)  # damaged, which was told: not once more
     # first of all the summary: its presence says finished
     for traces in (run.summary, run.scores, run.reliability, run.instance_scores, run.instance_summary):
         traces.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnlite.networks.blocks import draw_dropout_for_all
 from nnlite.training.answer import LABELS, Answer, Drawn, Part
 from nnlite.training.assemble import Batch
 from nnlite.training.average import Average
@@ -101,12 +102,19 @@ class Learner:
         samples, total = sum(len(part.images) for part in parts), torch.zeros((), device=self.device)
         for part in parts:
             with self._precision():
-                outputs = _answers(self.forward, part)
+                outputs = self._outputs(self.forward, part)
             loss = self._loss(outputs, part) * (len(part.images) / samples)
             self.scaler.scale(loss).backward()
             total += loss.detach()
         self.ranks.add_gradients(self.network)
         return total
+
+    def _outputs(self, network: nn.Module, batch: Batch) -> Any:
+        """What the network, compiled or not, says of a batch that it learns from, which may bring atlases along."""
+        if self.ranks.count > 1:
+            samples = len(batch.cases)  # those of other processes included
+            draw_dropout_for_all(self.network, self.ranks.share(samples).first, samples)
+        return network(batch.images) if batch.atlases is None else network(batch.images, batch.atlases)
 
     def _loss(self, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
         """The loss of a batch, the samples of other processes included."""
@@ -143,7 +151,7 @@ class Learner:
 
         def try_out(module: nn.Module) -> float:
             with self._precision():
-                outputs = _answers(module, batch)
+                outputs = self._outputs(module, batch)
             loss = self._loss(outputs, batch)
             loss.backward()
             return float(loss.detach())  # waits for the device
@@ -198,16 +206,18 @@ class Learner:
         if self.average is not None:
             self.average.restore(state["average"])
         self.frozen = tuple(state["frozen"])
-        set_random_state(self.device, state["random"])
+        if state["random"].shape == random_state(self.device).shape:
+            set_random_state(self.device, state["random"])
+        else:  # a CPU draws by other rules than a GPU, and neither can go on with the other's
+            logger.warning(
+                "the state was saved on another kind of device; training goes on on %s, where sums are rounded "
+                "otherwise and dropout is drawn anew",
+                self.device.type,
+            )
 
     def _precision(self) -> torch.autocast:
         dtype = AUTOCAST[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
-
-
-def _answers(network: nn.Module, batch: Batch) -> Any:
-    """What a network that learns says of a batch, which may bring atlases along."""
-    return network(batch.images) if batch.atlases is None else network(batch.images, batch.atlases)
 
 
 def random_state(device: torch.device) -> Tensor:

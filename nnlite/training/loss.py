@@ -83,6 +83,15 @@ class Loss:
         """The maps of the target that its terms want."""
         return frozenset(MAPS[name] for name, _ in self.terms if name in MAPS)
 
+    def in_words(self) -> str:
+        """Its name, one for all orders of its terms.
+
+        >>> Loss.named("0.5*focal + 2*dice").in_words()
+        '2*dice+0.5*focal'
+        """
+        weights = ("" if weight == 1 else f"{str(weight).removesuffix('.0')}*" for _, weight in self.terms)
+        return "+".join(weight + name for weight, (name, _) in zip(weights, self.terms, strict=True))
+
     def of(self, level: Level, share_done: float = 0.0) -> Tensor:
         """The loss of one level, when this share of the training is done."""
         rebalanced = any(name == BOUNDARY for name, _ in self.terms)

@@ -92,14 +92,19 @@ def test_a_whole_round_is_trained_fold_by_fold_and_resumed_folds_are_said_to_be(
     assert shown.stdout.count("resumed after epoch 4 -> work/brain/runs/3d/fold") == 2
 
 
+def thirty_weights() -> InitialWeights:
+    """What a training that took 30 of 43 tensors tells."""
+    names = tuple(f"heads.{number}.weight" for number in range(13))
+    counts = {"tensors": 30, "all_tensors": 43, "parameters": 12_345, "all_parameters": 20_000}
+    source = {"source": "m.nnlite", "dataset": "liver", "configuration": "3d", "fold": "fold0", "digest": "0"}
+    return InitialWeights(**source, **counts, fresh=names, remark="fold0 saw them")
+
+
 def test_init_from_is_passed_on_and_what_was_taken_is_shown(pipeline: FakePipeline) -> None:
     def train(
         *arguments: object, on_init: Callable[[InitialWeights], None], **options: object
     ) -> list[SimpleNamespace]:
-        names = tuple(f"heads.{number}.weight" for number in range(13))
-        counts = {"tensors": 30, "all_tensors": 43, "parameters": 12_345, "all_parameters": 20_000}
-        source = {"source": "m.nnlite", "dataset": "liver", "configuration": "3d", "fold": "fold0", "digest": "0"}
-        on_init(InitialWeights(**source, **counts, fresh=names, remark="fold0 saw them"))
+        on_init(thirty_weights())
         return [trained()]
 
     pipeline.answers["train"] = train
@@ -109,6 +114,19 @@ def test_init_from_is_passed_on_and_what_was_taken_is_shown(pipeline: FakePipeli
     assert first == "3d fold0 begins with weights of liver 3d fold0: 30 of 43 tensors, 12,345 of 20,000 parameters"
     assert second.startswith("freshly drawn: heads.0.weight, ")
     assert second.endswith("heads.11.weight and 1 more, listed in its config.json")
+    assert "fold0 saw them" in shown.stderr
+
+
+def test_what_folds_on_a_cluster_took_is_shown_too(pipeline: FakePipeline) -> None:
+    def train_on_cluster(
+        *arguments: object, on_init: Callable[[str, InitialWeights], None], **options: object
+    ) -> list[SimpleNamespace]:
+        on_init("fold1", thirty_weights())
+        return [trained("fold0"), trained("fold1")]
+
+    pipeline.answers["train_on_cluster"] = train_on_cluster
+    shown = nn("train", "brain", "3d", "folds", "--init-from", "m.nnlite", "--cluster", "tcp://node:8786")
+    assert shown.stdout.splitlines()[0].startswith("3d fold1 begins with weights of liver 3d fold0: 30 of 43 tensors")
     assert "fold0 saw them" in shown.stderr
 
 

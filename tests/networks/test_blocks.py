@@ -11,9 +11,11 @@ from nnlite.networks import blocks
 from nnlite.networks.blocks import (
     AveragePool3d,
     ConvolutionBlock,
+    Dropout,
     InstanceNorm,
     ResidualBlock,
     convolution,
+    draw_dropout_for_all,
     initialize,
     without_shortcuts,
 )
@@ -47,6 +49,22 @@ def test_a_residual_block_starts_as_its_skip_alone() -> None:
     strided = ResidualBlock(3, 3, (3, 3), (2, 1))
     initialize(strided)
     assert torch.allclose(strided(x), functional.leaky_relu(functional.avg_pool2d(x, (2, 1)), 0.01))
+
+
+def test_processes_that_share_a_batch_drop_what_one_process_drops() -> None:
+    x, parts, states = torch.randn(3, 8, 4, 4), [], []
+    torch.manual_seed(0)
+    whole = nn.Sequential(Dropout(0.5))(x)
+    state = torch.get_rng_state()
+    for first, stop in ((0, 2), (2, 3)):
+        network = nn.Sequential(Dropout(0.5))
+        draw_dropout_for_all(network, first, 3)
+        torch.manual_seed(0)
+        parts.append(network(x[first:stop]))
+        states.append(torch.get_rng_state())
+        assert torch.equal(network.eval()(x[first:stop]), x[first:stop])
+    assert torch.equal(torch.cat(parts), whole)
+    assert all(torch.equal(one, state) for one in states)  # so the next masks are those of one process, too
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 2, 4)])

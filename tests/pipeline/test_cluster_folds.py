@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from nnlite import pipeline
+from nnlite.data.records import read_record
 from nnlite.errors import DatasetError, StoppedError, UsageError
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.preprocessing.store import CaseStore
 from nnlite.training.checkpoint import load_model
 from nnlite.training.curves import read_log
+from nnlite.training.initial_weights import InitialWeights
 from nnlite.workspace import Workspace
 
 SHORT = {"device": "cpu", "epochs": 2, "iterations": 10}
@@ -44,6 +47,34 @@ def test_folds_on_workers_are_those_of_one_process(balls: Path, planned: Workspa
         assert planned.run("3d", fold).scores.read_text() == alone.run("3d", fold).scores.read_text()
     assert ("preprocess", 5, 5) in seen
     assert seen[-1] == ("train folds", 2, 2)
+
+
+def test_it_is_told_of_each_fold_that_begins_which_weights_it_took(
+    balls: Path, planned: Workspace, trained_work: Path, scheduler: str
+):
+    told: list[tuple[str, InitialWeights]] = []
+
+    def train(*folds: str) -> None:
+        options = {"work": planned.root, "device": "cpu", "epochs": 1, "iterations": 1}
+        source = trained_work / "balls" / "runs" / "3d" / "fold0"
+        pipeline.train_on_cluster(
+            balls,
+            "3d",
+            folds,
+            cluster=scheduler,
+            init_from=source,
+            on_init=lambda fold, initial: told.append((fold, initial)),
+            **options,
+        )
+
+    train("fold0", "fold1")
+    assert sorted(fold for fold, _ in told) == ["fold0", "fold1"]
+    for fold, initial in told:
+        assert initial == read_record(planned.run("3d", fold).config, RunConfig).initial
+    assert {fold: bool(initial.remark) for fold, initial in told} == {"fold0": False, "fold1": True}
+    told.clear()
+    train("fold0", "fold2")
+    assert [fold for fold, _ in told] == ["fold2"]  # the other is finished, and left as it is
 
 
 def test_when_asked_to_stop_the_folds_save_and_the_same_command_goes_on(

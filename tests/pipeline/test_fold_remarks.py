@@ -31,6 +31,11 @@ def test_folds_that_are_trained_alike_need_none() -> None:
     assert fold_remarks({"fold0": job("fold0")}) == ()
 
 
+def test_a_loss_in_another_order_is_the_same() -> None:
+    first, second = (replace(BEGUN, loss=loss) for loss in ("focal+dice", "dice + focal"))
+    assert fold_remarks({"fold0": job("fold0", first), "fold1": job("fold1", second)}) == ()
+
+
 def test_every_setting_that_differs_is_named_with_its_values() -> None:
     other = job("fold1", replace(BEGUN, loss="dice", epochs=7), initial=begun_with("work/liver", "fold1"))
     [remark] = fold_remarks({"fold0": job("fold0"), "fold1": other, "fold2": job("fold2")})

@@ -8,16 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from nnlite import pipeline
 from nnlite.data.labels import Labels
 from nnlite.data.records import read_record, write_record
 from nnlite.errors import CheckpointError, NnliteError, StoppedError, UsageError
-from nnlite.pipeline.init_from import weights_to_begin_with
+from nnlite.networks.build import build_network
+from nnlite.pipeline.init_from import initialised, weights_to_begin_with
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.planner import Plan
-from nnlite.training.checkpoint import load_model
+from nnlite.planning.variants import as_variant, parted
+from nnlite.training.checkpoint import Checkpoint, ModelCard, load_model, save_model
+from nnlite.training.config import TrainConfig
 from nnlite.training.initial_weights import InitialWeights
 from nnlite.workspace import Workspace
 
@@ -52,6 +56,53 @@ def stopped_after(steps: int) -> Callable[[], bool]:
 
 def initial_of(workspace: Workspace, fold: str = "fold0") -> InitialWeights | None:
     return read_record(workspace.run("3d", fold).config, RunConfig).initial
+
+
+def two_of_a_kind() -> Plan:
+    """A plan with networks of one shape at full and at low resolution."""
+    made = tiny.plan()
+    one = made.configurations["3d"]
+    return replace(made, configurations={name: replace(one, name=name) for name in ("3d", "3d-lowres")})
+
+
+def job_of(name: str, fold: str = "fold0") -> RunConfig:
+    """A training of ``two_of_a_kind`` that is to begin."""
+    plan = as_variant(two_of_a_kind(), parted(name)[1])
+    return RunConfig(plan=plan, configuration=name, fold=fold, train=TrainConfig(), device="cpu", versions={})
+
+
+def with_both(folder: Path) -> Path:
+    """A dataset in a workspace, with a network of either configuration for fold0."""
+    workspace, plan = Workspace(root=folder, dataset="phantom"), two_of_a_kind()
+    for name, configuration in plan.configurations.items():
+        run = workspace.run(name, "fold0")
+        write_record(run.config, job_of(name))
+        card = ModelCard(plan=plan, configuration=name, fold="fold0", epoch=1, mirror_axes=())
+        weights = build_network(plan, configuration).state_dict()
+        save_model(run.checkpoint_final, Checkpoint(card=card, weights=weights))
+    write_record(workspace.plan, plan)
+    return workspace.folder
+
+
+@pytest.mark.parametrize("name", ["3d-lowres", "3d-lowres@pre"])
+def test_a_variant_too_begins_with_the_network_of_its_configuration(name: str, tmp_path: Path):
+    begun = initialised(job_of(name), with_both(tmp_path), tmp_path, like=None, told=lambda initial: None)
+    assert begun.initial is not None
+    assert begun.initial.configuration == "3d-lowres"
+
+
+@pytest.mark.parametrize(
+    ("fold", "remark"),
+    [
+        ("fold0", ""),
+        ("fold1", "fold0 may have been trained on cases that fold1 holds out: its scores then promise too much"),
+        ("all", ""),  # holds nothing out, so it has no scores
+    ],
+)
+def test_only_a_fold_that_holds_cases_out_is_said_to(fold: str, remark: str, tmp_path: Path):
+    begun = initialised(job_of("3d", fold), with_both(tmp_path), tmp_path, like=None, told=lambda initial: None)
+    assert begun.initial is not None
+    assert begun.initial.remark == remark
 
 
 def test_it_is_told_and_noted_which_weights_were_taken(balls: Path, planned: Workspace, model: Path):

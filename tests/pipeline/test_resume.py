@@ -12,11 +12,12 @@ from nnlite.data.records import write_record
 from nnlite.data.split import Split
 from nnlite.errors import UsageError
 from nnlite.networks.build import weight_shapes
-from nnlite.pipeline.resume import made_longer, require_as_begun, require_sense
+from nnlite.pipeline.resume import made_longer, reopen, require_as_begun, require_sense
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.training.config import TrainConfig
 from nnlite.training.curves import EpochRecord, append_to_log
 from nnlite.training.initial_weights import InitialWeights
+from nnlite.training.state_file import save_state
 from nnlite.workspace import RunFolder
 
 RUN = RunFolder(folder=Path("work/brain/runs/3d/fold1"))
@@ -147,6 +148,22 @@ def test_a_beginning_that_lasts_for_the_whole_training_is_refused(choice: dict, 
         require_sense(replace(job, train=replace(job.train, **longer)), split)
 
 
+def test_a_patience_that_ends_before_a_plateau_lowers_the_rate_is_refused():
+    """The rate falls at the end of the tenth epoch without a new best, so the eleventh is the first at a lower one."""
+    job = RunConfig(plan=plan(), configuration="3d", fold="fold1", train=BEGUN, device="cpu", versions={})
+    split = Split(train=("a",), validation=("b",))
+
+    def chosen(**choices: object) -> RunConfig:
+        return replace(job, train=replace(BEGUN, **choices))
+
+    for patience in (5, 10):
+        words = f"--patience {patience} would end 3d fold1 before .*: take a --patience well above 10, or --sch"
+        with pytest.raises(UsageError, match=words):
+            require_sense(chosen(schedule="plateau", patience=patience), split)
+    for fine in ({"patience": 11}, {"patience": None}, {"patience": 5, "schedule": "constant"}):
+        require_sense(chosen(**{"schedule": "plateau", **fine}), split)
+
+
 @pytest.mark.parametrize(
     ("begun", "asked", "goes_on"),
     [
@@ -181,6 +198,35 @@ def test_a_training_that_only_its_patience_keeps_from_going_on_is_told_of(
         "3d fold1 stays at 5 epochs, since its pseudo Dice had not risen for 4; for more, add --resume and a larger "
         "--patience"
     ]
+
+
+def test_a_training_whose_states_are_damaged_is_not_taken_its_end_away(tmp_path: Path):
+    run = five_epochs_without_a_rise(tmp_path, BEGUN)
+    run.summary.touch()
+    for state in (run.checkpoint_last, run.checkpoint_previous):
+        state.write_bytes(b"damaged")
+    before = sorted(run.folder.iterdir())
+    with pytest.raises(
+        UsageError,
+        match=r"3d fold1 cannot be made longer: leave --resume out, and it stays as it is \(.*last\.pt is damaged.*"
+        r"previous\.pt is damaged",
+    ):
+        reopen(run)
+    assert sorted(run.folder.iterdir()) == before
+
+
+def test_a_training_whose_newest_state_is_damaged_goes_on_from_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = five_epochs_without_a_rise(tmp_path, BEGUN)
+    run.summary.touch()
+    for _ in range(2):
+        save_state(run.checkpoint_last, {"epoch": 5}, previous=run.checkpoint_previous)
+    run.checkpoint_last.write_bytes(b"damaged")
+    reopen(run)
+    left = (run.summary, run.checkpoint_final, run.checkpoint_last, run.checkpoint_previous)
+    assert [path.exists() for path in left] == [False, False, False, True]
+    assert len(caplog.messages) == 1
 
 
 def five_epochs_without_a_rise(folder: Path, config: TrainConfig) -> RunFolder:

@@ -332,11 +332,14 @@ def test_a_finished_fold_is_made_longer_when_asked_to_resume_and_only_then(
     assert again.skipped
 
 
-def test_a_fold_without_its_last_state_cannot_be_made_longer_and_stays(balls: Path, workspace: Workspace):
+@pytest.mark.parametrize("what", ["is not there", "is damaged"])
+def test_a_fold_without_its_last_state_cannot_be_made_longer_and_stays(what: str, balls: Path, workspace: Workspace):
     run = workspace.run("3d", "fold0")
-    run.checkpoint_last.unlink()
-    run.checkpoint_previous.unlink()
-    with pytest.raises(UsageError, match=r"3d fold0 cannot be made longer: .*checkpoint_last\.pt is not there"):
+    for state in (run.checkpoint_last, run.checkpoint_previous):
+        state.unlink()
+        if what == "is damaged":
+            state.write_bytes(b"damaged")
+    with pytest.raises(UsageError, match=rf"3d fold0 cannot be made longer: .*checkpoint_last\.pt {what}"):
         train(balls, workspace, "fold0", epochs=3, resume=True)
     assert is_finished(run)
 

@@ -92,8 +92,9 @@ def test_what_the_first_fold_of_a_variant_has_can_be_taken_back(balls: Path, wor
 
 
 def test_a_variant_of_which_nothing_is_known_or_asked_is_refused(balls: Path, workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match="3d@typo would be trained just as 3d: name what is to be different"):
-        train(balls, workspace, "3d@typo", "fold0", device="cpu")
+    for same in ({}, {"loss": "ce+dice"}):  # the default in another order
+        with pytest.raises(UsageError, match="3d@typo would be trained just as 3d: name what is to be different"):
+            train(balls, workspace, "3d@typo", "fold0", device="cpu", **same)
     assert not (workspace.runs / "3d@typo").exists()
 
 

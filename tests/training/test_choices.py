@@ -14,6 +14,12 @@ def test_nothing_chosen_changes_nothing() -> None:
     assert with_choices(config, {"loss": None, "optimizer": None, "curriculum": None}) == config
 
 
+def test_a_loss_in_another_order_is_no_choice() -> None:
+    config = TrainConfig(loss="focal+dice")
+    assert with_choices(config, {"loss": "dice + focal"}) == config
+    assert with_choices(config, {"loss": "dice+0.5*focal"}).loss == "dice+0.5*focal"
+
+
 def test_another_optimiser_brings_its_own_learning_rate_and_weight_decay() -> None:
     adamw = with_choices(TrainConfig(), {"optimizer": "adamw"})
     on_cpu = default_config(torch.device("cpu"))

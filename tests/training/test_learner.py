@@ -284,6 +284,23 @@ def test_a_restored_learner_draws_the_dropout_that_the_first_would_have_drawn() 
         assert torch.equal(p, q)
 
 
+def test_a_state_of_another_kind_of_device_is_gone_on_from_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = learner(), learner()
+    first.step(batch(), 0.1)
+    of_a_gpu = torch.zeros(16, dtype=torch.uint8)  # its generator's state: seed and offset
+    before = torch.get_rng_state()
+    second.restore({**copy.deepcopy(first.state()), "random": of_a_gpu})
+    assert caplog.messages == [
+        "the state was saved on another kind of device; training goes on on cpu, where sums are rounded otherwise and "
+        "dropout is drawn anew"
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    for p, q in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(p, q)
+    second.restore(first.state())
+    assert len(caplog.messages) == 1  # one of the same kind needs no remark
+
+
 class ShortOfMemory(nn.Module):
     """A network on a device that has memory for one sample at a time."""
 
