@@ -85,6 +85,18 @@ def test_a_cascade_is_counted_with_its_first_stage_as_select_does(
     assert cascade.parameters == one.parameters + parameters(plan, second)
 
 
+def test_what_it_is_worth_to_exchange_left_and_right_can_be_told(
+    balls: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(root=Path(shutil.copytree(workspace.root, tmp_path / "work")), dataset="balls")
+    config = copy.run("3d@other", "fold0").config
+    job = read_record(config, RunConfig)
+    sides = replace(job.plan.labels, mirrored=(("ball", "core"),))
+    write_record(config, replace(job, plan=replace(job.plan, labels=sides)))
+    result = pipeline.compare(balls, ["3d", "3d@other"], work=copy.root)
+    assert [run.name for run in result.runs] == ["3d", "3d@other"]
+
+
 def test_scores_from_before_a_label_was_corrected_are_not_paired_with_later_ones(
     balls: Path, workspace: Workspace, tmp_path: Path
 ) -> None:
