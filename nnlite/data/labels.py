@@ -193,8 +193,8 @@ class Labels:
 
     @property
     def of_masks(self) -> Labels:
-        """The labels as masks and their scores know them: whether single objects come apart, and how, plays no part."""
-        return replace(self, instances=None)
+        """The labels as masks and their scores know them: how single objects come apart, and mirrors, play no part."""
+        return replace(self, instances=None, mirrored=())
 
     def without_border(self, indices: np.ndarray) -> np.ndarray:
         """Label indices in which the border of instances is a part of its label again, as in files.

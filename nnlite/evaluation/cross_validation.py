@@ -11,7 +11,7 @@ for them every candidate has a mean, so no NaN ever meets a comparison.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,17 +175,25 @@ def _require_same_truth(candidates: Sequence[Candidate]) -> None:
 
     A label that one truth had annotated and another had not is a difference, too.
     """
-    sizes = [{(row.case, row.label): row.truth_voxels for row in one.scores.rows} for one in candidates]
+    sizes = {one.name: {(row.case, row.label): row.truth_voxels for row in one.scores.rows} for one in candidates}
+    require_same_truth(sizes, counted="voxels", cases=len(candidates[0].scores.cases))
+
+
+def require_same_truth(sizes: Mapping[str, Mapping[tuple[str, str], int]], *, counted: str, cases: int) -> None:
+    """``WorkspaceError`` where candidates, by their names, know other sizes of the true (case, label).
+
+    ``counted`` is what a size counts, and ``cases`` how many are compared.
+    """
     differing: dict[str, str] = {}
-    for case, label in dict.fromkeys(place for known in sizes for place in known):
-        found = [known.get((case, label)) for known in sizes]
-        if case not in differing and len(set(found)) > 1:
-            told = (f"{one.name} {'none' if n is None else n}" for one, n in zip(candidates, found, strict=True))
-            differing[case] = f"{label} of {case}, in voxels of the truth: {', '.join(told)}"
+    for case, label in dict.fromkeys(place for known in sizes.values() for place in known):
+        found = {name: known.get((case, label)) for name, known in sizes.items()}
+        if case not in differing and len(set(found.values())) > 1:
+            told = (f"{name} {'none' if n is None else n}" for name, n in found.items())
+            differing[case] = f"{label} of {case}, in {counted} of the truth: {', '.join(told)}"
     if differing:
         more = ", .." * (len(differing) > LISTED_CASES)
         raise WorkspaceError(
-            f"{len(differing)} of {len(candidates[0].scores.cases)} cases were scored against other labels for some "
+            f"{len(differing)} of {cases} cases were scored against other labels for some "
             f"than for others: {', '.join([*differing][:LISTED_CASES])}{more} ({next(iter(differing.values()))}); for "
             f"those that were scored before the labels changed, {SCORE_AGAIN}"
         )

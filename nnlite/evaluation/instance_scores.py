@@ -139,13 +139,19 @@ def read_instance_scores(csv_path: Path) -> InstanceScores:
         raise WorkspaceError(f"{csv_path} is missing, damaged or of another version: {problem}") from problem
 
 
-def instance_summary(csv_paths: Iterable[Path], cases: Collection[str]) -> InstanceSummary | None:
-    """Sum up what the files hold of these cases; None where one of the files is not there."""
+def instance_scores_of(csv_paths: Iterable[Path], cases: Collection[str]) -> InstanceScores | None:
+    """What the files hold of these cases; None where one of the files is not there."""
     paths = tuple(csv_paths)
     if not all(path.exists() for path in paths):
         return None
     rows = (row for path in paths for row in read_instance_scores(path).rows)
-    return InstanceScores(rows=tuple(row for row in rows if row.case in cases)).summary()
+    return InstanceScores(rows=tuple(row for row in rows if row.case in cases))
+
+
+def instance_summary(csv_paths: Iterable[Path], cases: Collection[str]) -> InstanceSummary | None:
+    """Sum up what the files hold of these cases; None where one of the files is not there."""
+    scores = instance_scores_of(csv_paths, cases)
+    return None if scores is None else scores.summary()
 
 
 def _row(texts: Mapping[str, str]) -> InstanceScore:

@@ -5,6 +5,7 @@ Beside masks that are made slab by slab this is the one step that needs all prob
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,18 @@ class ProbabilityVolume:
 
     def __call__(self, region: Region, part: np.ndarray) -> None:
         self.array[(slice(None), *region)] = part
+
+
+def room_for_probabilities(case_id: str, shape: tuple[int, int, int], decision: Decision) -> ProbabilityVolume:
+    """A volume for a case, to be asked for before anything is predicted; ``MemoryShortError`` names what does without.
+
+    Its size is the same however few windows are predicted at a time, so that no retreat helps.
+    """
+    try:
+        return ProbabilityVolume(shape, decision)
+    except MemoryError as error:
+        size = math.prod((len(decision.of_nothing), *shape)) * np.dtype(np.float32).itemsize
+        raise MemoryShortError(_way_out(case_id, error, size)) from error
 
 
 def crf_indices(
@@ -69,11 +82,17 @@ def crf_indices(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            said = str(error).partition("\n")[0] or "not enough memory"
+            said = _way_out(case.case_id, error, probabilities.nbytes)
         release(where)  # here, where the error no longer holds what had been computed
-    raise MemoryShortError(
-        f"{case.case_id}: {said}, for the dense CRF on probabilities of {probabilities.nbytes / 2**30:.2f} GiB; close "
-        "other programs, use a larger machine, or do without it: nnlite predict --no-postprocessing, nnlite select "
+    raise MemoryShortError(said)
+
+
+def _way_out(case_id: str, error: Exception, probability_bytes: int) -> str:
+    """In words, that there is no memory for the CRF, and what can be done about it."""
+    said = str(error).partition("\n")[0] or "not enough memory"
+    return (
+        f"{case_id}: {said}, for the dense CRF on probabilities of {probability_bytes / 2**30:.2f} GiB; close other "
+        "programs, use a larger machine, or do without it: nnlite predict --no-postprocessing, nnlite select "
         "without --crf"
     )
 

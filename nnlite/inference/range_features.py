@@ -43,7 +43,9 @@ class RangeFeatures:
             # first what is far off: there may not be features enough to make the rest as exact as that
             level = max(tolerance, TOLD_RESIDUAL) if float(residual.max()) > TOLD_RESIDUAL else tolerance
             off = (residual > level).nonzero().flatten()
-            evenly = torch.linspace(0, len(off) - 1, min(len(off), SAMPLED_VOXELS), device=image.device).long()
+            number = min(len(off), SAMPLED_VOXELS)
+            # in integers: float32 rounds the last place of more than 2^24 voxels to one that is not there
+            evenly = torch.arange(number, device=image.device) * (len(off) - 1) // max(number - 1, 1)
             sample = self._image[torch.cat([residual.argmax()[None], off[evenly]])]
             self._add_pivots(sample.double(), level)
             residual = self._residual()

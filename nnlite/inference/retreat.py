@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 def with_retreat(models: Sequence[Model], predict: Callable[[Sequence[Model]], R], what: str) -> R:
     """What ``predict`` says with these models; without memory it is asked again with models that take less.
 
-    It must leave nothing behind when it fails. ``what`` is how the log calls the work. ``MemoryShortError`` where the
-    main memory does not suffice either.
+    It must leave nothing behind when it fails but what it then writes anew. ``what`` is how the log calls the work.
+    ``MemoryShortError`` where the main memory does not suffice either.
     """
     said = ""
     for how, lighter in _retreats(models):

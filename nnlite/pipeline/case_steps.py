@@ -18,7 +18,7 @@ from nnlite.data.dataset import Case
 from nnlite.data.image import NO_DEPTH_MM, Image, StoredGrid
 from nnlite.data.records import write_record
 from nnlite.errors import ImageError, UsageError
-from nnlite.inference.crf_case import ProbabilityVolume, crf_indices
+from nnlite.inference.crf_case import ProbabilityVolume, crf_indices, room_for_probabilities
 from nnlite.inference.ensemble import predict_cases
 from nnlite.inference.familiarity import Familiarity
 from nnlite.inference.postprocess import Postprocessing, apply
@@ -120,14 +120,13 @@ class CaseSteps:
         except ImageError as error:
             return error
         labels = self.models[0].plan.labels
-        wanted = {"probabilities": self.probabilities, "entropy": self.entropy}
-        volume: ProbabilityVolume | None = None
-        with volumes_kept(self.output / name, read.grid, Decision.by(labels), **wanted) as keep:
+        decision, wanted = Decision.by(labels), {"probabilities": self.probabilities, "entropy": self.entropy}
+        volume = room_for_probabilities(name, read.grid.canonical_shape, decision) if self.rules.crf else None
+        with volumes_kept(self.output / name, read.grid, decision, **wanted) as keep:
+            keepers = [one for one in (keep, volume) if one is not None]  # each try writes all of them anew
 
             def predicted(lighter: Sequence[Model]) -> tuple[np.ndarray, ReliabilityMeter]:
-                nonlocal volume
-                volume = ProbabilityVolume(read.grid.canonical_shape, Decision.by(labels)) if self.rules.crf else None
-                meter, keepers = ReliabilityMeter(labels), [one for one in (keep, volume) if one is not None]
+                meter = ReliabilityMeter(labels)
                 return predict_cases(lighter, cases, keep_probabilities=_told_to_all(keepers), meter=meter), meter
 
             indices, meter = with_retreat(self.models, predicted, name)

@@ -25,7 +25,7 @@ from nnlite.data.split import Split
 from nnlite.evaluation import metrics
 from nnlite.evaluation.choose_crf import CrfTrial, crf_choices, judge_crf
 from nnlite.inference.crf import CrfParameters
-from nnlite.inference.crf_case import ProbabilityVolume, crf_indices
+from nnlite.inference.crf_case import crf_indices, room_for_probabilities
 from nnlite.inference.ensemble import predict_cases
 from nnlite.inference.predict import Model
 from nnlite.inference.retreat import with_retreat
@@ -117,18 +117,18 @@ def _masks(
 ) -> list[np.ndarray]:
     """Label indices of a held-out case without a CRF, and with each of these."""
     first = models[0]
-    labels, shape = first.plan.labels, opened[0].restoration.shape
+    labels = first.plan.labels
+    volume = room_for_probabilities(case.id, opened[0].restoration.shape, Decision.by(labels))
 
-    def predicted(lighter: Sequence[Model]) -> tuple[np.ndarray, np.ndarray]:
-        volume = ProbabilityVolume(shape, Decision.by(labels))
-        return predict_cases(lighter, opened, keep_probabilities=volume), volume.array
+    def predicted(lighter: Sequence[Model]) -> np.ndarray:
+        return predict_cases(lighter, opened, keep_probabilities=volume)  # each try writes all of it anew
 
-    indices, probabilities = with_retreat(models, predicted, case.id)
+    indices = with_retreat(models, predicted, case.id)
     normalized = read_normalized(case, first)
     return [
         labels.without_border(indices),
         *(
-            crf_indices(normalized, probabilities, one, first.plan, first.configuration, device=device)
+            crf_indices(normalized, volume.array, one, first.plan, first.configuration, device=device)
             for one in choices
         ),
     ]

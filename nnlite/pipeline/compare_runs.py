@@ -13,9 +13,9 @@ from statistics import fmean, median
 
 from nnlite.data.records import read_record, record, write_record
 from nnlite.errors import UsageError, WorkspaceError
-from nnlite.evaluation.cross_validation import Candidate, CandidateScore
+from nnlite.evaluation.cross_validation import Candidate, CandidateScore, require_same_truth
 from nnlite.evaluation.cross_validation import compare as compare_scores
-from nnlite.evaluation.instance_scores import InstanceSummary, instance_summary
+from nnlite.evaluation.instance_scores import InstanceSummary, instance_scores_of, instance_summary
 from nnlite.evaluation.scores import Scores, read_scores
 from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.plan_dataset import DEFAULT_WORK, locate_dataset
@@ -81,7 +81,8 @@ def compare(
 
     A name is that of a configuration or variant, for all of its finished folds ("3d@focal"), or with one fold
     ("3d@focal/fold0"). ``output`` is a JSON file to write the result to. ``UsageError`` for fewer than two names,
-    ``WorkspaceError`` for one without finished folds, or where no case was held out by all.
+    ``WorkspaceError`` for one without finished folds, where no case was held out by all, or where the labels of a case
+    have changed between their scores.
     """
     if len(set(names)) != len(names) or len(names) < 2:
         raise UsageError(f"name two or more different trainings to compare, as in 3d 3d@focal, not {' '.join(names)}")
@@ -89,6 +90,7 @@ def compare(
     asked = [_asked(workspace, name) for name in names]
     cases = _common_cases(asked)
     compared = compare_scores([_candidate(one, asked[0], cases) for one in asked], against=0)
+    _require_same_objects(asked, cases)
     by_name = {one.name: one for one in asked}
     result = RunComparison(
         dataset=found.name,
@@ -149,6 +151,20 @@ def _candidate(one: _Asked, first: _Asked, cases: set[str]) -> Candidate:
     scores = Scores(rows=rows, structures=labels.structures)
     weights = parameters_of_all_stages(one.job.plan, one.job.plan.configuration(one.job.configuration))
     return Candidate(members=(one.name,), scores=scores, parameters=weights)
+
+
+def _require_same_objects(asked: Sequence[_Asked], cases: set[str]) -> None:
+    """``WorkspaceError`` where trainings know other numbers of true objects in a case.
+
+    A number that covered two nuclei and became two changes no voxel of the mask, and so no Dice.
+    """
+    known: dict[str, dict[tuple[str, str], int]] = {}
+    for one in asked:
+        scores = instance_scores_of((run.instance_scores for run in one.runs.values()), cases)
+        if scores is not None:
+            label = one.job.plan.labels.structures[0]  # objects are those of one label
+            known[one.name] = {(row.case, label): row.true_instances for row in scores.rows}
+    require_same_truth(known, counted="objects", cases=len(cases))
 
 
 def _compared(one: _Asked, score: CandidateScore, cases: set[str]) -> ComparedRun:

@@ -80,7 +80,8 @@ class ModelFile:
     """A model file that was opened and found whole.
 
     ``plan`` is that of the first configuration that answers. Others may follow other plans, of the same labels and
-    channels: each network's own is on its card.
+    channels: each network's own is on its card. Masks of a cascade's first stage mean the same; how single objects come
+    apart, and mirrors, may differ there.
     """
 
     archive: Archive
@@ -99,7 +100,10 @@ class ModelFile:
         card = checkpoint.card
         if (card.configuration, card.fold) != (run.configuration, run.fold):
             raise CheckpointError(f"{self.source(run)} is {card.configuration} {card.fold}")
-        if (card.plan.labels, card.plan.channels) != (self.plan.labels, self.plan.channels):
+        labels, expected = card.plan.labels, self.plan.labels
+        if run.configuration not in self.model.members:  # a first stage, of which the second sees nothing but masks
+            labels, expected = labels.of_masks, expected.of_masks
+        if (labels, card.plan.channels) != (expected, self.plan.channels):
             raise CheckpointError(f"{self.source(run)} has other labels or channels than {PLAN}")
         return checkpoint
 

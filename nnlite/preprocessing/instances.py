@@ -26,13 +26,15 @@ def find_instances(indices: np.ndarray, mask: np.ndarray, labels: Labels) -> np.
     """Instances of a predicted ``mask`` (z, y, x) of label indices, numbered from 1; None where labels have none.
 
     ``indices`` are those that the networks decided for, with the border of instances where it was learned; ``mask`` is
-    what postprocessing made of them.
+    what postprocessing made of them. With a border, what it added is shared out like the border itself; without one,
+    the mask is all there is to go by: a gap that was filled parts nothing any more, and a hole is no neck.
     """
     if labels.instances is None:
         return None
     if labels.border_index is None:
         return split_by_distance(mask == 1)
-    return split_by_border(mask == 1, indices == labels.border_index)
+    # what was background to the networks is no border, but as seeds it would join what the border parted
+    return split_by_border(mask == 1, indices != 1)
 
 
 def split_by_border(mask: np.ndarray, border: np.ndarray) -> np.ndarray:

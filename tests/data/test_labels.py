@@ -157,3 +157,10 @@ def test_masks_of_labels_with_and_without_a_border_compare():
     border = Labels(names=("background", "nucleus"), values=(0, 1), instances=Instances(border_px=2))
     assert border != plain
     assert border.of_masks == plain.of_masks == plain
+
+
+def test_masks_of_labels_that_are_mirrored_in_other_ways_compare():
+    table = {"left lung": 1, "right lung": 2}
+    pairs, none = Labels.from_table(table), Labels.from_table(table, mirrored=[])
+    assert pairs != none
+    assert pairs.of_masks == none.of_masks

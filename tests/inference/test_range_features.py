@@ -49,6 +49,11 @@ def test_an_image_of_one_value_needs_one_feature():
     assert RangeFeatures(torch.full((1, 5, 5), 7.0)).count == 1
 
 
+def test_images_of_more_voxels_than_float32_can_count_are_sampled_within_their_bounds():
+    voxels = 2**24 + 4  # the fewest whose last place float32 rounds up to one that is not there
+    assert RangeFeatures(torch.zeros(1, 4, voxels // 4)).count == 1
+
+
 def test_channels_that_need_more_features_than_there_may_be_are_told_of(caplog: pytest.LogCaptureFixture):
     noise = 6 * torch.randn(4, 40, 40, generator=torch.Generator().manual_seed(0))
     with caplog.at_level(logging.WARNING):

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from nnlite.errors import MemoryShortError
+from nnlite.inference.crf_case import ProbabilityVolume
 from nnlite.inference.predict import Model, predict_case
 from nnlite.inference.reliability import ReliabilityMeter
 from nnlite.inference.retreat import Elsewhere, with_retreat
 from nnlite.networks.build import build_network
+from nnlite.preprocessing.decide import Decision
 from nnlite.preprocessing.store import StoredCase
 
 
@@ -85,6 +87,21 @@ def test_too_many_windows_at_a_time_become_fewer(
     assert [record.getMessage() for record in caplog.records] == [
         "case_0: CUDA out of memory. Tried to allocate 20 MiB; trying again with 1 windows at a time"
     ]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_all_probabilities_of_a_case_are_those_of_the_try_that_went_well(
+    case: StoredCase, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gathered(made: Model) -> np.ndarray:
+        volume = ProbabilityVolume(case.restoration.shape, Decision.by(made.plan.labels))
+        with_retreat([made], lambda models: predict_case(models[0], case, keep_probabilities=volume), "case_0")
+        return volume.array
+
+    whole = gathered(model())
+    assert "trying again" not in caplog.text
+    np.testing.assert_allclose(gathered(model(lambda network: Cramped(network, 1, after=2))), whole, rtol=1e-4)
+    assert "trying again" in caplog.text
 
 
 def test_what_does_not_fit_window_by_window_is_refused(case: StoredCase) -> None:

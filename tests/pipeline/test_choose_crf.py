@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_files import write_real_ones
 
 from nnlite import pipeline
 from nnlite.data.image import Geometry, read_image, read_label, write_image
 from nnlite.data.records import read_record, write_record
+from nnlite.errors import MemoryShortError
 from nnlite.evaluation import choose_crf as choices
 from nnlite.evaluation.folders import evaluate_folders
 from nnlite.inference.crf import CrfParameters
+from nnlite.inference.crf_case import ProbabilityVolume
+from nnlite.inference.postprocess import Postprocessing
 from nnlite.pipeline import choose_crf
 from nnlite.pipeline.choose_crf import choices_for
+from nnlite.pipeline.model_file import read_model_file, write_model_file
 from nnlite.pipeline.selection import Selection
 from nnlite.workspace import Workspace
 
@@ -103,3 +108,45 @@ def test_new_images_get_the_crf_that_was_selected_unless_it_is_not_wanted(
     assert (drawn != before).any()
     kept = read_image(tmp_path / "crf" / "ball_0.probabilities.nii").array  # as the networks said them
     assert np.array_equal(np.array([0, 1, 7])[kept.argmax(axis=0)], before[0])
+
+
+def without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has memory for all but the probabilities of a case."""
+
+    def full(*_: object) -> None:
+        raise MemoryError("Unable to allocate 62.0 GiB for an array")
+
+    monkeypatch.setattr(ProbabilityVolume, "__init__", full)
+
+
+def test_a_new_image_without_room_for_its_probabilities_is_predicted_without_the_crf_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    write_real_ones(tmp_path)
+    file = read_model_file(tmp_path / "archive")
+    model = replace(file.model, postprocessing=Postprocessing(crf=STRONG))
+    about: dict[str, Any] = {"appearance": None, "licence": "", "weights": [tmp_path / "model"], "versions": {}}
+    write_model_file(tmp_path / "m.nnlite", model, file.plan, **about)
+    grid = Geometry(shape=(20, 20, 20), spacing_mm=(1.0, 1.0, 1.0))
+    noise = np.random.default_rng(0).normal(size=(1, *grid.shape)).astype(np.float32)
+    write_image(tmp_path / "scan.nii.gz", noise, grid)
+    without_room(monkeypatch)
+
+    def predict(**options: bool) -> None:
+        inputs = [tmp_path / "scan.nii.gz"]
+        pipeline.predict(tmp_path / "m.nnlite", inputs, tmp_path / "out", device="cpu", mirroring=False, **options)
+
+    told = r"scan: Unable to allocate 62\.0 GiB.*, for the dense CRF on .*: nnlite predict --no-postprocessing"
+    with pytest.raises(MemoryShortError, match=told):
+        predict()
+    assert "trying again" not in caplog.text  # no retreat makes them smaller
+    predict(postprocessing=False)
+
+
+def test_held_out_cases_without_room_for_their_probabilities_are_selected_by_without_the_option(
+    balls: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    without_room(monkeypatch)
+    with pytest.raises(MemoryShortError, match=r"ball_\d: Unable to allocate 62\.0 GiB.* nnlite select without --crf"):
+        pipeline.select(balls, work=workspace.root, most=1, crf=True, device="cpu")
+    assert "trying again" not in caplog.text

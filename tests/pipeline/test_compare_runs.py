@@ -85,6 +85,18 @@ def test_a_cascade_is_counted_with_its_first_stage_as_select_does(
     assert cascade.parameters == one.parameters + parameters(plan, second)
 
 
+def test_what_it_is_worth_to_exchange_left_and_right_can_be_told(
+    balls: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(root=Path(shutil.copytree(workspace.root, tmp_path / "work")), dataset="balls")
+    config = copy.run("3d@other", "fold0").config
+    job = read_record(config, RunConfig)
+    sides = replace(job.plan.labels, mirrored=(("ball", "core"),))
+    write_record(config, replace(job, plan=replace(job.plan, labels=sides)))
+    result = pipeline.compare(balls, ["3d", "3d@other"], work=copy.root)
+    assert [run.name for run in result.runs] == ["3d", "3d@other"]
+
+
 def test_scores_from_before_a_label_was_corrected_are_not_paired_with_later_ones(
     balls: Path, workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -128,6 +140,29 @@ def test_single_objects_are_scored_in_the_common_cases_where_they_come_apart(
     assert without is None
     assert with_objects is not None  # those of fold1, which 3d@other did not hold out, would make it 2 / 4
     assert (with_objects.cases, with_objects.true_instances, with_objects.average_precision[0]) == (1, 2, 1.0)
+
+
+def test_objects_that_were_numbered_anew_are_not_compared_with_those_from_before(
+    balls: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(root=Path(shutil.copytree(workspace.root, tmp_path / "work")), dataset="balls")
+    before, corrected = np.array([[1, 1, 2, 2]]), np.array([[1, 2, 3, 3]])  # of the same voxels
+
+    def write(name: str, truth: np.ndarray, fold: str = "fold0") -> str:
+        run = copy.run(name, fold)
+        [case] = read_scores(run.scores, run.summary).cases
+        InstanceScores(rows=(score_instances(case, truth, before),)).write(run.instance_scores, run.instance_summary)
+        return case
+
+    write("3d", corrected, "fold1")  # which 3d@other did not hold out
+    case = write("3d", before)
+    write("3d@other", corrected)
+    told = rf"1 of 1 cases .*: {case} \(ball of {case}, in objects of the truth: 3d 2, 3d@other 3\); .*scores\.json"
+    with pytest.raises(WorkspaceError, match=told):
+        pipeline.compare(balls, ["3d", "3d@other"], work=copy.root)
+    write("3d", corrected)
+    scored = [run.instances for run in pipeline.compare(balls, ["3d", "3d@other"], work=copy.root).runs]
+    assert [one and one.true_instances for one in scored] == [3, 3]
 
 
 def test_trainings_without_common_cases_cannot_be_compared(balls: Path, workspace: Workspace) -> None:

@@ -56,6 +56,12 @@ def test_a_plan_of_other_labels_leaves_nothing_to_compare(workspace: Workspace):
         left_out(workspace)
 
 
+def test_a_plan_that_mirrors_labels_in_another_way_leaves_nothing_out(workspace: Workspace):
+    plan = read_record(workspace.plan, Plan)
+    write_record(workspace.plan, replace(plan, labels=replace(plan.labels, mirrored=(("ball", "core"),))))
+    assert left_out(workspace) == {}
+
+
 def test_folds_that_were_dealt_anew_are_noticed(workspace: Workspace):
     splits = read_record(workspace.splits, Splits)
     write_record(workspace.splits, replace(splits, folds=splits.folds[::-1]))

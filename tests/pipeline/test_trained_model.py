@@ -12,16 +12,18 @@ import torch
 from hostile_files import write_real_ones
 
 from nnlite import pipeline
+from nnlite.data.instances import Instances
+from nnlite.data.labels import Labels
 from nnlite.errors import CheckpointError, UsageError
 from nnlite.evaluation.reliability import LabelCalibration
 from nnlite.inference.postprocess import Postprocessing
 from nnlite.inference.predict import Model
 from nnlite.networks.build import build_network
-from nnlite.pipeline.model_file import read_model_file, write_model_file
+from nnlite.pipeline.model_file import PackedModel, PackedRun, read_model_file, write_model_file
 from nnlite.pipeline.trained_model import TrainedModel, open_model
 from nnlite.planning.planner import Plan
 from nnlite.planning.topology import plan_topology
-from nnlite.training.checkpoint import load_model, save_model
+from nnlite.training.checkpoint import Checkpoint, ModelCard, load_model, save_model
 from nnlite.workspace import Workspace
 
 CPU = torch.device("cpu")
@@ -113,6 +115,45 @@ def test_a_cascade_without_its_first_stage_is_refused(tmp_path: Path):
     )
     with pytest.raises(CheckpointError, match=r"half\.nnlite has no networks of 3d-lowres, which 3d-cascade continues"):
         opened(tmp_path / "half.nnlite", tmp_path)
+
+
+def bordered_cascade(folder: Path, members: tuple[str, ...]) -> Path:
+    """A file of networks never trained; the second stage learned a border of instances, the first did not."""
+    plain = replace(tiny.plan("3d-cascade"), labels=Labels(names=("background", "nucleus"), values=(0, 1)))
+    border = replace(plain, labels=replace(plain.labels, instances=Instances(border_px=2)))
+    weights = []
+    for plan, name in ((border, "3d-cascade"), (plain, "3d-lowres")):
+        card = ModelCard(plan=plan, configuration=name, fold="fold0", epoch=1, mirror_axes=())
+        weights.append(folder / f"{name}.safetensors")
+        state = build_network(plan, plan.configuration(name)).state_dict()
+        save_model(weights[-1], Checkpoint(card=card, weights=state))
+    model = PackedModel(
+        members=members,
+        folds=("fold0",),
+        runs=tuple(PackedRun(configuration=path.stem, fold="fold0", versions={}) for path in weights),
+        postprocessing=Postprocessing(),
+        selected=None,
+        mean_dice_postprocessed=None,
+        reliability={},
+        scores={},
+    )
+    path = folder / "m.nnlite"
+    write_model_file(path, model, border, appearance=None, licence="", weights=weights, versions={})
+    return path
+
+
+def test_a_first_stage_need_not_know_the_border_that_the_second_learned(tmp_path: Path):
+    path = bordered_cascade(tmp_path, ("3d-cascade",))
+    [cascade] = opened(path, tmp_path).models
+    assert cascade.previous is not None
+    assert (cascade.plan.labels.border_index, cascade.previous.plan.labels.border_index) == (2, None)
+    [alone] = opened(path, tmp_path, configuration="3d-lowres").models
+    assert alone.plan.labels.instances is None
+
+
+def test_those_that_answer_together_have_to(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"3d-lowres/fold0\.safetensors of .* has other labels or channels than"):
+        opened(bordered_cascade(tmp_path, ("3d-cascade", "3d-lowres")), tmp_path)
 
 
 def nested(plan: Plan, name: str, previous: Model | None = None) -> Model:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from nnlite.data.instances import Instances
 from nnlite.data.labels import Labels
+from nnlite.inference.postprocess import Postprocessing, Rule, apply
 from nnlite.preprocessing.instances import find_instances, split_by_border, split_by_distance
 
 NUCLEI = Labels(names=("background", "nucleus"), values=(0, 1))
@@ -83,3 +85,22 @@ def test_labels_say_how_instances_are_found():
     indices[0, :, 23:26][mask[0, :, 23:26] > 0] = 2
     assert find_instances(indices, mask, by_border).max() == 2
     assert find_instances(indices, LEFT.astype(np.uint8), by_border).max() == 1  # postprocessing took the right one
+
+
+def test_what_postprocessing_added_is_shared_out_and_joins_nothing():
+    angles = np.arange(6) * np.pi / 3
+    ring = [disk((30 + 16 * np.sin(angle), 30 + 16 * np.cos(angle)), 8.2, size=60) for angle in angles]
+    numbers = np.zeros((1, 60, 60), dtype=int)
+    for number, nucleus in enumerate(ring, start=1):
+        numbers[nucleus & (numbers == 0)] = number
+    indices = (numbers > 0).astype(np.uint8)
+    for number in range(1, 7):
+        others = (numbers > 0) & (numbers != number)
+        indices[(numbers == number) & (ndimage.distance_transform_edt(~others) <= 3)] = 2
+    labels = Labels(names=NUCLEI.names, values=NUCLEI.values, instances=Instances(border_px=3))
+    rules = Postprocessing(rules=(Rule(operation="fill_holes", label="nucleus"),))
+    filled = apply(labels.without_border(indices), rules, labels, voxel_ml=1)
+    assert filled[0, 30, 30] == 1  # between the six, of about 211 pixels each
+    sizes = np.bincount(find_instances(indices, filled, labels).ravel())[1:]
+    assert len(sizes) == 6
+    assert 211 < sizes.min() <= sizes.max() < 300
