@@ -1,4 +1,4 @@
-"""The study of docs/studies: architectures, losses, priors and schedules, trained alike and scored on one fold.
+"""The study of docs/studies: architectures, losses, priors and augmentations, trained alike and scored on one fold.
 
     python benchmarks/study.py [--data ../shared/data] [--work DIR] [--datasets NAME ..] [--parts NAME ..] [--cores 0 1]
     python benchmarks/study.py --until 22:30    # begins no training that would not have ended by then
@@ -104,11 +104,6 @@ PARTS = {
         Variant(name="microscopy", train=("--augmentation", "microscopy"), only=("membrane", "cells")),
         Variant(name="atlas-channel", plan=("--prior", "channel"), only=("hippocampus",)),
         Variant(name="border-class", plan=("--instances", "border"), only=("cells",)),
-    ),
-    "training": (
-        Variant(name="ema", train=("--ema", "0.99")),
-        Variant(name="cosine", train=("--schedule", "cosine")),
-        Variant(name="curriculum", train=("--curriculum",)),
     ),
 }
 
