@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 from tiny import plan as tiny_plan
@@ -19,12 +20,12 @@ from nnlite.planning.planner import Plan
 MEMORY_GIB = 8
 
 
-def decide(corrections: Mapping[int, float], *overrides: str) -> Plan:
+def decide(corrections: Mapping[int, float], *overrides: str, shape: tuple[int, int, int] = (180, 200, 190)) -> Plan:
     """A dataset large enough that patch and batch follow the memory."""
     some = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
     fingerprint = Fingerprint(
         spacings_mm=((1.0, 1.0, 1.0),) * 50,
-        shapes_after_crop=((180, 200, 190),) * 50,
+        shapes_after_crop=(shape,) * 50,
         intensities=(some,),
         median_relative_size_after_crop=1.0,
     )
@@ -70,6 +71,17 @@ def test_a_step_that_needs_less_than_predicted_leaves_room_for_a_larger_one():
     first, found = decide({}), search(decide, card(0.5))
     assert sum(peaks(found).values()) > 0.5 * sum(step_gib(first, one) for one in first.configurations.values())
     assert found.configuration("3d").patch_size > first.configuration("3d").patch_size
+
+
+@pytest.mark.parametrize("factor", [0.6, 0.7, 0.95])
+def test_a_larger_patch_is_found_where_it_makes_a_low_resolution_superfluous(factor: float):
+    flat = partial(decide, shape=(150, 400, 400))
+    found, wanted = search(flat, card(factor)), flat({2: factor, 3: factor})
+    assert "3d-lowres" in flat({}).configurations
+    assert "3d-lowres" not in wanted.configurations
+    for name in ("2d", "3d"):
+        one, other = found.configuration(name), wanted.configuration(name)
+        assert (one.patch_size, one.batch_size) == (other.patch_size, other.batch_size)
 
 
 def test_what_is_set_by_hand_stays_while_patch_and_batch_follow_the_measurement():
