@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.planning.decisions import decisions
 
 
 def fold_remarks(jobs: Mapping[str, RunConfig]) -> tuple[str, ...]:
@@ -22,7 +23,8 @@ def fold_remarks(jobs: Mapping[str, RunConfig]) -> tuple[str, ...]:
         for name in _settings(first)
         if len({one[name] for one in settings.values()}) > 1
     ]
-    if any(job.plan.decisions() != first.plan.decisions() for job in jobs.values()):
+    plans = [decisions(job.plan, job.configuration) for job in jobs.values()]
+    if any(plan != plans[0] for plan in plans):
         apart.append("the plan")
     remarks = [f"{first.configuration}: its folds were not trained alike: {', '.join(apart)}"] if apart else []
     noted = {fold: job.initial.remark for fold, job in jobs.items() if job.initial is not None}

@@ -110,11 +110,6 @@ class Plan:
         """The channels of a preprocessed image: those of the files, and those that are made of them."""
         return (*self.channels, *(made.name for made in self.hu_channels))
 
-    def decisions(self) -> Plan:
-        """The plan without what was measured: two plans that decide alike are equal in this."""
-        configurations = {name: replace(one, measured=None) for name, one in self.configurations.items()}
-        return replace(self, configurations=configurations)
-
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name; UsageError names those there are, and why this one is missing."""
         if name in self.configurations:

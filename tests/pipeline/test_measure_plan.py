@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -127,4 +128,5 @@ def test_a_step_is_measured_on_this_machine():
     assert found is not None
     assert remarks == ()
     assert found.step_s > 0
-    assert made.decisions() == tiny_plan()
+    planned = tiny_plan().configuration("3d")
+    assert made == replace(tiny_plan(), configurations={"3d": replace(planned, measured=found)})
