@@ -32,7 +32,7 @@ from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.network import NOTHING_ASKED, NetworkOptions, Residual
 from nnlite.planning.planner import Plan, Preset
 from nnlite.planning.prior import PriorUse, Sketch, alignment, sketch
-from nnlite.planning.variants import as_variant, parted, require_variant
+from nnlite.planning.variants import as_variant, named, parted, require_variant
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
@@ -295,14 +295,20 @@ def _one_sided(decided: Plan) -> tuple[str, ...]:
 
 
 def _runs_of_other_plans(workspace: Workspace, decided: Plan, variant: str | None) -> tuple[str, ...]:
-    """A note where the plan of earlier runs is now replaced by one that would have them trained otherwise."""
-    runs = [run for run in workspace.existing_runs() if parted(run.configuration)[1] == variant]
-    before = _planned_before(workspace, variant) if runs else None
-    runs = [run for run in runs if before is None or _differ(before, decided, run.configuration)]
-    if not runs:
+    """A note where the plan of earlier runs is now replaced by one that would have them trained otherwise.
+
+    Besides runs of its own, the plan of the dataset has those of all variants for which nothing was decided.
+    """
+    before = _planned_before(workspace, variant)
+    names = []
+    for run in workspace.existing_runs():
+        kind, own = parted(run.configuration)
+        follows = own == variant or (variant is None and not workspace.plan_of(own).exists())
+        if follows and (before is None or _differ(before, decided, named(kind, variant))):
+            names.append(f"{run.configuration} {run.fold}")
+    if not names:
         return ()
-    names = ", ".join(f"{run.configuration} {run.fold}" for run in runs)
-    return (f"{names} followed an earlier plan; they keep it, new runs follow this one",)
+    return (f"{', '.join(names)} followed an earlier plan; they keep it, new runs follow this one",)
 
 
 def _planned_before(workspace: Workspace, variant: str | None) -> Plan | None:
