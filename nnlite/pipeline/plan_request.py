@@ -75,7 +75,8 @@ class PlanRequest:
     ) -> Plan:
         """The plan for a dataset; PlanError if there can be none, or none within the memory.
 
-        ``corrections`` are those of ``make_plan``. A plan made with them is left for a measurement to judge.
+        ``corrections`` are those of ``make_plan``. A plan made with them is left for a measurement to judge; one that
+        follows another is judged by the prediction, corrected as the other's steps were measured.
         """
         labels, why = self.instances.decide(labels, None if self.other is None else self.other.labels)
         if self.nnunet is not None:

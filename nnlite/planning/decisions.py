@@ -65,5 +65,6 @@ def _as_decided(configuration: Configuration) -> Configuration:
         topology=replace(configuration.topology, checkpointing=False),
         mirror_axes=configuration.mirrored_axes,
         measured=None,
+        correction=1.0,
         reasons={},
     )

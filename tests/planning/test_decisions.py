@@ -58,6 +58,7 @@ def test_how_a_plan_came_about_keeps_no_folds_apart(changes: dict[str, Any]) -> 
     [
         {"reasons": {"patch_size": "corrected by a factor of 0.95"}},
         {"measured": MEASURED},
+        {"correction": 0.9},
         {"median_shape": (21.0, 20.0, 20.0)},
         {"mirror_axes": (0, 1, 2)},  # all, as None says
         {"topology": replace(tiny.plan().configuration("3d").topology, checkpointing=True)},
