@@ -102,7 +102,7 @@ class PlanRequest:
             )
         if why:
             plan = replace(plan, reasons={**plan.reasons, "instances": why})
-        plan = override(plan, self.overrides)
+        plan = override(plan, self.overrides, relative_size=fingerprint.median_relative_size_after_crop)
         if not corrections:  # plain predictions would refuse what turned out to need less
             require_within_memory(plan)
         return plan

@@ -16,6 +16,7 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.planning.configurations import Configuration, NormalizationScheme
 from nnlite.planning.cpu import NARROW, WIDE
 from nnlite.planning.network import KERNELS, NetworkChoice, choice_of
+from nnlite.planning.normalization import mask_reason, needs_mask
 from nnlite.planning.patch import pooling_reason, require_pooling
 from nnlite.planning.planner import Device, Plan
 from nnlite.planning.spacing import millimetres, voxels
@@ -57,11 +58,12 @@ def parse_override(text: str) -> Override:
         raise UsageError(f'"{text}": {key} must be {form}') from None
 
 
-def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
+def override(plan: Plan, overrides: Iterable[Override], *, relative_size: float = 1.0) -> Plan:
     """The plan with these decisions, each with its reason; PlanError for values that cannot be trained.
 
     What is set for "3d" is set for "3d-cascade", too, unless that has a value of its own; of two values for one key the
-    later counts. The memory is not judged here but by ``cost.py``.
+    later counts. ``relative_size`` is what cropping zeros away leaves of the dataset's median image. The memory is not
+    judged here but by ``cost.py``.
     """
     configurations = dict(plan.configurations)
     by_name: dict[str, dict[str, Override]] = {}
@@ -72,11 +74,13 @@ def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
         if name in by_name and follower in configurations:
             by_name[follower] = {**by_name[name], **by_name.get(follower, {})}
     for name, changes in by_name.items():
-        configurations[name] = _changed(configurations[name], changes, plan)
+        configurations[name] = _changed(configurations[name], changes, plan, relative_size)
     return replace(plan, configurations=configurations)
 
 
-def _changed(configuration: Configuration, changes: Mapping[str, Override], plan: Plan) -> Configuration:
+def _changed(
+    configuration: Configuration, changes: Mapping[str, Override], plan: Plan, relative_size: float
+) -> Configuration:
     values: dict[str, Any] = {key: change.value for key, change in changes.items()}
     reasons = {key: f"set by hand: {change.text}" for key, change in changes.items()}
     ndim, channels = configuration.topology.ndim, len(configuration.normalization)
@@ -85,8 +89,13 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], plan
         if entries is not None and len(change.value) != entries:
             raise PlanError(f"{change.text}: {key} of {configuration.name} needs {entries} entries")
     if "normalization" in values:
-        masks = zip(configuration.use_nonzero_mask, values["normalization"], strict=True)
-        values["use_nonzero_mask"] = tuple(mask and scheme == "zscore" for mask, scheme in masks)
+        schemes = values["normalization"]
+        values["use_nonzero_mask"] = _masks(configuration, schemes, relative_size)
+        planned, why = configuration.reasons.get("use_nonzero_mask", ""), mask_reason(relative_size)
+        if (
+            schemes != configuration.normalization and why not in planned
+        ):  # the plan that is followed is of other images
+            reasons["use_nonzero_mask"] = f"{planned}; where the scheme is set by hand: {why}" if planned else why
     if "mirror_axes" in values:
         values["mirror_axes"] = _axes(changes["mirror_axes"], configuration, plan.transpose)
     spacing = values.get("spacing_mm", configuration.spacing_mm)
@@ -105,6 +114,14 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], plan
     elif asked:
         values["topology"] = kept
     return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
+
+
+def _masks(
+    configuration: Configuration, schemes: Sequence[NormalizationScheme], relative_size: float
+) -> tuple[bool, ...]:
+    """The masks that belong to other schemes; a channel that keeps its scheme keeps its mask, wherever that is from."""
+    planned = zip(configuration.normalization, configuration.use_nonzero_mask, schemes, strict=True)
+    return tuple(mask if was == scheme else needs_mask(scheme, relative_size) for was, mask, scheme in planned)
 
 
 def _adapted(topology: Topology, *, kernel: int | None = None, checkpointing: bool | None = None) -> Topology:

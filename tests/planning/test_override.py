@@ -15,16 +15,18 @@ from nnlite.planning.planner import Plan, make_plan
 from nnlite.planning.topology import plan_topology
 
 
-def plan(shape=(400, 400, 400), device="cuda", network: NetworkChoice | None = None) -> Plan:
+def plan(
+    shape=(400, 400, 400), device="cuda", network: NetworkChoice | None = None, channels=("MR",), relative_size=0.5
+) -> Plan:
     some = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
     found = Fingerprint(
         spacings_mm=((1.0, 1.0, 1.0),) * 10,
         shapes_after_crop=(shape,) * 10,
-        intensities=(some,),
-        median_relative_size_after_crop=0.5,
+        intensities=(some,) * len(channels),
+        median_relative_size_after_crop=relative_size,
     )
     labels = Labels(names=("background", "organ"), values=(0, 1))
-    return make_plan(found, dataset="phantom", channels=("MR",), labels=labels, device=device, network=network)
+    return make_plan(found, dataset="phantom", channels=channels, labels=labels, device=device, network=network)
 
 
 def changed(*texts: str, **options) -> Plan:
@@ -69,6 +71,20 @@ def test_a_normalisation_set_by_hand_uses_the_mask_only_where_it_is_a_z_score() 
     made = changed("2d.normalization=ct", "2d.batch_size=3", "2d.batch_dice=false").configuration("2d")
     assert (made.normalization, made.use_nonzero_mask) == (("ct",), (False,))
     assert (made.batch_size, made.batch_dice) == (3, False)
+
+
+@pytest.mark.parametrize(("left", "masked"), [(0.4, True), (0.9, False)])
+def test_a_z_score_set_by_hand_brings_the_mask_that_belongs_to_it(left: float, masked: bool) -> None:
+    made = plan(channels=("noNorm", "T1"), relative_size=left)
+    assert made.configuration("2d").use_nonzero_mask == (False, masked)
+    for now in (
+        0.4,
+        0.9,
+    ):  # as many voxels are left in the dataset that is planned for, which may follow another's plan
+        [change] = [parse_override("2d.normalization=zscore,zscore")]
+        one = override(made, [change], relative_size=now).configuration("2d")
+        assert one.use_nonzero_mask == (now == 0.4, masked)  # T1 keeps what it has
+        assert f"leaves {now:.0%} of the median image" in one.reasons["use_nonzero_mask"]
 
 
 @pytest.mark.parametrize("order", [1, -1])
