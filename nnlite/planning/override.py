@@ -8,7 +8,7 @@ network that is there, which may be nnU-Net's or edited by hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
@@ -26,6 +26,10 @@ EXAMPLE = "3d.patch_size=96,96,96"
 FOLLOWS = {"3d": "3d-cascade"}  # a cascade's second stage is the network of full resolution
 NETWORK = {"kernel", "checkpointing"}  # what is decided of the network itself
 SIZE = {"spacing_mm", "patch_size", "batch_size", *NETWORK}  # what the memory of a step depends on
+BEFORE = "as planned before what was set by hand: "  # whatever follows holds no longer, at least not its numbers
+SIZED = ("patch_size", "batch_size", "epochs", "batch_dice")  # whose reasons tell of a configuration's sizes
+LOW = ("3d-lowres", "3d-cascade")  # there, or missing, because of what a patch sees at full resolution
+TOLD_OF = {"patch_size": LOW, "spacing_mm": (*LOW, "transpose")}  # whose reasons tell of these sizes of "3d"
 CPU_WIDTHS = dict((WIDE, NARROW))  # features at most, by those at full resolution
 
 
@@ -75,7 +79,17 @@ def override(plan: Plan, overrides: Iterable[Override], *, relative_size: float 
             by_name[follower] = {**by_name[name], **by_name.get(follower, {})}
     for name, changes in by_name.items():
         configurations[name] = _changed(configurations[name], changes, plan, relative_size)
-    return replace(plan, configurations=configurations)
+    outdated = {told for key in by_name.get("3d", {}) for told in TOLD_OF.get(key, ())}
+    if outdated and (low := configurations.get("3d-lowres")):
+        configurations[low.name] = replace(low, reasons=_as_before(low.reasons, {"spacing_mm"}))
+    return replace(plan, configurations=configurations, reasons=_as_before(plan.reasons, outdated))
+
+
+def _as_before(reasons: Mapping[str, str], outdated: Collection[str]) -> dict[str, str]:
+    """The reasons, where those that are outdated say so, and what was itself set by hand does not."""
+    return {
+        key: f"{BEFORE}{why}" if key in outdated and "set by hand" not in why else why for key, why in reasons.items()
+    }
 
 
 def _changed(
@@ -113,7 +127,8 @@ def _changed(
         reasons["topology"] = f"planned for what was set by hand; {pooling_reason(values['topology'])}"
     elif asked:
         values["topology"] = kept
-    return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
+    before = _as_before(configuration.reasons, SIZED if changes.keys() & SIZE else ())
+    return replace(configuration, **values, reasons={**before, **reasons})
 
 
 def _masks(

@@ -39,7 +39,37 @@ def test_a_patch_set_by_hand_brings_the_network_that_belongs_to_it() -> None:
     assert full.patch_size == cascade.patch_size == (64, 64, 32)
     assert full.topology == cascade.topology == plan_topology((1.0, 1.0, 1.0), (64, 64, 32))[0]
     assert full.reasons["patch_size"] == "set by hand: 3d.patch_size=64,64,32"
-    assert made.configuration("3d-lowres") == plan().configuration("3d-lowres")
+    before, low = plan().configuration("3d-lowres"), made.configuration("3d-lowres")
+    assert replace(low, reasons=before.reasons) == before
+
+
+OUTDATED = "as planned before what was set by hand: "
+
+
+@pytest.mark.parametrize("text", ["patch_size=64,64,64", "spacing_mm=2,2,2", "batch_size=4", "kernel=5"])
+def test_reasons_do_not_go_on_with_numbers_of_sizes_that_were_planned(text: str) -> None:
+    planned, full = plan().configuration("3d"), changed(f"3d.{text}").configuration("3d")
+    for key in ("patch_size", "batch_size", "epochs", "batch_dice"):
+        if not text.startswith(key):
+            assert full.reasons[key] == f"{OUTDATED}{planned.reasons[key]}"
+    assert full.reasons["normalization"] == planned.reasons["normalization"]
+    again = override(changed(f"3d.{text}"), [parse_override("3d.checkpointing=true")]).configuration("3d")
+    assert {**full.reasons, "checkpointing": "set by hand: 3d.checkpointing=true"} == again.reasons
+
+
+@pytest.mark.parametrize("edge", [100, 400])  # without a low resolution, and with one
+def test_reasons_for_a_low_resolution_are_those_of_the_patch_that_was_planned(edge: int) -> None:
+    shape = (edge,) * 3
+    planned = plan(shape)
+    assert ("3d-lowres" in planned.reasons) == (edge == 100) != ("3d-lowres" in planned.configurations)
+    for text, told in (("3d.patch_size=64,64,64", False), ("3d.spacing_mm=2,2,2", True), ("3d.batch_dice=true", None)):
+        made = changed(text, shape=shape)
+        assert made.reasons["transpose"].startswith(OUTDATED) == bool(told)
+        for name in ("3d-lowres", "3d-cascade"):
+            if name in planned.reasons:
+                assert made.reasons[name].startswith(OUTDATED) == (told is not None)
+        if low := made.configurations.get("3d-lowres"):
+            assert low.reasons["spacing_mm"].startswith(OUTDATED) == (told is not None)
 
 
 def test_a_cpu_s_network_keeps_its_width() -> None:
