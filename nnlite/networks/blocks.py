@@ -61,10 +61,13 @@ class Convolution3d(Shortcut, nn.Conv3d):
         """Whether this is one of the convolutions in half precision whose weights' gradient oneDNN gets wrong.
 
         On CPUs, in bfloat16 and with fewer planes than the kernel has, it reads and writes beside its memory:
-        1e36 instead of 1, or a crash (docs/decisions/few-planes-in-bfloat16.md). They are small; float32 takes no time.
+        1e36 instead of 1, or a crash (docs/decisions/few-planes-in-bfloat16.md). With wide kernels rows can be too few,
+        as well. They are small; float32 takes no time.
         """
-        on_cpu = x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
-        return on_cpu and 1 < x.shape[2] < self.kernel_size[0]
+        if x.device.type != "cpu" or not torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu"):
+            return False
+        (planes, rows), (deep, high, _) = x.shape[2:4], self.kernel_size
+        return 1 < planes < deep or (high > 3 and rows < high)
 
 
 class AveragePool3d(nn.Module):

@@ -15,6 +15,7 @@ from nnlite.pipeline.dataset_source import in_words, listed
 from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.prepare_cases import is_scored
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.planning.decisions import decisions
 from nnlite.planning.planner import Plan
 from nnlite.workspace import RunFolder, Workspace
 
@@ -97,8 +98,9 @@ def _obstacle(runs: Mapping[str, RunFolder], folds: Mapping[str, Split], plan: P
     missing = [fold for fold, run in runs.items() if not is_scored(run)]
     if missing:
         return "not trained" if len(missing) == len(folds) else f"{', '.join(missing)} not finished"
-    first, *others = [read_record(run.config, RunConfig).plan for run in runs.values()]
-    if any(other.decisions() != first.decisions() for other in others):
+    jobs = [read_record(run.config, RunConfig) for run in runs.values()]
+    first, *others = [decisions(job.plan, job.configuration) for job in jobs]
+    if any(other != first for other in others):
         return "its folds follow different plans"
     if (first.labels.of_masks, first.transpose) != (plan.labels.of_masks, plan.transpose):
         return "its plan has other labels or axes than the present one"

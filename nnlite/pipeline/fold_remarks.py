@@ -12,6 +12,7 @@ from typing import Any
 
 from nnlite.pipeline.run_config import RunConfig
 from nnlite.training.loss import Loss
+from nnlite.planning.decisions import decisions
 
 
 def fold_remarks(jobs: Mapping[str, RunConfig]) -> tuple[str, ...]:
@@ -23,7 +24,8 @@ def fold_remarks(jobs: Mapping[str, RunConfig]) -> tuple[str, ...]:
         for name in _settings(first)
         if len({one[name] for one in settings.values()}) > 1
     ]
-    if any(job.plan.decisions() != first.plan.decisions() for job in jobs.values()):
+    plans = [decisions(job.plan, job.configuration) for job in jobs.values()]
+    if any(plan != plans[0] for plan in plans):
         apart.append("the plan")
     remarks = [f"{first.configuration}: its folds were not trained alike: {', '.join(apart)}"] if apart else []
     noted = {fold: job.initial.remark for fold, job in jobs.items() if job.initial is not None}

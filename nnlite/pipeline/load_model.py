@@ -14,6 +14,7 @@ from nnlite.inference.predict import Model
 from nnlite.inference.sliding_window import WINDOW_STEP
 from nnlite.interop import nnunet_arithmetic
 from nnlite.networks.build import build_network
+from nnlite.planning.decisions import decisions
 from nnlite.training.checkpoint import Checkpoint, ModelCard, load_model, load_weights
 from nnlite.training.config import AUTOCAST, best_precision
 
@@ -79,7 +80,7 @@ def model_of(
 def _require_same_plan(first: tuple[ModelCard, str], other: tuple[ModelCard, str]) -> None:
     """Raise ``CheckpointError`` unless both networks follow one plan, and so can be averaged."""
     (card, source), (another, place) = first, other
-    if (card.plan.decisions(), card.configuration) != (another.plan.decisions(), another.configuration):
+    if decisions(card.plan, card.configuration) != decisions(another.plan, another.configuration):
         raise CheckpointError(
             f"{place} ({another.configuration}) follows another plan than {source} ({card.configuration}), so they "
             "cannot be averaged; name folds of one plan with --folds, or delete the folders of the older ones and "

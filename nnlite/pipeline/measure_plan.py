@@ -104,11 +104,15 @@ def _attached(plan: Plan, measured: Mapping[str, StepMeasurement | None]) -> Pla
 
 
 def _larger(one: Plan | None, other: Plan) -> Plan:
-    """The plan whose steps were seen to take more memory, all configurations together."""
+    """The plan whose steps were seen to take more memory, those together that both plan.
+
+    A plan of larger patches may have fewer configurations: where a patch sees enough, there is no low resolution.
+    """
     if one is None:
         return other
+    shared = one.configurations.keys() & other.configurations.keys()
 
     def taken(plan: Plan) -> float:
-        return sum(c.measured.memory_gib for c in plan.configurations.values() if c.measured is not None)
+        return sum(c.measured.memory_gib for name in shared if (c := plan.configurations[name]).measured is not None)
 
     return max(other, one, key=taken)

@@ -25,13 +25,14 @@ from nnlite.pipeline.plan_request import PlanRequest, plan_request, read_plan_fi
 from nnlite.pipeline.plan_splits import decide_splits, fixed_splits
 from nnlite.planning.appearance import Look, look
 from nnlite.planning.cost import require_within_memory, shallow_networks, slow_steps
+from nnlite.planning.decisions import decisions
 from nnlite.planning.fingerprint import CaseFingerprint, case_fingerprint, merge, samples_per_case
 from nnlite.planning.mirrored_cases import label_thumbnail, mirrored_cases
 from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.network import NOTHING_ASKED, NetworkOptions, Residual
 from nnlite.planning.planner import Plan, Preset
 from nnlite.planning.prior import PriorUse, Sketch, alignment, sketch
-from nnlite.planning.variants import as_variant, parted, require_variant
+from nnlite.planning.variants import as_variant, named, parted, require_variant
 from nnlite.workspace import Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
@@ -294,17 +295,31 @@ def _one_sided(decided: Plan) -> tuple[str, ...]:
 
 
 def _runs_of_other_plans(workspace: Workspace, decided: Plan, variant: str | None) -> tuple[str, ...]:
-    """A note where earlier runs follow a plan that is now replaced."""
-    runs = [run for run in workspace.existing_runs() if parted(run.configuration)[1] == variant]
-    if not runs or _planned_before(workspace, variant) == decided.decisions():
+    """A note where the plan of earlier runs is now replaced by one that would have them trained otherwise.
+
+    Besides runs of its own, the plan of the dataset has those of all variants for which nothing was decided.
+    """
+    before = _planned_before(workspace, variant)
+    names = []
+    for run in workspace.existing_runs():
+        kind, own = parted(run.configuration)
+        follows = own == variant or (variant is None and not workspace.plan_of(own).exists())
+        if follows and (before is None or _differ(before, decided, named(kind, variant))):
+            names.append(f"{run.configuration} {run.fold}")
+    if not names:
         return ()
-    names = ", ".join(f"{run.configuration} {run.fold}" for run in runs)
-    return (f"{names} followed an earlier plan; they keep it, new runs follow this one",)
+    return (f"{', '.join(names)} followed an earlier plan; they keep it, new runs follow this one",)
 
 
 def _planned_before(workspace: Workspace, variant: str | None) -> Plan | None:
-    """The decisions that are about to be replaced; None where there are none that can still be read."""
+    """The plan that is about to be replaced; None where there is none that can still be read."""
     try:
-        return read_plan(workspace, variant).decisions()
+        return read_plan(workspace, variant)
     except PlanError:
         return None
+
+
+def _differ(one: Plan, other: Plan, name: str) -> bool:
+    """Whether two plans decide otherwise of a configuration, which they need not have."""
+    first, second = (decisions(plan, name) if name in plan.configurations else None for plan in (one, other))
+    return first != second

@@ -75,7 +75,8 @@ class PlanRequest:
     ) -> Plan:
         """The plan for a dataset; PlanError if there can be none, or none within the memory.
 
-        ``corrections`` are those of ``make_plan``. A plan made with them is left for a measurement to judge.
+        ``corrections`` are those of ``make_plan``. A plan made with them is left for a measurement to judge; one that
+        follows another is judged by the prediction, corrected as the other's steps were measured.
         """
         labels, why = self.instances.decide(labels, None if self.other is None else self.other.labels)
         if self.nnunet is not None:
@@ -101,7 +102,7 @@ class PlanRequest:
             )
         if why:
             plan = replace(plan, reasons={**plan.reasons, "instances": why})
-        plan = override(plan, self.overrides)
+        plan = override(plan, self.overrides, relative_size=fingerprint.median_relative_size_after_crop)
         if not corrections:  # plain predictions would refuse what turned out to need less
             require_within_memory(plan)
         return plan

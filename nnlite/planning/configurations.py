@@ -32,7 +32,9 @@ class Configuration:
 
     A training takes ``iterations`` steps in each of ``epochs``, nnU-Net's numbers where a plan does not say, unless its
     user asks for another length. ``measured`` is what a step cost on the machine that planned, None where none was
-    tried. ``mirror_axes`` are the axes of the patch along which images are mirrored in training, None for all of them.
+    tried. ``correction`` is the share of the predicted memory that a step took in the plan that this one follows, 1
+    where none was measured. ``mirror_axes`` are the axes of the patch along which images are mirrored in training, None
+    for all of them.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Configuration:
     previous_stage: str | None = None
     mirror_axes: tuple[int, ...] | None = None
     measured: StepMeasurement | None = None
+    correction: float = 1.0
     reasons: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class Configuration:
                 f"{voxels(self.patch_size)} in batches of {self.batch_size} has {batch_voxels} voxels; "
                 f"{LARGEST_BATCH_VOXELS} is the most",
             )
+        if not 0 < self.correction <= 1:
+            raise self._error("correction", f"must be a positive number up to 1, not {self.correction}")
         if not self.normalization or len(self.normalization) != len(self.use_nonzero_mask):
             raise self._error(
                 "use_nonzero_mask",

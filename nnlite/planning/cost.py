@@ -112,8 +112,21 @@ def parameters_of_all_stages(plan: Plan, configuration: Configuration) -> int:
     return own if first is None else own + parameters_of_all_stages(plan, plan.configuration(first))
 
 
+def correction(plan: Plan, configuration: Configuration) -> float:
+    """The share of its predicted memory that a step with this patch took, here or in the plan that is followed.
+
+    Steps over other batches or labels will need as much less than predicted. At most 1, also where nothing is known:
+    small steps have costs besides that do not grow with them.
+    """
+    taken = configuration.measured
+    if plan.device == "cpu" or taken is None or taken.patch_size != configuration.patch_size:
+        return configuration.correction
+    predicted = step_gib(plan, replace(configuration, batch_size=taken.batch_size, correction=1.0))
+    return min(1.0, taken.memory_gib / predicted)
+
+
 def step_gib(plan: Plan, configuration: Configuration) -> float:
-    """Predicted peak of the memory that tensors take in a training step."""
+    """Predicted peak of the memory that tensors take in a training step, corrected as in the plan that is followed."""
     taken = configuration.measured
     memory = step_memory(
         configuration.topology,
@@ -125,7 +138,7 @@ def step_gib(plan: Plan, configuration: Configuration) -> float:
         optimizer=OPTIMIZER[plan.device],
         device=plan.device,
     )
-    return memory.peak / 2**30
+    return configuration.correction * memory.peak / 2**30
 
 
 def step_multiplications(plan: Plan, configuration: Configuration) -> float:
@@ -180,7 +193,8 @@ def _needed_and_allowed(plan: Plan, configuration: Configuration, memory_gib: fl
         )
         return estimate, ROUNDED_UP * memory_gib
     taken = measurement(configuration)
-    return (step_gib(plan, configuration) if taken is None else taken.memory_gib), usable_gib(memory_gib)
+    corrected = replace(configuration, correction=correction(plan, configuration))
+    return (step_gib(plan, corrected) if taken is None else taken.memory_gib), usable_gib(memory_gib)
 
 
 def slow_steps(plan: Plan) -> tuple[str, ...]:

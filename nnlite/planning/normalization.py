@@ -14,6 +14,8 @@ SCHEMES: Mapping[str, NormalizationScheme] = {
     "rgb_to_0_1": "rgb_to_0_1",
 }
 
+MASK_BELOW = 0.75  # of the voxels left by cropping zeros away: then zeros are no tissue and stay out of statistics
+
 
 def normalization_scheme(channel: str) -> NormalizationScheme:
     """How a channel of that name is normalised; z-score unless the name says otherwise.
@@ -25,3 +27,16 @@ def normalization_scheme(channel: str) -> NormalizationScheme:
     if name.startswith(("rgb-", "rgb ")):
         return "rgb_to_0_1"
     return SCHEMES.get(name, "zscore")
+
+
+def needs_mask(scheme: str, relative_size: float) -> bool:
+    """Whether zeros stay out of a channel's statistics; ``relative_size`` of an image is what cropping leaves."""
+    return scheme == "zscore" and relative_size < MASK_BELOW
+
+
+def mask_reason(relative_size: float) -> str:
+    """Why that is so, in words."""
+    return (
+        f"cropping zeros away leaves {relative_size:.0%} of the median image; below {MASK_BELOW:.0%} z-scores use only "
+        "voxels that are not zero"
+    )

@@ -8,7 +8,7 @@ network that is there, which may be nnU-Net's or edited by hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
@@ -16,6 +16,7 @@ from nnlite.errors import PlanError, UsageError
 from nnlite.planning.configurations import Configuration, NormalizationScheme
 from nnlite.planning.cpu import NARROW, WIDE
 from nnlite.planning.network import KERNELS, NetworkChoice, choice_of
+from nnlite.planning.normalization import mask_reason, needs_mask
 from nnlite.planning.patch import pooling_reason, require_pooling
 from nnlite.planning.planner import Device, Plan
 from nnlite.planning.spacing import millimetres, voxels
@@ -25,6 +26,10 @@ EXAMPLE = "3d.patch_size=96,96,96"
 FOLLOWS = {"3d": "3d-cascade"}  # a cascade's second stage is the network of full resolution
 NETWORK = {"kernel", "checkpointing"}  # what is decided of the network itself
 SIZE = {"spacing_mm", "patch_size", "batch_size", *NETWORK}  # what the memory of a step depends on
+BEFORE = "as planned before what was set by hand: "  # whatever follows holds no longer, at least not its numbers
+SIZED = ("patch_size", "batch_size", "epochs", "batch_dice")  # whose reasons tell of a configuration's sizes
+LOW = ("3d-lowres", "3d-cascade")  # there, or missing, because of what a patch sees at full resolution
+TOLD_OF = {"patch_size": LOW, "spacing_mm": (*LOW, "transpose")}  # whose reasons tell of these sizes of "3d"
 CPU_WIDTHS = dict((WIDE, NARROW))  # features at most, by those at full resolution
 
 
@@ -57,11 +62,12 @@ def parse_override(text: str) -> Override:
         raise UsageError(f'"{text}": {key} must be {form}') from None
 
 
-def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
+def override(plan: Plan, overrides: Iterable[Override], *, relative_size: float = 1.0) -> Plan:
     """The plan with these decisions, each with its reason; PlanError for values that cannot be trained.
 
     What is set for "3d" is set for "3d-cascade", too, unless that has a value of its own; of two values for one key the
-    later counts. The memory is not judged here but by ``cost.py``.
+    later counts. ``relative_size`` is what cropping zeros away leaves of the dataset's median image. The memory is not
+    judged here but by ``cost.py``.
     """
     configurations = dict(plan.configurations)
     by_name: dict[str, dict[str, Override]] = {}
@@ -72,11 +78,23 @@ def override(plan: Plan, overrides: Iterable[Override]) -> Plan:
         if name in by_name and follower in configurations:
             by_name[follower] = {**by_name[name], **by_name.get(follower, {})}
     for name, changes in by_name.items():
-        configurations[name] = _changed(configurations[name], changes, plan)
-    return replace(plan, configurations=configurations)
+        configurations[name] = _changed(configurations[name], changes, plan, relative_size)
+    outdated = {told for key in by_name.get("3d", {}) for told in TOLD_OF.get(key, ())}
+    if outdated and (low := configurations.get("3d-lowres")):
+        configurations[low.name] = replace(low, reasons=_as_before(low.reasons, {"spacing_mm"}))
+    return replace(plan, configurations=configurations, reasons=_as_before(plan.reasons, outdated))
 
 
-def _changed(configuration: Configuration, changes: Mapping[str, Override], plan: Plan) -> Configuration:
+def _as_before(reasons: Mapping[str, str], outdated: Collection[str]) -> dict[str, str]:
+    """The reasons, where those that are outdated say so, and what was itself set by hand does not."""
+    return {
+        key: f"{BEFORE}{why}" if key in outdated and "set by hand" not in why else why for key, why in reasons.items()
+    }
+
+
+def _changed(
+    configuration: Configuration, changes: Mapping[str, Override], plan: Plan, relative_size: float
+) -> Configuration:
     values: dict[str, Any] = {key: change.value for key, change in changes.items()}
     reasons = {key: f"set by hand: {change.text}" for key, change in changes.items()}
     ndim, channels = configuration.topology.ndim, len(configuration.normalization)
@@ -85,8 +103,13 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], plan
         if entries is not None and len(change.value) != entries:
             raise PlanError(f"{change.text}: {key} of {configuration.name} needs {entries} entries")
     if "normalization" in values:
-        masks = zip(configuration.use_nonzero_mask, values["normalization"], strict=True)
-        values["use_nonzero_mask"] = tuple(mask and scheme == "zscore" for mask, scheme in masks)
+        schemes = values["normalization"]
+        values["use_nonzero_mask"] = _masks(configuration, schemes, relative_size)
+        planned, why = configuration.reasons.get("use_nonzero_mask", ""), mask_reason(relative_size)
+        if (
+            schemes != configuration.normalization and why not in planned
+        ):  # the plan that is followed is of other images
+            reasons["use_nonzero_mask"] = f"{planned}; where the scheme is set by hand: {why}" if planned else why
     if "mirror_axes" in values:
         values["mirror_axes"] = _axes(changes["mirror_axes"], configuration, plan.transpose)
     spacing = values.get("spacing_mm", configuration.spacing_mm)
@@ -104,7 +127,16 @@ def _changed(configuration: Configuration, changes: Mapping[str, Override], plan
         reasons["topology"] = f"planned for what was set by hand; {pooling_reason(values['topology'])}"
     elif asked:
         values["topology"] = kept
-    return replace(configuration, **values, reasons={**configuration.reasons, **reasons})
+    before = _as_before(configuration.reasons, SIZED if changes.keys() & SIZE else ())
+    return replace(configuration, **values, reasons={**before, **reasons})
+
+
+def _masks(
+    configuration: Configuration, schemes: Sequence[NormalizationScheme], relative_size: float
+) -> tuple[bool, ...]:
+    """The masks that belong to other schemes; a channel that keeps its scheme keeps its mask, wherever that is from."""
+    planned = zip(configuration.normalization, configuration.use_nonzero_mask, schemes, strict=True)
+    return tuple(mask if was == scheme else needs_mask(scheme, relative_size) for was, mask, scheme in planned)
 
 
 def _adapted(topology: Topology, *, kernel: int | None = None, checkpointing: bool | None = None) -> Topology:

@@ -24,7 +24,7 @@ from nnlite.planning.hu_channels import HuChannel, HuRange, hu_channels
 from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.network import NetworkChoice
 from nnlite.planning.nnunet import MEMORY_REFERENCES, Planner, fit_nnunet
-from nnlite.planning.normalization import normalization_scheme
+from nnlite.planning.normalization import mask_reason, needs_mask, normalization_scheme
 from nnlite.planning.patch import Fit, PatchFit
 from nnlite.planning.prior import Prior
 from nnlite.planning.spacing import (
@@ -43,7 +43,6 @@ Preset = Literal["nnlite", "nnunet"]
 LOW_RESOLUTION_BELOW = 0.25  # of the median image: a patch that sees less lacks context
 LOW_RESOLUTION_SAVES = 2  # times fewer voxels, or a second resolution is not worth its training
 LITTLE_CONTEXT = "over the whole batch: a patch sees little of an image and often lacks a structure"
-MASK_BELOW = 0.75  # of the voxels left by cropping zeros away: then zeros are no tissue and stay out of statistics
 
 
 @record
@@ -109,11 +108,6 @@ class Plan:
     def image_channels(self) -> tuple[str, ...]:
         """The channels of a preprocessed image: those of the files, and those that are made of them."""
         return (*self.channels, *(made.name for made in self.hu_channels))
-
-    def decisions(self) -> Plan:
-        """The plan without what was measured: two plans that decide alike are equal in this."""
-        configurations = {name: replace(one, measured=None) for name, one in self.configurations.items()}
-        return replace(self, configurations=configurations)
 
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name; UsageError names those there are, and why this one is missing."""
@@ -365,7 +359,6 @@ def _configuration(
     previous_stage: tuple[ConfigurationName | None, str] = (None, "starts from the image alone"),
 ) -> Configuration:
     schemes = tuple(normalization_scheme(channel) for channel in channels)
-    masked = relative_size < MASK_BELOW
     by_name = ", ".join(f"{channel} -> {scheme}" for channel, scheme in zip(channels, schemes, strict=True))
     return Configuration(
         name=name,
@@ -374,7 +367,7 @@ def _configuration(
         patch_size=resolution.fitted.patch_size,
         batch_size=resolution.fitted.batch_size,
         normalization=schemes,
-        use_nonzero_mask=tuple(masked and scheme == "zscore" for scheme in schemes),
+        use_nonzero_mask=tuple(needs_mask(scheme, relative_size) for scheme in schemes),
         batch_dice=batch_dice[0],
         topology=resolution.fitted.topology,
         epochs=resolution.fitted.epochs,
@@ -385,8 +378,7 @@ def _configuration(
             "median_shape": f"{voxels(resolution.median_shape)}: median of the cases resampled to this spacing",
             **resolution.fitted.reasons,
             "normalization": f"by channel name: {by_name}",
-            "use_nonzero_mask": f"cropping zeros away leaves {relative_size:.0%} of the median image; below "
-            f"{MASK_BELOW:.0%} z-scores use only voxels that are not zero",
+            "use_nonzero_mask": mask_reason(relative_size),
             "batch_dice": batch_dice[1],
             "previous_stage": previous_stage[1],
         },

@@ -84,10 +84,12 @@ def sketch(label: np.ndarray, spacing_mm: Sequence[float]) -> Sketch:
 def alignment(sketches: Sequence[Sketch], labels: Labels) -> Alignment:
     """How alike the cases lie; with a single case nothing can be compared, and its Dice is 0.
 
-    Voxels to be ignored neither vote nor are judged, nor are those of which no other case tells.
+    Voxels to be ignored neither vote nor are judged, nor are those of which no other case tells. Along an axis on which
+    every image is a single voxel, extents are the thickness of a slice and tell nothing.
     """
     sizes = np.array([one.size_mm for one in sketches])
-    ratio = float((sizes.max(axis=0) / sizes.min(axis=0)).max())
+    deep = np.max([one.labels.shape for one in sketches], axis=0) > 1
+    ratio = float((sizes.max(axis=0) / sizes.min(axis=0))[deep].max(initial=1.0))
     shape = np.min([one.labels.shape for one in sketches], axis=0)
     maps = np.stack([labels.to_indices(_resampled(one.labels, shape)) for one in sketches])
     told = np.ones(maps.shape, dtype=bool) if labels.ignore_index is None else maps != labels.ignore_index

@@ -11,7 +11,7 @@ from dataclasses import replace
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
-from nnlite.planning.cost import input_channels
+from nnlite.planning.cost import correction, input_channels
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.mirroring import decide_mirroring, without_sides
 from nnlite.planning.planner import Plan, require_usable
@@ -41,7 +41,8 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
             replace(
                 one,
                 median_shape=shape[name],
-                measured=None,  # a step over other channels and labels costs something else
+                measured=None,  # a step over other channels and labels costs something else, in proportion
+                correction=correction(plan, one),
                 reasons={
                     **{key: f"{origin}{reason}" for key, reason in one.reasons.items()},
                     "median_shape": f"{voxels(shape[name])}: median of the cases resampled to this spacing",

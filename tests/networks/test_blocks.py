@@ -199,10 +199,14 @@ def test_shortcuts_are_for_float32_without_gradients_alone(calls: list[str]) -> 
     assert calls == []
 
 
-@pytest.mark.parametrize(("planes", "kernel"), [(2, 3), (4, 5), (6, 7)])
-def test_fewer_planes_than_the_kernel_has_leave_the_gradient_true_in_bfloat16(planes: int, kernel: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "kernel"), [((2, 8, 8), 3), ((4, 8, 8), 5), ((6, 8, 8), 7), ((8, 1, 8), 5), ((8, 1, 8), 7), ((8, 2, 8), 7)]
+)
+def test_fewer_planes_or_rows_than_the_kernel_has_leave_the_gradient_true_in_bfloat16(
+    size: tuple[int, ...], kernel: int
+) -> None:
     layer = convolution(16, 16, (kernel,) * 3, (1, 1, 1))
-    x, wanted = torch.randn(2, 16, planes, 8, 8), torch.randn(2, 16, planes, 8, 8)
+    x, wanted = torch.randn(2, 16, *size), torch.randn(2, 16, *size)
     gradients = []
     for half in (False, True):
         layer.zero_grad()

@@ -48,6 +48,17 @@ def test_folds_that_were_trained_by_different_plans_do_not_go_together(workspace
     assert left_out(workspace) == {"2d": "its folds follow different plans"}
 
 
+def test_folds_go_together_though_between_them_something_else_was_planned(workspace: Workspace):
+    """2d is explained in other words, and of 3d, which is trained by itself, there is another batch."""
+    config = workspace.run("2d", "fold1").config
+    run = read_record(config, RunConfig)
+    planned = run.plan.configurations
+    words = replace(planned["2d"], reasons={**planned["2d"].reasons, "patch_size": "corrected by a factor of 0.95"})
+    others = {"2d": words, "3d": replace(planned["3d"], batch_size=7)}
+    write_record(config, replace(run, plan=replace(run.plan, configurations={**planned, **others})))
+    assert left_out(workspace) == {}
+
+
 def test_a_plan_of_other_labels_leaves_nothing_to_compare(workspace: Workspace):
     plan = read_record(workspace.plan, Plan)
     labels = Labels(names=("background", "ball", "heart"), values=(0, 1, 7))

@@ -9,6 +9,7 @@ from tiny import plan
 
 from nnlite.pipeline.fold_remarks import fold_remarks
 from nnlite.pipeline.run_config import RunConfig
+from nnlite.planning.variants import as_variant
 from nnlite.training.config import TrainConfig
 from nnlite.training.initial_weights import InitialWeights
 
@@ -17,7 +18,9 @@ COUNTS = {"tensors": 1, "all_tensors": 2, "parameters": 1, "all_parameters": 2}
 
 
 def job(fold: str, train: TrainConfig = BEGUN, **others: Any) -> RunConfig:
-    return RunConfig(plan=plan(), configuration="3d@x", fold=fold, train=train, device="cpu", versions={}, **others)
+    return RunConfig(
+        plan=as_variant(plan(), "x"), configuration="3d@x", fold=fold, train=train, device="cpu", versions={}, **others
+    )
 
 
 def begun_with(model: str, fold: str, remark: str = "") -> InitialWeights:
@@ -47,9 +50,11 @@ def test_every_setting_that_differs_is_named_with_its_values() -> None:
 
 def test_another_plan_is_told() -> None:
     first = job("fold0")
-    wider = replace(first.plan.configurations["3d"], batch_size=9)
-    other = replace(first, plan=replace(first.plan, configurations={"3d": wider}))
+    wider = replace(first.plan.configurations["3d@x"], batch_size=9)
+    other = replace(first, plan=replace(first.plan, configurations={"3d@x": wider}))
     assert fold_remarks({"fold0": first, "fold1": other}) == ("3d@x: its folds were not trained alike: the plan",)
+    reworded = replace(first, plan=replace(first.plan, reasons={"planner": "in other words"}))
+    assert fold_remarks({"fold0": first, "fold1": reworded}) == ()
 
 
 def test_what_was_noted_of_the_weights_it_began_with_is_passed_on() -> None:

@@ -18,6 +18,7 @@ from nnlite.training.checkpoint import Checkpoint, ModelCard, load_model, save_m
 from nnlite.workspace import Workspace
 
 CPU = torch.device("cpu")
+VOLUMES = tiny.plan("3d").configurations
 
 
 @pytest.fixture
@@ -89,6 +90,15 @@ def test_folds_of_two_plans_are_not_averaged(paths: list[Path], tmp_path: Path):
     save_model(tmp_path / "older.safetensors", replace(checkpoint, card=replace(checkpoint.card, plan=older)))
     with pytest.raises(CheckpointError, match=r"follows another plan than .*name folds of one plan with --folds"):
         load([paths[0], tmp_path / "older.safetensors"], device=CPU)
+
+
+def test_folds_are_averaged_though_between_them_something_else_was_planned(tmp_path: Path):
+    checkpoint = checkpoint_of_slices("fold0", ())
+    plan = checkpoint.card.plan
+    later = replace(plan, reasons={"planner": "in other words"}, configurations={**plan.configurations, **VOLUMES})
+    for name, one in (("first", plan), ("second", later)):
+        save_model(tmp_path / name, replace(checkpoint, card=replace(checkpoint.card, plan=one)))
+    assert len(load([tmp_path / "first", tmp_path / "second"], device=CPU).networks) == 2
 
 
 def test_weights_that_do_not_fit_the_plan_are_refused(paths: list[Path], tmp_path: Path):

@@ -274,6 +274,35 @@ def test_runs_that_follow_an_earlier_plan_are_named(balls: Path, trained_work: P
     assert note == "3d fold0, 3d fold1 followed an earlier plan; they keep it, new runs follow this one"
 
 
+def begun(workspace: Workspace, *names: str) -> None:
+    """As if fold0 of these had been begun: all that planning looks at is that they are there."""
+    for name in names:
+        config = workspace.run(name, "fold0").config
+        config.parent.mkdir(parents=True)
+        config.write_text("{}")
+
+
+def test_runs_are_not_named_where_only_something_else_is_planned_otherwise(balls: Path, tmp_path: Path):
+    options = {"work": tmp_path, "device": "cpu", "probe": False}
+    batch = pipeline.plan(balls, **options).plan.configuration("3d").batch_size
+    begun(Workspace(root=tmp_path, dataset="balls"), "2d", "3d")
+    [note] = pipeline.plan(balls, overrides=["2d.batch_size=3"], **options).notes
+    assert note == "2d fold0 followed an earlier plan; they keep it, new runs follow this one"
+    assert pipeline.plan(balls, overrides=["2d.batch_size=3", f"3d.batch_size={batch}"], **options).notes == ()
+
+
+def test_runs_of_variants_without_a_plan_of_their_own_are_named_with_those_of_the_plan_they_follow(
+    balls: Path, tmp_path: Path
+):
+    options = {"work": tmp_path, "device": "cpu", "probe": False}
+    pipeline.plan(balls, **options)
+    begun(Workspace(root=tmp_path, dataset="balls"), "3d@seed1", "3d@big")
+    [note] = pipeline.plan(balls, variant="big", overrides=["3d.batch_size=3"], **options).notes
+    assert note.startswith("3d@big fold0 followed")  # until now it, too, followed the plan of the dataset
+    [note] = pipeline.plan(balls, overrides=["3d.batch_size=3"], **options).notes
+    assert note == "3d@seed1 fold0 followed an earlier plan; they keep it, new runs follow this one"
+
+
 def test_a_plan_that_can_no_longer_be_read_is_replaced(balls: Path, trained_work: Path, tmp_path: Path):
     work = Path(shutil.copytree(trained_work, tmp_path / "work"))
     path = work / "balls" / "plan.json"

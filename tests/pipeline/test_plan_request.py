@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import plan
+from tiny import INTENSITY, plan
 
 from nnlite.data.records import write_record
 from nnlite.errors import PlanError, UsageError
 from nnlite.pipeline.plan_request import plan_request, read_plan_file
+from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.network import NetworkChoice, NetworkOptions
 from nnlite.planning.variants import as_variant
 
@@ -109,3 +110,19 @@ def test_an_architecture_is_passed_on_and_a_residual_one_is_planned_as_the_small
 def test_the_preset_of_nnunet_knows_only_what_nnunet_does(network: NetworkOptions) -> None:
     with pytest.raises(UsageError, match="--preset nnunet plans exactly what nnU-Net would: --architecture unet or"):
         plan_request(preset="nnunet", network=network)
+
+
+@pytest.mark.parametrize(("left", "masked"), [(0.4, True), (0.9, False)])
+def test_a_normalisation_by_hand_takes_the_mask_that_images_like_these_are_planned_with(left: float, masked: bool):
+    found = Fingerprint(
+        spacings_mm=((1.0, 1.0, 1.0),) * 5,
+        shapes_after_crop=((32, 32, 32),) * 5,
+        intensities=(INTENSITY,),
+        median_relative_size_after_crop=left,
+    )
+    options = {"dataset": "d", "labels": plan().labels}
+    by_hand = plan_request(device="cpu", overrides=["3d.normalization=zscore"])
+    made = by_hand.decide(found, channels=["noNorm"], **options)
+    by_name = plan_request(device="cpu").decide(found, channels=["T1"], **options)
+    assert made.configuration("3d").use_nonzero_mask == by_name.configuration("3d").use_nonzero_mask == (masked,)
+    assert made.configuration("2d").use_nonzero_mask == (False,)

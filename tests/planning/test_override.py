@@ -15,16 +15,18 @@ from nnlite.planning.planner import Plan, make_plan
 from nnlite.planning.topology import plan_topology
 
 
-def plan(shape=(400, 400, 400), device="cuda", network: NetworkChoice | None = None) -> Plan:
+def plan(
+    shape=(400, 400, 400), device="cuda", network: NetworkChoice | None = None, channels=("MR",), relative_size=0.5
+) -> Plan:
     some = IntensityProperties(mean=0, median=0, std=1, min=0, max=1, percentile_00_5=0, percentile_99_5=1)
     found = Fingerprint(
         spacings_mm=((1.0, 1.0, 1.0),) * 10,
         shapes_after_crop=(shape,) * 10,
-        intensities=(some,),
-        median_relative_size_after_crop=0.5,
+        intensities=(some,) * len(channels),
+        median_relative_size_after_crop=relative_size,
     )
     labels = Labels(names=("background", "organ"), values=(0, 1))
-    return make_plan(found, dataset="phantom", channels=("MR",), labels=labels, device=device, network=network)
+    return make_plan(found, dataset="phantom", channels=channels, labels=labels, device=device, network=network)
 
 
 def changed(*texts: str, **options) -> Plan:
@@ -37,7 +39,37 @@ def test_a_patch_set_by_hand_brings_the_network_that_belongs_to_it() -> None:
     assert full.patch_size == cascade.patch_size == (64, 64, 32)
     assert full.topology == cascade.topology == plan_topology((1.0, 1.0, 1.0), (64, 64, 32))[0]
     assert full.reasons["patch_size"] == "set by hand: 3d.patch_size=64,64,32"
-    assert made.configuration("3d-lowres") == plan().configuration("3d-lowres")
+    before, low = plan().configuration("3d-lowres"), made.configuration("3d-lowres")
+    assert replace(low, reasons=before.reasons) == before
+
+
+OUTDATED = "as planned before what was set by hand: "
+
+
+@pytest.mark.parametrize("text", ["patch_size=64,64,64", "spacing_mm=2,2,2", "batch_size=4", "kernel=5"])
+def test_reasons_do_not_go_on_with_numbers_of_sizes_that_were_planned(text: str) -> None:
+    planned, full = plan().configuration("3d"), changed(f"3d.{text}").configuration("3d")
+    for key in ("patch_size", "batch_size", "epochs", "batch_dice"):
+        if not text.startswith(key):
+            assert full.reasons[key] == f"{OUTDATED}{planned.reasons[key]}"
+    assert full.reasons["normalization"] == planned.reasons["normalization"]
+    again = override(changed(f"3d.{text}"), [parse_override("3d.checkpointing=true")]).configuration("3d")
+    assert {**full.reasons, "checkpointing": "set by hand: 3d.checkpointing=true"} == again.reasons
+
+
+@pytest.mark.parametrize("edge", [100, 400])  # without a low resolution, and with one
+def test_reasons_for_a_low_resolution_are_those_of_the_patch_that_was_planned(edge: int) -> None:
+    shape = (edge,) * 3
+    planned = plan(shape)
+    assert ("3d-lowres" in planned.reasons) == (edge == 100) != ("3d-lowres" in planned.configurations)
+    for text, told in (("3d.patch_size=64,64,64", False), ("3d.spacing_mm=2,2,2", True), ("3d.batch_dice=true", None)):
+        made = changed(text, shape=shape)
+        assert made.reasons["transpose"].startswith(OUTDATED) == bool(told)
+        for name in ("3d-lowres", "3d-cascade"):
+            if name in planned.reasons:
+                assert made.reasons[name].startswith(OUTDATED) == (told is not None)
+        if low := made.configurations.get("3d-lowres"):
+            assert low.reasons["spacing_mm"].startswith(OUTDATED) == (told is not None)
 
 
 def test_a_cpu_s_network_keeps_its_width() -> None:
@@ -69,6 +101,20 @@ def test_a_normalisation_set_by_hand_uses_the_mask_only_where_it_is_a_z_score() 
     made = changed("2d.normalization=ct", "2d.batch_size=3", "2d.batch_dice=false").configuration("2d")
     assert (made.normalization, made.use_nonzero_mask) == (("ct",), (False,))
     assert (made.batch_size, made.batch_dice) == (3, False)
+
+
+@pytest.mark.parametrize(("left", "masked"), [(0.4, True), (0.9, False)])
+def test_a_z_score_set_by_hand_brings_the_mask_that_belongs_to_it(left: float, masked: bool) -> None:
+    made = plan(channels=("noNorm", "T1"), relative_size=left)
+    assert made.configuration("2d").use_nonzero_mask == (False, masked)
+    for now in (
+        0.4,
+        0.9,
+    ):  # as many voxels are left in the dataset that is planned for, which may follow another's plan
+        [change] = [parse_override("2d.normalization=zscore,zscore")]
+        one = override(made, [change], relative_size=now).configuration("2d")
+        assert one.use_nonzero_mask == (now == 0.4, masked)  # T1 keeps what it has
+        assert f"leaves {now:.0%} of the median image" in one.reasons["use_nonzero_mask"]
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -129,7 +129,7 @@ def test_every_plan_can_be_trained_and_has_its_reasons(spacing, shape, options) 
             assert size % step == 0
         assert configuration.batch_size >= 2
         assert configuration.topology.stages >= 2
-        undecided = {"name", "reasons", "measured"}
+        undecided = {"name", "reasons", "measured", "correction"}
         assert set(configuration.__slots__) - undecided <= set(configuration.reasons)
     assert set(made.configurations) | set(made.reasons) >= {"2d", "3d", "3d-lowres", "3d-cascade"}
 

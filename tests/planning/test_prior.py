@@ -57,6 +57,18 @@ def test_labels_anywhere_or_images_of_other_extents_are_not_aligned() -> None:
     )
 
 
+def test_the_thickness_of_single_slices_is_no_extent() -> None:
+    slices, volumes = np.zeros((1, 8, 8), dtype=np.int16), np.zeros((2, 8, 8), dtype=np.int16)
+    slices[:, 2:5] = volumes[:, 2:5] = 1
+    for label, ratio in ((slices, 1.0), (volumes, 5.0)):
+        seen = [sketch(label, (thickness_mm, 1.0, 1.0)) for thickness_mm in (1.0, 5.0, 1.0)]
+        assert alignment(seen, ORGAN).size_ratio == ratio
+    # beside a volume a slice is thin, whatever its header says
+    assert alignment([sketch(slices, (1.0, 1.0, 1.0)), sketch(volumes, (1.0, 1.0, 1.0))], ORGAN).size_ratio == 2.0
+    points = [sketch(slices[:, :1, :1], (1.0, 1.0, step_mm)) for step_mm in (1.0, 5.0)]
+    assert alignment(points, ORGAN).size_ratio == 1.0
+
+
 def test_one_case_or_none_labelled_tells_nothing() -> None:
     assert alignment([line(5, 12)], ORGAN).atlas_dice == 0
     assert alignment([line(0, 0)] * 3, ORGAN).atlas_dice == 0
