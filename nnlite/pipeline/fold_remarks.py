@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.pipeline.run_config import RunConfig
-from nnlite.training.loss import Loss
 from nnlite.planning.decisions import decisions
+from nnlite.training.loss import Loss
 
 
 def fold_remarks(jobs: Mapping[str, RunConfig]) -> tuple[str, ...]:
