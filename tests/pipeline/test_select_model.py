@@ -64,7 +64,7 @@ def test_folds_that_were_not_trained_alike_are_told_of(balls: Path, workspace: W
     job = read_record(config, RunConfig)
     write_record(config, replace(job, train=replace(job.train, loss="focal+dice")))
     selection = select(balls, workspace, most=1)
-    assert selection.remarks == ("3d: its folds were not trained alike: loss (fold0: dice+ce, fold1: focal+dice)",)
+    assert selection.remarks == ("3d: its folds were not trained alike: loss (fold0: dice+ce, fold1: dice+focal)",)
     assert [one.members for one in selection.candidates] == [("3d",), ("2d",)]  # the means decide, as ever
 
 
