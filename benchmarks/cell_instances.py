@@ -3,7 +3,8 @@
     python benchmarks/cell_instances.py ../shared/data/cells NAME=RUN [NAME=RUN ..] [--json FILE] [--within 3]
 
 Runs of the same NAME are seeds of one model, of which means are shown, beside the average precision of each at 0.5. RUN
-is the folder of a run (WORK/cells/runs/2d/fold0) whose held-out cases were predicted: with `--instances distance`,
+is the folder of a run (WORK/cells/runs/2d/fold0), or that of a configuration (WORK/cells/runs/2d) for all of its folds
+together, whose held-out cases were predicted: with `--instances distance`,
 `border` or `rim` when it was planned, `--loss` when it was trained, or whatever is to be compared; all must hold out
 the same cases. Each is scored by its own maps of instances, by these split once more at necks, and, as the baselines
 that any mask allows, by the connected parts of its mask and by a watershed on the distance to the background. A nucleus
@@ -51,7 +52,7 @@ def main() -> None:
     rows: dict[str, list[dict[str, Any]]] = {}
     for entry in options.runs:
         name, _, folder = entry.partition("=")
-        found = scored(options.dataset / "labels", Path(folder, "validation"), options.within)
+        found = scored(options.dataset / "labels", Path(folder), options.within)
         rows.setdefault(name, []).append(found)
     every = [seed for seeds in rows.values() for seed in seeds]
     if len({(*seed["cases"], seed["nuclei"], seed["touching"]) for seed in every}) > 1:
@@ -106,9 +107,12 @@ def gain(
     return told
 
 
-def scored(labels: Path, validation: Path, within: float) -> dict[str, Any]:
-    """All numbers of one run."""
-    pairs, _ = pair_masks(labels, validation)
+def scored(labels: Path, run: Path, within: float) -> dict[str, Any]:
+    """All numbers of one run, or of all folds of a configuration."""
+    pairs = sorted(
+        (pair for held_out in sorted(run.glob("**/validation")) for pair in pair_masks(labels, held_out)[0]),
+        key=lambda pair: pair.case_id,
+    )
     ways: dict[str, list[_Met]] = {}
     overlap = np.zeros(3, dtype=np.int64)
     nuclei = touching = 0
