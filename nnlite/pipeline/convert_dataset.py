@@ -72,7 +72,7 @@ def convert(
     with _begun(output) as beside:
         result, faults = _from_dicom(source, beside / "dicom", structures, progress)
         if result.cases and to == "folder":
-            result.folder.replace(output)
+            _place(result.folder, output)
         elif result.cases:
             again = _rearranged(find_dataset(result.folder), output, to, link=True, progress=progress)
             result = replace(again, notes=(*result.notes, *again.notes))
@@ -120,7 +120,7 @@ def _rearranged(dataset: Dataset, output: Path, to: LayoutName, *, link: bool, p
             make_label(replace(label, target=beside / label.target), link=link)
             progress("convert", done := done + 1, total)
         layout.write_texts(beside)
-        beside.replace(output)
+        _place(beside, output)
     written = find_dataset(output)
     return ConvertResult(
         folder=output,
@@ -133,14 +133,26 @@ def _rearranged(dataset: Dataset, output: Path, to: LayoutName, *, link: bool, p
 
 @contextmanager
 def _begun(output: Path) -> Iterator[Path]:
-    """A folder beside ``output`` to write to; it is removed at the end, whatever happens."""
+    """A folder to write to on the disk of ``output``, beside it or, where it is there already, in it.
+
+    It is removed at the end, whatever happens.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=WRITING, dir=output.parent))
+    beside = Path(tempfile.mkdtemp(prefix=WRITING, dir=output if output.is_dir() else output.parent))
     beside.chmod(0o777 & ~UMASK)
     try:
         yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _place(made: Path, output: Path) -> None:
+    """Give a finished folder its name; one that was there, a mounted disk or a link among them, takes what is in it."""
+    if not output.is_dir():
+        made.replace(output)
+        return
+    for part in sorted(made.iterdir(), key=lambda part: part.is_file()):  # descriptions last
+        part.replace(output / part.name)
 
 
 def _from_dicom(

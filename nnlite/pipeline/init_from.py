@@ -95,7 +95,7 @@ def weights_to_begin_with(job: RunConfig) -> dict[str, Tensor]:
 
 
 def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | None, fold: str) -> InitialWeights:
-    """The network to begin with: of the same configuration, else of a variant of it, else the one of which most fits.
+    """The network to begin with: of the same name, else of its configuration, else the one of which most fits.
 
     Of its folds the one called ``fold``, else the first: for a new job that of its own name, which has not seen the
     cases that are held out here either, for one that was begun that of which it began, whatever was trained since.
@@ -104,9 +104,12 @@ def _best_fit(model: Path, work: Path, job: RunConfig, like: InitialWeights | No
     plan, configuration = job.plan, job.plan.configuration(job.configuration)
     networks = _networks(model, work)
     wanted = configuration.name if like is None else like.configuration
-    same = [one for one in networks if one.configuration == wanted] or [
-        one for one in networks if parted(one.configuration)[0] == parted(wanted)[0]
-    ]
+    kind = parted(wanted)[0]
+    same = (
+        [one for one in networks if one.configuration == wanted]
+        or [one for one in networks if one.configuration == kind]
+        or [one for one in networks if parted(one.configuration)[0] == kind]
+    )
     by_configuration: dict[str, _Trained] = {}
     for network in same or networks:
         if network.configuration not in by_configuration or network.fold == fold:

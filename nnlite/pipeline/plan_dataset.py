@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +16,8 @@ from nnlite.data.dataset import DESCRIPTION_FILE, Case, Dataset, default_name, f
 from nnlite.data.image import Image
 from nnlite.data.labels import Labels
 from nnlite.data.progress import Progress, silent
-from nnlite.data.records import write_record
-from nnlite.errors import PlanError
+from nnlite.data.records import FORMAT_VERSION, from_json, write_record
+from nnlite.errors import NnliteError, PlanError
 from nnlite.pipeline.appearance import write_appearance
 from nnlite.pipeline.dataset_source import refuse_another_source, remember_source
 from nnlite.pipeline.instance_request import InstanceChoice, InstanceRequest
@@ -32,8 +33,8 @@ from nnlite.planning.mirroring import spares_sides, without_counterpart
 from nnlite.planning.network import NOTHING_ASKED, NetworkOptions, Residual
 from nnlite.planning.planner import Plan, Preset
 from nnlite.planning.prior import PriorUse, Sketch, alignment, sketch
-from nnlite.planning.variants import as_variant, named, parted, require_variant
-from nnlite.workspace import Workspace
+from nnlite.planning.variants import as_variant, parted, require_variant
+from nnlite.workspace import RunFolder, Workspace
 
 DEFAULT_WORK = Path("nnlite_work")
 
@@ -295,20 +296,30 @@ def _one_sided(decided: Plan) -> tuple[str, ...]:
 
 
 def _runs_of_other_plans(workspace: Workspace, decided: Plan, variant: str | None) -> tuple[str, ...]:
-    """A note where the plan of earlier runs is now replaced by one that would have them trained otherwise.
+    """A note where earlier runs were trained otherwise than new ones by this plan will be.
 
     Besides runs of its own, the plan of the dataset has those of all variants for which nothing was decided.
     """
     before = _planned_before(workspace, variant)
     names = []
     for run in workspace.existing_runs():
-        kind, own = parted(run.configuration)
-        follows = own == variant or (variant is None and not workspace.plan_of(own).exists())
-        if follows and (before is None or _differ(before, decided, named(kind, variant))):
-            names.append(f"{run.configuration} {run.fold}")
+        own = parted(run.configuration)[1]
+        if own == variant or (variant is None and not workspace.plan_of(own).exists()):
+            followed = _followed(run) or before
+            if followed is None or _differ(followed, decided, run.configuration):
+                names.append(f"{run.configuration} {run.fold}")
     if not names:
         return ()
     return (f"{', '.join(names)} followed an earlier plan; they keep it, new runs follow this one",)
+
+
+def _followed(run: RunFolder) -> Plan | None:
+    """The plan that a run keeps, None where it cannot be read; as a record of its whole config it would load torch."""
+    try:
+        plan = json.loads(run.config.read_text(encoding="utf-8"))["plan"]
+        return from_json(json.dumps({"format_version": FORMAT_VERSION, **plan}), Plan, source=str(run.config))
+    except (OSError, ValueError, KeyError, TypeError, NnliteError):
+        return None
 
 
 def _planned_before(workspace: Workspace, variant: str | None) -> Plan | None:
@@ -320,6 +331,7 @@ def _planned_before(workspace: Workspace, variant: str | None) -> Plan | None:
 
 
 def _differ(one: Plan, other: Plan, name: str) -> bool:
-    """Whether two plans decide otherwise of a configuration, which they need not have."""
-    first, second = (decisions(plan, name) if name in plan.configurations else None for plan in (one, other))
+    """Whether two plans decide otherwise of a configuration, under whatever variant's name they have it, if they do."""
+    plans = (as_variant(plan, parted(name)[1]) for plan in (one, other))
+    first, second = (decisions(plan, name) if name in plan.configurations else None for plan in plans)
     return first != second

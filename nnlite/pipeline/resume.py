@@ -116,8 +116,11 @@ def require_choices(run: RunFolder, begun: TrainConfig, wanted: TrainConfig) -> 
             )
 
 
-def require_sense(job: RunConfig, split: Split) -> None:
-    """Raise ``UsageError`` where choices of a training do not go together, or with its data."""
+def require_sense(job: RunConfig, split: Split, *, begun: bool = False) -> None:
+    """Raise ``UsageError`` where choices of a training do not go together, or with its data.
+
+    What does no harm may go on where it was ``begun`` by an nnlite that allowed it.
+    """
     config, here = job.train, f"{job.configuration} {job.fold}"
     if not split.validation and (config.patience is not None or config.schedule == "plateau"):
         option, remedy = "--patience", "leave it out"
@@ -127,7 +130,8 @@ def require_sense(job: RunConfig, split: Split) -> None:
             f"{option} follows the pseudo Dice of held-out cases, and {here} holds none out: {remedy}, or train one of "
             "the numbered folds"
         )
-    if config.schedule == "plateau" and config.patience is not None and config.patience <= PLATEAU_EPOCHS:
+    in_vain = config.schedule == "plateau" and config.patience is not None and config.patience <= PLATEAU_EPOCHS
+    if in_vain and not begun:
         raise UsageError(
             f"--schedule plateau lowers the rate after {PLATEAU_EPOCHS} epochs without a better pseudo Dice, and "
             f"--patience {config.patience} would end {here} before an epoch is trained at it: take a --patience well "

@@ -184,12 +184,13 @@ def train(
         with locked(run):
             before = len(read_log(run.log))
             job = as_begun(run, as_asked, resume=resume, longer=longer)
+            begun = job is not None
             if job is None:
                 settings = as_asked(settings_for(split_of[fold], f"{configuration} {fold}", defaults))
                 require_suited(settings.augmentation, plan, planned)  # before any case is preprocessed for it
                 job = _new_job(plan, configuration, fold, settings, target)
                 job = initialised(job, init_from, work, like=first.initial if first else None, told=on_init)
-            require_sense(job, split_of[fold])
+            require_sense(job, split_of[fold], begun=begun)
             _tell_of_touching_cells(job)
             if longer:
                 reopen(run)

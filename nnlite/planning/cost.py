@@ -113,15 +113,18 @@ def parameters_of_all_stages(plan: Plan, configuration: Configuration) -> int:
 
 
 def correction(plan: Plan, configuration: Configuration) -> float:
-    """The share of its predicted memory that a step with this patch took, here or in the plan that is followed.
+    """The share of its predicted memory that a step of this network took, here or in the plan that is followed.
 
-    Steps over other batches or labels will need as much less than predicted. At most 1, also where nothing is known:
-    small steps have costs besides that do not grow with them.
+    Steps over other patches, batches or labels will need as much less than predicted. At most 1, also where nothing is
+    known: small steps have costs besides that do not grow with them.
     """
     taken = configuration.measured
-    if plan.device == "cpu" or taken is None or taken.patch_size != configuration.patch_size:
+    if plan.device == "cpu" or taken is None:
         return configuration.correction
-    predicted = step_gib(plan, replace(configuration, batch_size=taken.batch_size, correction=1.0))
+    if configuration.topology.fitting_size(taken.patch_size) != taken.patch_size:  # strides were edited
+        return configuration.correction
+    patch, batch = taken.patch_size, taken.batch_size
+    predicted = step_gib(plan, replace(configuration, patch_size=patch, batch_size=batch, correction=1.0))
     return min(1.0, taken.memory_gib / predicted)
 
 

@@ -102,6 +102,20 @@ def test_what_cannot_be_converted_is_told_at_the_end_and_the_others_are_there(
     assert names == ["Ann", "Bob_2"]
 
 
+@pytest.mark.parametrize("layout", ["folder", "nnunet"])
+@pytest.mark.parametrize("place", [".", "link"])
+def test_a_folder_that_is_there_and_empty_is_filled(
+    place: str, layout: LayoutName, patients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty" if place == "." else tmp_path)
+    result = pipeline.convert(patients, Path(place), to=layout)
+    assert (result.folder, result.cases) == (Path(place), ("Ann", "Bob_1", "Bob_2"))
+    folders = {"folder": {"images", "labels"}, "nnunet": {"imagesTr", "labelsTr"}}[layout]
+    assert {path.name for path in (tmp_path / "empty").iterdir() if path.is_dir()} == folders
+
+
 def test_where_no_case_can_be_converted_nothing_is_written(patients: Path, tmp_path: Path):
     for image in patients.glob("scan */001.dcm"):
         image.unlink()

@@ -84,6 +84,20 @@ def with_both(folder: Path) -> Path:
     return workspace.folder
 
 
+def test_a_variant_begins_with_its_plain_configuration_rather_than_with_another_variant(tmp_path: Path):
+    folder = with_both(tmp_path)
+    workspace = Workspace(root=tmp_path, dataset="phantom")
+    (workspace.runs / "3d-lowres").rename(workspace.runs / "3d@another")
+    plain = workspace.run("3d", "fold0").checkpoint_final
+    card = load_model(plain).card
+    plan = replace(card.plan, labels=Labels(names=("background", "ball"), values=(0, 1)))  # of the other more would fit
+    weights = build_network(plan, plan.configuration("3d")).state_dict()
+    save_model(plain, Checkpoint(card=replace(card, plan=plan), weights=weights))
+    begun = initialised(job_of("3d@new"), folder, tmp_path, like=None, told=lambda initial: None)
+    assert begun.initial is not None
+    assert Path(begun.initial.source).parent.parent.name == "3d"
+
+
 @pytest.mark.parametrize("name", ["3d-lowres", "3d-lowres@pre"])
 def test_a_variant_too_begins_with_the_network_of_its_configuration(name: str, tmp_path: Path):
     begun = initialised(job_of(name), with_both(tmp_path), tmp_path, like=None, told=lambda initial: None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -124,6 +125,17 @@ def test_a_plan_that_was_seen_to_fit_can_be_edited_to_smaller_batches_and_not_to
     require_within_memory(edited(smaller))
     with pytest.raises(PlanError, match="2d: patch"):
         require_within_memory(edited(slices.batch_size + 1))
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_plan_that_was_seen_to_fit_can_be_edited_to_smaller_patches_and_not_to_larger_ones(more: int):
+    found = search(decide, card(0.7))
+    volumes = found.configuration("3d")
+    z, y, x = volumes.patch_size
+    edited = replace(volumes, patch_size=(z, y + more * volumes.topology.divisor[1], x))
+    assert step_gib(found, edited) > usable_gib(MEMORY_GIB)  # by the plain prediction
+    with pytest.raises(PlanError, match="3d: patch") if more > 0 else nullcontext():
+        require_within_memory(replace(found, configurations={"3d": edited}))
 
 
 def test_a_card_that_another_program_fills_leads_to_a_smaller_plan():

@@ -12,14 +12,17 @@ import pytest
 
 from nnlite import pipeline
 from nnlite.data.image import Geometry, write_image
-from nnlite.data.records import read_record
+from nnlite.data.records import read_record, write_record
 from nnlite.data.split import Splits
 from nnlite.errors import DatasetError, PlanError, UsageError, WorkspaceError
 from nnlite.pipeline import machine, measure_plan, plan_dataset, plan_request
 from nnlite.pipeline.plan_dataset import locate_dataset, read_plan
+from nnlite.pipeline.run_config import RunConfig
 from nnlite.planning.fingerprint import Fingerprint
 from nnlite.planning.measurement import StepMeasurement
 from nnlite.planning.planner import Configuration, Plan
+from nnlite.planning.variants import as_variant, parted
+from nnlite.training.config import TrainConfig
 from nnlite.workspace import Workspace
 
 
@@ -303,12 +306,25 @@ def test_runs_of_variants_without_a_plan_of_their_own_are_named_with_those_of_th
     assert note == "3d@seed1 fold0 followed an earlier plan; they keep it, new runs follow this one"
 
 
+def test_runs_are_named_where_their_own_plan_differs_whatever_was_planned_since(balls: Path, tmp_path: Path):
+    options = {"work": tmp_path, "device": "cpu", "probe": False}
+    workspace, otherwise = Workspace(root=tmp_path, dataset="balls"), {"overrides": ["3d.batch_size=3"]}
+    planned = pipeline.plan(balls, **options).plan
+    for name in ("3d", "3d@seed1"):
+        plan = as_variant(planned, parted(name)[1])
+        job = RunConfig(plan=plan, configuration=name, fold="fold0", train=TrainConfig(), device="cpu", versions={})
+        write_record(workspace.run(name, "fold0").config, job)
+    for _ in range(2):
+        [note] = pipeline.plan(balls, **options, **otherwise).notes
+        assert note.startswith("3d fold0, 3d@seed1 fold0 followed an earlier plan")
+    assert pipeline.plan(balls, **options).notes == ()  # back to what they were trained with
+
+
 def test_a_plan_that_can_no_longer_be_read_is_replaced(balls: Path, trained_work: Path, tmp_path: Path):
     work = Path(shutil.copytree(trained_work, tmp_path / "work"))
     path = work / "balls" / "plan.json"
     path.write_text("{}")
-    [note] = pipeline.plan(balls, work=work, device="cpu", probe=False).notes
-    assert "followed an earlier plan" in note
+    assert pipeline.plan(balls, work=work, device="cpu", probe=False).notes == ()  # runs keep their own, which is this
     assert read_record(path, Plan).dataset == "balls"
 
 

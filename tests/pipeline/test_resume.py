@@ -160,6 +160,7 @@ def test_a_patience_that_ends_before_a_plateau_lowers_the_rate_is_refused():
         words = f"--patience {patience} would end 3d fold1 before .*: take a --patience well above 10, or --sch"
         with pytest.raises(UsageError, match=words):
             require_sense(chosen(schedule="plateau", patience=patience), split)
+        require_sense(chosen(schedule="plateau", patience=patience), split, begun=True)  # it does no harm
     for fine in ({"patience": 11}, {"patience": None}, {"patience": 5, "schedule": "constant"}):
         require_sense(chosen(**{"schedule": "plateau", **fine}), split)
 
