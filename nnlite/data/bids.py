@@ -21,7 +21,9 @@ SUFFIXES = (".nii.gz", ".nii")
 CASE_ENTITIES = ("sub", "ses", "run")
 LABEL_SUFFIXES = ("dseg", "mask")  # a segmentation comes before a mask where a case has both
 OF_LABELS = ("space", "res", "den", "label", "desc", "seg", "from")  # entities that derivatives add
-NO_IMAGES = ("dseg", "mask", "probseg", "sbref", "bold", "dwi", "epi", "phasediff", "magnitude1", "magnitude2")
+OF_OTHER_USE = ("sbref", "bold", "dwi", "epi", "phasediff", "magnitude1", "magnitude2")  # mostly series, field maps
+NO_IMAGES = (*LABEL_SUFFIXES, "probseg", *OF_OTHER_USE)
+READ_ANYHOW = "to use such files, name them in a list of cases (a table)"
 DERIVATIVES = "derivatives"
 
 
@@ -62,8 +64,14 @@ def bids(folder: Path) -> Found:
     found = Found(layout=f"BIDS (labels of {home.name})")
     found.label_table, found.label_file = _label_names(raw, home, by_case)
     images: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    unread: set[str] = set()
     for name in _names(raw, None):
-        images[name.case][name.channel].append(name.path)
+        if name.suffix not in NO_IMAGES:
+            images[name.case][name.channel].append(name.path)
+        elif name.suffix in OF_OTHER_USE and name.case in by_case:
+            unread.add(name.suffix)
+    if unread:
+        found.notes.append(f"not read as images: {', '.join(sorted(unread))}; {READ_ANYHOW}")
     labelled = {case: kinds for case, kinds in images.items() if case in by_case}
     channels = _channels(labelled, found, raw, home)
     found.channels = channels
@@ -117,14 +125,14 @@ def _derivative_with_labels(raw: Path) -> Path:
 
 
 def _names(folder: Path, suffixes: Sequence[str] | None) -> Iterator[_Name]:
-    """Images below the subjects of a folder, sorted; those with one of these suffixes, or those that are images."""
+    """Images below the subjects of a folder, sorted; those with one of these suffixes, or all."""
     for path in sorted(path for sub in folder.glob("sub-*") if sub.is_dir() for path in sub.rglob("*.nii*")):
         ending = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
         if ending is None:
             continue
         *entities, suffix = path.name.removesuffix(ending).split("_")
         pairs = dict(part.split("-", 1) for part in entities if "-" in part)
-        if "sub" in pairs and (suffix in suffixes if suffixes else suffix not in NO_IMAGES):
+        if "sub" in pairs and (suffixes is None or suffix in suffixes):
             yield _Name(path, pairs, suffix)
 
 
@@ -149,7 +157,8 @@ def _label_of(case: str, names: Sequence[_Name]) -> tuple[Path, list[Fault]]:
 def _channels(labelled: Mapping[str, Mapping[str, list[Path]]], found: Found, raw: Path, home: Path) -> tuple[str, ...]:
     """Kinds of images that every labelled case has; those that only some have are told of."""
     if not labelled:
-        raise DatasetError(f"no case of {raw} has a label in {home}; their names should begin alike, as sub-01_ses-01")
+        what = f"no case of {raw} has a label in {home}; their names should begin alike, as sub-01_ses-01"
+        raise DatasetError("; ".join([what, *found.notes]))
     count = Counter(channel for kinds in labelled.values() for channel in kinds)
     channels = tuple(sorted(channel for channel in count if count[channel] == len(labelled)))
     told = ", ".join(f"{channel} ({count[channel]} of {len(labelled)})" for channel in sorted(count))

@@ -83,6 +83,7 @@ class _Look(Generic[T]):
     resampled: tuple[int, ...]
     planar: bool | None
     sized: bool | None
+    eight_bits: bool | None
     values: tuple[int, ...] | None
     finding: T | None
     seen: CaseTraits | None = None
@@ -115,6 +116,7 @@ def check_dataset(
     faults.extend(annotation_faults(dataset.cases, labels, label_values))
     faulty = {fault.case for fault in faults}
     notes = (*dataset.notes, *_resampled(looks, channels, dataset.reference_channel))
+    notes += () if dataset.channels else tuple(_depths(dataset, looks))
     return CheckReport(
         dataset=replace(dataset, channels=channels, labels=labels),
         faults=tuple(faults),
@@ -173,6 +175,7 @@ def _look_at(case: Case, dataset: Dataset, visit: Visit[T] | None) -> _Look[T]:
         resampled=() if image is None else image.resampled,
         planar=None if image is None else image.planar,
         sized=image.sized if image is not None and image.stored.suffix in PICTURE_SUFFIXES else None,
+        eight_bits=None if image is None else image.array.dtype == np.uint8,
         values=values,
         finding=visit(case, image, array) if visit and image is not None and not faults else None,
         faults=tuple(faults),
@@ -218,14 +221,34 @@ def _cause(error: ImageError, path: Path) -> str:
 
 
 def _channel_names(dataset: Dataset, looks: Mapping[str, _Look[T]]) -> tuple[str, ...]:
-    """Names for channels that no metadata names, after the number that most cases have."""
+    """Names for channels that no metadata names, after the number that most cases have.
+
+    Those of pictures are colours where all have 8 bits: what has more is measured, by a microscope say.
+    """
     count = _most_common(look.channels for look in looks.values())
     if count is None:
         return ()
-    first = dataset.cases[0].images
-    if len(first) == 1 and image_suffix(first[0]) in PICTURE_SUFFIXES and count in (3, 4):
+    if _like_colours(dataset, count) and all(look.eight_bits is not False for look in looks.values()):
         return COLOUR_CHANNELS[:count]
     return ("image",) if count == 1 else tuple(f"channel {number}" for number in range(count))
+
+
+def _like_colours(dataset: Dataset, count: int | None) -> bool:
+    first = dataset.cases[0].images if dataset.cases else ()
+    return len(first) == 1 and image_suffix(first[0]) in PICTURE_SUFFIXES and count in (3, 4)
+
+
+def _depths(dataset: Dataset, looks: Mapping[str, _Look[T]]) -> Iterator[str]:
+    """Pictures of which some could be colours and some not: then none are."""
+    known = {name: look.eight_bits for name, look in looks.items() if look.eight_bits is not None}
+    deep = [name for name, eight_bits in known.items() if not eight_bits]
+    if 0 < len(deep) < len(known) and _like_colours(dataset, _most_common(look.channels for look in looks.values())):
+        some = ", ".join(deep[:LISTED_CASES]) + ", .." * (len(deep) > LISTED_CASES)
+        yield (
+            f"{len(deep)} of {len(known)} pictures do not have 8 bits per channel ({some}), so the channels of none "
+            "are taken for colours; if they are, save these with 8 bits, if not, name the channels under "
+            '"channels" in nnlite.json'
+        )
 
 
 def _channel_faults(looks: Mapping[str, _Look[T]], channels: tuple[str, ...]) -> Iterator[Fault]:

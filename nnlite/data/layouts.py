@@ -109,7 +109,8 @@ def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) 
     """Cases whose image (or channels) and label have the same name in two folders."""
     found = Found(layout=layout, channels=_channels(metadata), **label_table(metadata))
     label_files = _by_stem(_with_ending(image_files(labels), metadata))
-    by_case = group_channels(_with_ending(image_files(images), metadata), label_files)
+    files = _with_ending(image_files(images), metadata)
+    by_case = group_channels(files, {*label_files, *_numbered_like(label_files, files)})
     numbers = {number for channels in by_case.values() for number in channels}
     expected = range(len(found.channels)) if max(numbers, default=0) > 0 and found.channels else sorted(numbers)
     for name, channels in by_case.items():
@@ -132,6 +133,17 @@ def pairs(images: Path, labels: Path, metadata: Mapping[str, Any], layout: str) 
         found.faults.append(Fault(case=name, what=what, remedy=remedy, file=_shown(files[0])))
     _note_annotated(found, metadata)
     return found
+
+
+def _numbered_like(labels: Collection[str], images: Iterable[Path]) -> set[str]:
+    """Names of images whose digits belong to the id: there are labels called CASE_0000 and so on, and none called CASE.
+
+    >>> _numbered_like(["scan_0000", "scan_0001"], [Path("scan_0001.png"), Path("scan_0002.png")])
+    {'scan_0002'}
+    """
+    ids = {match["case"] for name in labels if (match := CHANNEL_NUMBER.fullmatch(name))} - {*labels}
+    matches = (CHANNEL_NUMBER.fullmatch(stem(file)) for file in images)
+    return {match.string for match in matches if match and match["case"] in ids} - {*labels}
 
 
 def image_files(folder: Path) -> list[Path]:

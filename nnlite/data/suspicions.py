@@ -29,6 +29,8 @@ AIR_HU = -900.0  # air is -1000, and no other kind of image has a hundredth of i
 PADDING_HU = -3100.0  # what scanners write beyond their field of view; phase images reach -4096
 BONE_HU = 300.0
 SOFT_TISSUE_HU = -500.0  # only lung and air are darker
+COLOUR_NAMES = ("rgb-", "rgb ", "rgb_to_0_1")  # of channels that are divided by 255
+COLOUR_MOST = 255.0
 WIDEST_WINDOW = 256.0  # values in a range this small were rescaled for display: HU of any patient span a thousand
 
 
@@ -45,6 +47,8 @@ def suspicions(dataset: Dataset, labels: Labels | None, cases: Mapping[str, Case
         else:
             yield from _intensities(channel, looks)
             yield from _hounsfield_by_another_name(channel, looks)
+        if channel.strip().lower().startswith(COLOUR_NAMES):
+            yield from _no_colour(channel, looks)
     if labels is not None and not labels.numbered:
         yield from _volumes(labels, cases)
 
@@ -151,6 +155,17 @@ def _hounsfield_by_another_name(channel: str, looks: Mapping[str, ChannelTraits]
         yield (
             f"{what}, but only a channel called CT is normalised as such, all others image by image: "
             'call it CT under "channels" in nnlite.json'
+        )
+
+
+def _no_colour(channel: str, looks: Mapping[str, ChannelTraits]) -> Iterator[str]:
+    wide = {name: look for name, look in looks.items() if look.least < 0 or look.most > COLOUR_MOST}
+    if wide:
+        least, most = min(look.least for look in wide.values()), max(look.most for look in wide.values())
+        what = f"{channel} of {_cases([*wide])} holds values from {least:g} to {most:g}, colours go from 0 to 255"
+        yield (
+            f"{what}: preprocessing refuses them; save 8 bits per colour, or name the channels other than rgb "
+            'under "channels" in nnlite.json'
         )
 
 

@@ -1,7 +1,8 @@
 """Datasets as a table: one row per case in a CSV, JSON or Parquet file, wherever the images lie.
 
 Columns are told by their names: ``case`` (or ``id``), ``label``, ``group``, ``fold``, ``site``, ``annotated``. Of the
-others those are channels whose cells are paths. Paths are relative to the table. Nothing here opens an image.
+others those are channels in which a cell ends like an image or names what is there. Paths are relative to the table.
+Nothing here opens an image.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def case_list(file: Path) -> Found:
     found.splits = _splits(folds, file)
     columns = dict.fromkeys(column for _, row in table.rows for column in row)
     if ignored := [column for column in columns if column not in (*RESERVED_COLUMNS, *table.channels)]:
-        found.notes.append(f"{file.name}: columns without paths are left out: {_listed(ignored)}")
+        found.notes.append(f"{file.name}: columns without paths of images are left out: {_listed(ignored)}")
     return found
 
 
@@ -70,14 +71,17 @@ def _read(file: Path) -> _Table:
     if rows and ("label" not in columns or not channels):
         raise DatasetError(
             f'{file}: a list of cases needs a column "label" and one column per channel with paths (relative to the '
-            f"file); found the columns {', '.join(columns)}"
+            f"file) of images, or of folders that are there; found the columns {', '.join(columns)}"
         )
     return _Table(file=file, rows=rows, channels=channels)
 
 
 def _is_path(cell: str, home: Path) -> bool:
-    """Whether a cell speaks of an image, be it there or not."""
-    return image_suffix(Path(cell)) is not None or "/" in cell or "\\" in cell or bool(cell and (home / cell).exists())
+    """Whether a cell speaks of an image, be it there or not; a slash alone may be a date, or "n/a"."""
+    try:
+        return image_suffix(Path(cell)) is not None or bool(cell and (home / cell).exists())
+    except OSError:  # too long for a name, as a remark can be
+        return False
 
 
 def _case(table: _Table, place: str, row: Row, faults: list[Fault]) -> Case | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnlite.data.bids import DERIVATIVES
+from nnlite.data.bids import DERIVATIVES, NO_IMAGES
 from nnlite.data.dataset import Dataset
 from nnlite.data.layouts import Case
 
@@ -73,12 +73,23 @@ def bids_names(dataset: Dataset) -> BidsNames:
         ids[case.id] = _unused(name, list(ids.values()))
     channels: list[str] = []
     for channel in dataset.channels:
-        channels.append(_unused(channel if KIND.fullmatch(channel) else _plain(channel), channels))
+        channels.append(_unused(_kind(channel), channels))
     notes = [
         *_changed("cases", list(ids.items())),
         *_changed("channels", list(zip(dataset.channels, channels, strict=True))),
     ]
     return BidsNames(ids=ids, channels=tuple(channels), notes=tuple(notes))
+
+
+def _kind(channel: str) -> str:
+    """A channel as a kind of image; in capitals where BIDS means something else by the word.
+
+    >>> _kind("acq-ce_T1w"), _kind("T1 (Gd)"), _kind("dwi")
+    ('acq-ce_T1w', 'T1Gd', 'DWI')
+    """
+    name = channel if KIND.fullmatch(channel) else _plain(channel)
+    *more, suffix = name.split("_")
+    return "_".join([*more, suffix.upper() if suffix in NO_IMAGES else suffix])
 
 
 def _plain(name: str) -> str:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from nnlite.data.dicom.headers import SEGMENTATION, STRUCTURE_SET, is_dicom, is_
 from nnlite.data.dicom.series import Series, grouped
 from nnlite.data.dicom.stack import Stack, stack
 from nnlite.data.dicom.voxels import read_voxels
+from nnlite.data.faults import LISTED_CASES
 from nnlite.data.image import read_by_gdcm
 from nnlite.data.labels import Labels
 from nnlite.data.layouts import ILLEGAL_IN_ID
@@ -47,7 +49,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomCase:
-    """A series with all that was drawn on it; cases of one ``patient`` belong together."""
+    """A series with all that was drawn on it; cases of one ``patient`` belong together; "" is not stated."""
 
     id: str
     patient: str
@@ -60,7 +62,7 @@ class DicomDataset:
     """The cases in a tree of DICOM files, and which structures become which label.
 
     ``structures`` is the label of each structure by its name in lower case. ``faults`` are files that cannot be read,
-    ``notes`` those that belong to no series.
+    ``notes`` tell of those that belong to no series, and of series without a patient.
     """
 
     channel: str
@@ -98,6 +100,7 @@ def find_cases(folder: Path, structures: Sequence[str] = ()) -> DicomDataset:
         counted = ", ".join(f"{number} {name}" for name, number in modalities.most_common())
         raise DatasetError(f"{folder}: mixes modalities ({counted} series); convert each from a folder of its own")
     cases = tuple(_cases([(series[uid], tuple(found)) for uid, found in drawn.items()]))
+    notes.extend(_strangers(cases))
     names = tuple(dict.fromkeys(name for case in cases for truth in case.truths for name in truth.names))
     table = _label_of_each(names, structures)
     order = [_label_and_pattern(text)[0] for text in structures] or [table[name.lower()] for name in names]
@@ -166,14 +169,27 @@ def _images(folder: Path, truths: list[Truth], faults: list[str]) -> Iterator[tu
 
 
 def _cases(found: Sequence[tuple[Series, tuple[Truth, ...]]]) -> Iterator[DicomCase]:
-    """A case per series, called like the patient, and numbered where a patient has several."""
-    patients = [re.sub(r"[^\w.-]+", "_", series.patient).strip("._") for series, _ in found]
-    patients = [name if name and not ILLEGAL_IN_ID.search(name) else "patient" for name in patients]
-    several, numbers = Counter(patients), Counter[str]()
-    for patient, (series, truths) in zip(patients, found, strict=True):
-        numbers[patient] += 1
-        name = f"{patient}_{numbers[patient]}" if several[patient] > 1 else patient
-        yield DicomCase(id=name, patient=patient, series=series, truths=truths)
+    """A case per series, called like the patient, and numbered where several would be called so."""
+    names = [re.sub(r"[^\w.-]+", "_", series.patient).strip("._") for series, _ in found]
+    names = [name if name and not ILLEGAL_IN_ID.search(name) else "patient" for name in names]
+    times = Counter(names)
+    used = {name for name in names if times[name] == 1}
+    for name, (series, truths) in zip(names, found, strict=True):
+        numbered = (f"{name}_{number}" for number in count(1))
+        unused = name if times[name] == 1 else next(one for one in numbered if one not in used)
+        used.add(unused)
+        yield DicomCase(id=unused, patient=series.patient.strip(), series=series, truths=truths)
+
+
+def _strangers(cases: Sequence[DicomCase]) -> Iterator[str]:
+    """What is told of series that do not say of whom they are: they need not be of one patient."""
+    unknown = [case.id for case in cases if not case.patient]
+    if unknown and len(cases) > 1:
+        some = ", ".join(unknown[:LISTED_CASES]) + ", .." * (len(unknown) > LISTED_CASES)
+        yield (
+            f"{len(unknown)} of {len(cases)} series state no patient ({some}) and count as one each; "
+            'if some are of the same, write them under "groups" in the nnlite.json of the new dataset'
+        )
 
 
 def _label_of_each(names: Sequence[str], structures: Sequence[str]) -> dict[str, str]:

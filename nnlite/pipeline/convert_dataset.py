@@ -192,12 +192,12 @@ def _write(case: DicomCase, dataset: DicomDataset, output: Path) -> tuple[str, .
 
 
 def _describe(cases: Sequence[DicomCase], dataset: DicomDataset, output: Path) -> None:
-    """Write the ``nnlite.json``: channel and labels, and which cases are of one patient."""
+    """Write the ``nnlite.json``: channel and labels, and which cases are of one patient, where it is known."""
     patients = [case.patient for case in cases]
     description = {
         "channels": [dataset.channel],
         "labels": dict(zip(dataset.labels.names, dataset.labels.values, strict=True)),
-        "groups": {case.id: case.patient for case in cases if patients.count(case.patient) > 1},
+        "groups": {case.id: case.patient for case in cases if case.patient and patients.count(case.patient) > 1},
     }
     text = json.dumps({key: value for key, value in description.items() if value}, indent=2, ensure_ascii=False)
     write_text(output / DESCRIPTION_FILE, text + "\n")

@@ -44,7 +44,8 @@ def test_cases_are_sessions_and_channels_what_all_of_them_have(lesions: Path):
     assert found.label_table == {"lesion": 1}
     assert found.faults == []
     assert found.notes == [
-        "channels are the images that all cases have: FLAIR, T1w, of FLAIR (3 of 3), T1w (3 of 3), acq-ce_T1w (1 of 3)"
+        "not read as images: bold; to use such files, name them in a list of cases (a table)",
+        "channels are the images that all cases have: FLAIR, T1w, of FLAIR (3 of 3), T1w (3 of 3), acq-ce_T1w (1 of 3)",
     ]
 
 
@@ -70,6 +71,18 @@ def test_a_segmentation_comes_before_a_mask_and_its_values_are_named_in_a_table(
     (lesions / "derivatives/manual/dseg.tsv").write_text("value\tname\n4\tthalamus\n")
     with pytest.raises(DatasetError, match=r'dseg\.tsv: needs a column "index"'):
         find_dataset(lesions)
+
+
+def test_scans_of_kinds_that_are_mostly_no_volumes_are_told_of(tmp_path: Path):
+    touch(tmp_path, "sub-1/dwi/sub-1_dwi.nii.gz", "sub-2/dwi/sub-2_epi.nii.gz", "sub-1/anat/sub-1_probseg.nii.gz")
+    touch(tmp_path / "derivatives/manual", "sub-1/anat/sub-1_dseg.nii.gz")
+    told = r"not read as images: dwi; to use such files, name them in a list of cases"  # epi: of a case without a label
+    with pytest.raises(DatasetError, match=rf"no case of .* has a label in .*; {told}"):
+        find_dataset(tmp_path)
+    touch(tmp_path, "sub-1/anat/sub-1_FLAIR.nii.gz")
+    found = find_dataset(tmp_path)
+    assert found.channels == ("FLAIR",)
+    assert re.match(told, found.notes[0])
 
 
 def test_several_folders_with_labels_are_named_and_one_of_them_may_be_given(lesions: Path):

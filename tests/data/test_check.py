@@ -166,6 +166,45 @@ def test_the_channel_count_of_most_cases_decides(tmp_path):
     assert list(report.findings) == ["b", "c"]
 
 
+def test_colours_have_8_bits_and_channels_of_other_pictures_are_numbered(tmp_path):
+    numbered = ("channel 0", "channel 1", "channel 2")
+    for name in ("a", "b"):
+        add_picture(tmp_path, name, 3)
+    assert check_dataset(find_dataset(tmp_path), workers=1).dataset.channels == COLOUR_CHANNELS[:3]
+    stack = np.linspace(0, 3999, 12).astype(np.uint16).reshape(3, 2, 2)
+    (tmp_path / "images/b.png").unlink()
+    tifffile.imwrite(tmp_path / "images/b.tif", stack, imagej=True, metadata={"axes": "CYX"})
+    mixed = check_dataset(find_dataset(tmp_path), workers=1)
+    assert (mixed.dataset.channels, mixed.faults) == (numbered, ())
+    assert mixed.notes[0].startswith("1 of 2 pictures do not have 8 bits per channel (b), so the channels of none are")
+    (tmp_path / "nnlite.json").write_text('{"channels": ["DAPI", "GFP", "RFP"]}')
+    assert check_dataset(find_dataset(tmp_path), workers=1).notes == ()
+    (tmp_path / "nnlite.json").unlink()
+    (tmp_path / "images/a.png").unlink()
+    tifffile.imwrite(tmp_path / "images/a.tif", stack, imagej=True, metadata={"axes": "CYX"})
+    deep = check_dataset(find_dataset(tmp_path), workers=1)
+    assert (deep.dataset.channels, deep.faults, deep.notes) == (numbered, (), ())
+
+
+@pytest.mark.parametrize("suffix", ["tif", "nii.gz"])
+def test_channels_of_8_bits_in_stacks_are_called_as_their_format_says(tmp_path, suffix):
+    colours = np.arange(3 * 8, dtype=np.uint8).reshape(3, 2, 2, 2)
+    label = (colours[0] % 2)[None]
+    for name in ("a", "b"):
+        grid = Geometry(shape=(2, 2, 2), spacing_mm=(1, 1, 1))
+        write_image(tmp_path / f"labels/{name}.nii.gz", label, grid)
+        write_image(tmp_path / f"images/{name}.nii.gz", colours, grid)
+        if suffix == "tif":
+            (tmp_path / f"images/{name}.nii.gz").unlink()
+            (tmp_path / f"labels/{name}.nii.gz").unlink()
+            tifffile.imwrite(tmp_path / f"labels/{name}.tif", label[0], imagej=True, metadata={"axes": "ZYX"})
+            tifffile.imwrite(
+                tmp_path / f"images/{name}.tif", np.moveaxis(colours, 0, 1), imagej=True, metadata={"axes": "ZCYX"}
+            )
+    found = check_dataset(find_dataset(tmp_path), workers=1).dataset.channels
+    assert found == (COLOUR_CHANNELS[:3] if suffix == "tif" else ("channel 0", "channel 1", "channel 2"))
+
+
 def test_unnamed_channels_in_several_files_are_numbered(tmp_path):
     for name in ("a_0000", "a_0001"):
         write_image(tmp_path / f"imagesTr/{name}.nii.gz", np.ones((1, *SHAPE), np.uint8), GRID)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nnlite.data.dataset import find_dataset
 from nnlite.data.layouts import decathlon, group_channels, image_files, listed, pairs, read_json, stem
 from nnlite.errors import DatasetError
 
@@ -68,6 +69,18 @@ def test_a_name_that_ends_in_digits_is_no_channel_if_a_label_has_it(tmp_path):
     found = pairs(tmp_path / "images", tmp_path / "labels", {}, "pairs")
     assert [case.id for case in found.cases] == ["slice_0001", "slice_0002"]
     assert found.faults == []
+
+
+def test_a_name_that_ends_in_digits_is_no_channel_if_labels_are_numbered_so(tmp_path):
+    names = [f"scan_{number:04d}.png" for number in range(4)]
+    touch(tmp_path / "images", *names)
+    touch(tmp_path / "labels", *names[:2])
+    found = pairs(tmp_path / "images", tmp_path / "labels", {}, "pairs")
+    assert told(found) == [(name, "an image but no label in labels/") for name in ("scan_0002", "scan_0003")]
+    assert [case.id for case in found.cases] == [f"scan_{number:04d}" for number in range(4)]
+    (tmp_path / "nnlite.json").write_text('{"exclude": ["scan_0002", "scan_0003"]}')
+    dataset = find_dataset(tmp_path)
+    assert (len(dataset.cases), dataset.faults) == (2, ())
 
 
 def test_missing_partners_and_duplicates_are_all_told(tmp_path):

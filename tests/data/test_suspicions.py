@@ -57,6 +57,12 @@ def test_a_volume_far_from_the_others_is_named_with_both():
     assert warning.startswith("liver has 0.228 ml in a usual case but: tiny 0.004; look at these label maps")
 
 
+def test_colours_beyond_8_bits_are_told_with_what_to_write():
+    warning = told({"a": seen(scan(1))}, "rgb-red")[-1]
+    assert warning.startswith("rgb-red of a holds values from -")
+    assert warning.endswith('or name the channels other than rgb under "channels" in nnlite.json')
+
+
 def test_a_volume_less_than_five_times_the_others_is_no_warning():
     assert told({**usual(), "large": seen(scan(99), 500)}) == []
 

@@ -59,7 +59,22 @@ def test_a_table_without_ids_takes_the_name_of_the_first_file(tmp_path):
 def test_columns_without_paths_are_no_channels_and_told_of(tmp_path):
     found = case_list(table(tmp_path, "case,age,CT,sex,label\na,63,a.nii,f,la.nii\nb,,b.nii,m,lb.nii\n"))
     assert found.channels == ("CT",)
-    assert found.notes == ["cases.csv: columns without paths are left out: age, sex"]
+    assert found.notes == ["cases.csv: columns without paths of images are left out: age, sex"]
+
+
+def test_a_slash_makes_no_path(tmp_path):
+    lines = ["case,image,label,age,scanned,stain", "a,a.nii,la.nii,61,2020/01/05,H/E", "b,b.nii,lb.nii,n/a,,"]
+    long = f"c,c.nii,lc.nii,70,,{'seen by A/B ' * 40}"  # longer than a name of a file can be
+    found = case_list(table(tmp_path, "\n".join([*lines, long, ""])))
+    assert (found.channels, [case.id for case in found.cases], found.faults) == ((), ["a", "b", "c"], [])
+    assert found.notes == ["cases.csv: columns without paths of images are left out: age, scanned, stain"]
+
+
+def test_a_folder_of_slices_is_a_path_if_it_is_there(tmp_path):
+    (tmp_path / "scans/a").mkdir(parents=True)
+    found = case_list(table(tmp_path, "case,CT,label\na,scans/a,la.nii\nb,scans/b,lb.nii\n"))
+    assert (found.channels, [case.id for case in found.cases]) == (("CT",), ["a"])
+    assert told(found) == [("b", f'column "CT": {tmp_path}/scans/b does not exist')]
 
 
 def test_a_column_of_folds_says_which_fold_holds_a_case_out(tmp_path):

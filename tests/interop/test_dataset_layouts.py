@@ -216,6 +216,19 @@ def test_ids_and_channels_are_spelt_as_bids_demands_and_told(tmp_path: Path):
     assert (tmp_path / "bids/sub-Ab/ses-scan1/anat/sub-Ab_ses-scan1_T1Gd.nii.gz").exists()
 
 
+@pytest.mark.parametrize("channels", [["dwi", "adc", "flair"], ["dwi"], ["acq-b0_dwi", "DWI", "dwi", "mask"]])
+def test_channels_that_bids_takes_for_something_else_come_back(tmp_path: Path, channels: list[str]):
+    for number in range(len(channels)):
+        write_image(tmp_path / f"source/images/a_{number:04d}.nii.gz", np.ones((1, *GRID.shape), np.float32), GRID)
+    write_image(tmp_path / "source/labels/a.nii.gz", np.ones((1, *GRID.shape), np.uint8), GRID)
+    (tmp_path / "source/nnlite.json").write_text(json.dumps({"channels": channels, "labels": {"lesion": 1}}))
+    result = pipeline.convert(tmp_path / "source", tmp_path / "bids", to="bids")
+    found = find_dataset(tmp_path / "bids")
+    assert {name.casefold().removesuffix("x2") for name in found.channels} == {name.casefold() for name in channels}
+    assert len(found.channels) == len(channels)
+    assert any("channels have new names" in note for note in result.notes)
+
+
 def test_a_dataset_with_faults_is_not_converted_and_nothing_overwritten(tmp_path: Path):
     source = write_dataset(tmp_path / "source", PLAIN)
     (source / "labels/sub-1.nii.gz").unlink()

@@ -95,6 +95,13 @@ def test_several_series_of_a_patient_are_numbered_and_belong_together(tmp_path: 
     assert [(case.id, case.patient) for case in found.cases] == [("Ann_1", "Ann"), ("Ann_2", "Ann")]
 
 
+def test_a_number_makes_no_id_that_another_patient_has(tmp_path: Path):
+    for patient, uid in (("A", "1.2.3.777"), ("A", "1.2.3.778"), ("A_1", "")):
+        drawn(tmp_path, patient, uid=uid)
+    found = find_cases(tmp_path)
+    assert sorted((case.id, case.patient) for case in found.cases) == [("A_1", "A_1"), ("A_2", "A"), ("A_3", "A")]
+
+
 def test_names_of_patients_become_names_of_files(tmp_path: Path):
     made_of = tmp_path / "x"
     drawn(made_of, "P 1")

@@ -58,6 +58,17 @@ def test_the_dataset_is_faultless_and_holds_the_voxels(patients: Path, tmp_path:
     assert spared[1:3, 2:4, 2:5].all()
 
 
+def test_series_without_a_patient_are_not_of_one_and_it_is_told(patients: Path, tmp_path: Path):
+    for path in patients.rglob("*.dcm"):
+        if path.name != "rs.dcm":
+            made.change(path, PatientID=" ")
+    result = pipeline.convert(patients, tmp_path / "out")
+    assert result.cases == ("patient_1", "patient_2", "patient_3")
+    assert "groups" not in json.loads((tmp_path / "out" / "nnlite.json").read_text())
+    [note] = result.notes
+    assert note.startswith("3 of 3 series state no patient (patient_1, patient_2, patient_3) and count as one each")
+
+
 def test_dicom_files_become_a_dataset_of_any_layout_at_once(patients: Path, tmp_path: Path):
     result = pipeline.convert(patients, tmp_path / "raw", to="nnunet")
     assert result.cases == ("Ann", "Bob_1", "Bob_2")
