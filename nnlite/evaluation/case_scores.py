@@ -180,12 +180,14 @@ def _distance_columns(
 ) -> dict[str, np.ndarray]:
     """Numbers of the surfaces and centres by label index.
 
-    A grid of one slice is compared in its plane, by contours.
+    A grid of one slice, across whichever axis, is compared in its plane, by contours.
     """
     truth, prediction = masks
     spacing_mm: tuple[float, ...] = geometry.spacing_mm
-    if geometry.shape[0] == 1:
-        truth, prediction, spacing_mm = truth[0], prediction[0], spacing_mm[1:]
+    if 1 in geometry.shape:
+        across = geometry.shape.index(1)
+        truth, prediction = (mask.take(0, axis=across) for mask in masks)
+        spacing_mm = spacing_mm[:across] + spacing_mm[across + 1 :]
     found = surface_distances(truth, prediction, spacing_mm, count)
     true_centres, centres = (centres_mm(one, geometry.spacing_mm, count) for one in runs)
     return {
