@@ -215,6 +215,14 @@ def test_what_the_truth_ignores_counts_nowhere() -> None:
             assert asdict(ours) == pytest.approx(asdict(alone), nan_ok=True)
 
 
+def test_what_the_prediction_alone_ignores_is_background() -> None:
+    labels = Labels(names=ORGANS.names, values=ORGANS.values, ignore=3)
+    leaves_open = np.where(PREDICTION == 2, 3, PREDICTION)
+    rows = score_case("a", TRUTH, leaves_open, labels, GRID)
+    without = score_case("a", TRUTH, np.where(PREDICTION == 2, 0, PREDICTION), ORGANS, GRID)
+    assert [asdict(row) for row in rows] == [pytest.approx(asdict(row), nan_ok=True) for row in without]
+
+
 def test_structures_that_nobody_drew_have_no_row() -> None:
     [tumour] = score_case("a", TRUTH, PREDICTION, ORGANS, GRID, annotated=(False, True))
     assert asdict(tumour) == pytest.approx(asdict(score_case("a", TRUTH, PREDICTION, ORGANS, GRID)[1]), nan_ok=True)
