@@ -156,14 +156,16 @@ def resampled(image: Image, onto: Geometry) -> np.ndarray:
 def read_label(path: Path) -> Image:
     """Read a label map: one channel of whole numbers, as an integer array of shape (1, z, y, x).
 
-    Grey pictures stored with equal colour components count as one channel; floats are accepted if they are whole.
+    Grey pictures stored with equal colour components count as one channel, and numbers of a table of colours as they
+    are; floats are accepted if they are whole.
     """
     image = read_image(path)
     array = image.array
-    if len(array) in (3, 4) and image.planar and (array[1:3] == array[0]).all():
-        array = array[:1]  # a fourth component is transparency
-    elif len(array) == 3 and image.planar and (indices := palette_indices(path)) is not None:
-        array = indices[None, None]  # each colour stands for its number
+    if len(array) in (3, 4) and image.planar:  # a fourth component is transparency
+        if (indices := palette_indices(path)) is not None:
+            array = indices[None, None]  # each colour stands for its number
+        elif (array[1:3] == array[0]).all():
+            array = array[:1]
     if len(array) != 1:
         raise ImageError(
             f"{path}: a label map has one channel, this file has {len(array)}; save it in grey levels, one per label"

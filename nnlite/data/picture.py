@@ -82,14 +82,40 @@ def read_rare(path: Path, suffix: str) -> Picture | None:
 
 
 def palette_indices(path: Path) -> np.ndarray | None:
-    """The numbers (y, x) of the colours of a picture with a table of colours; None if it has none."""
+    """The numbers (y, x) of the colours of a picture with a table of colours; None without one, or one of greys alone.
+
+    The whole table is asked, not the colours that this picture uses: the pictures of a dataset share it.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
+        if not _has_palette(path):
+            return None
         with Image.open(path) as picture:
-            return np.array(picture) if picture.mode == "P" else None
+            if picture.mode != "P":
+                return None
+            colours = np.array(picture.getpalette()).reshape(-1, 3)
+            grey = (colours[:, 1:] == colours[:, :1]).all()
+            return None if grey else np.array(picture)
     except (UnidentifiedImageError, OSError):
         return None
+
+
+def _has_palette(path: Path) -> bool:
+    """Whether the header tells of a table of colours; that of a BMP may be of greys."""
+    import tifffile
+
+    with path.open("rb") as file:
+        head = file.read(30)
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        return head[25:26] == b"\x03"
+    if suffix == ".bmp":
+        return len(head) == 30 and struct.unpack_from("<H", head, 28)[0] <= 8
+    if suffix not in (".tif", ".tiff"):
+        return False
+    with tifffile.TiffFile(path) as tiff:
+        return tiff.pages.first.photometric == PALETTE
 
 
 def _only_series(file: Any) -> Any:

@@ -71,15 +71,17 @@ def score_case(
     Structures that are not ``annotated`` in the truth have no row; None says that all are.
 
     Voxels that the truth ignores count as background in both masks for everything that has a surface, and for the rest
-    not at all. ``tolerance_mm`` is the distance up to which surfaces count as equal in ``nsd``. ``metrics`` may leave
-    out the "distances" and the "lesions", which take longer than the overlap.
+    not at all; where the prediction alone has their value, it found nothing. ``tolerance_mm`` is the distance up to
+    which surfaces count as equal in ``nsd``. ``metrics`` may leave out the "distances" and the "lesions", which take
+    longer than the overlap.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth of shape {truth.shape} but prediction of shape {prediction.shape}")
     counted = truth.size
     if labels.ignore_index is not None:
         ignored = truth == labels.ignore_index
-        truth, prediction = np.where(ignored, 0, truth), np.where(ignored, 0, prediction)
+        left_open = prediction == labels.ignore_index  # where another observer left out what this one drew
+        truth, prediction = np.where(ignored, 0, truth), np.where(ignored | left_open, 0, prediction)
         counted -= int(np.count_nonzero(ignored))
     asked = _Asked(voxels=counted, geometry=geometry, tolerance_mm=tolerance_mm, metrics=metrics)
     masks = _cropped(truth, prediction)
@@ -180,12 +182,14 @@ def _distance_columns(
 ) -> dict[str, np.ndarray]:
     """Numbers of the surfaces and centres by label index.
 
-    A grid of one slice is compared in its plane, by contours.
+    A grid of one slice, across whichever axis, is compared in its plane, by contours.
     """
     truth, prediction = masks
     spacing_mm: tuple[float, ...] = geometry.spacing_mm
-    if geometry.shape[0] == 1:
-        truth, prediction, spacing_mm = truth[0], prediction[0], spacing_mm[1:]
+    if 1 in geometry.shape:
+        across = geometry.shape.index(1)
+        truth, prediction = (mask.take(0, axis=across) for mask in masks)
+        spacing_mm = spacing_mm[:across] + spacing_mm[across + 1 :]
     found = surface_distances(truth, prediction, spacing_mm, count)
     true_centres, centres = (centres_mm(one, geometry.spacing_mm, count) for one in runs)
     return {

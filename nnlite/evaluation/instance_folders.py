@@ -13,9 +13,10 @@ import numpy as np
 
 from nnlite.data.channels import grid_differences
 from nnlite.data.dataset import UNNAMED_OBJECTS, with_instances
+from nnlite.data.description import DESCRIPTION_FILE
 from nnlite.data.image import IMAGE_SUFFIXES, Image, image_suffix, read_label
-from nnlite.data.instances import COMPONENTS, INSTANCES, components, renumbered
-from nnlite.data.labels import Labels
+from nnlite.data.instances import COMPONENTS, INSTANCES, NUMBERED, components, renumbered
+from nnlite.data.labels import Labels, values_in
 from nnlite.data.progress import Progress, silent
 from nnlite.errors import DatasetError, ImageError
 from nnlite.evaluation.instance_scores import InstanceScore, InstanceScores, score_instances
@@ -68,8 +69,17 @@ def _scored(pair: MaskPair, table: Labels | None) -> InstanceScore:
 
 def _labels_of(masks: Iterable[tuple[Image, Path]]) -> Labels:
     """The table of the first mask that is not empty: an empty one does not tell which value an object would have."""
-    tables = (labels_in(image, path) for image, path in masks)
-    return next((table for table in tables if table.foreground), UNNAMED_OBJECTS)
+    for image, path in masks:
+        values = [value for value in values_in(image.array) if value != 0]
+        if len(values) > 1:
+            raise DatasetError(
+                f'{path} holds {len(values)} different values; if they are numbers of objects, write "instances": '
+                f'"{NUMBERED}" into an {DESCRIPTION_FILE} in or beside the folder of the truth; single objects of '
+                "several labels are not scored"
+            )
+        if values:
+            return labels_in(image, path)
+    return UNNAMED_OBJECTS
 
 
 def _parts(mask: np.ndarray, labels: Labels) -> np.ndarray:

@@ -113,6 +113,33 @@ def test_a_palette_is_colours_in_an_image_and_numbers_in_a_label(tmp_path, suffi
     np.testing.assert_array_equal(blue, np.where(numbers == 2, 255, 0))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_colours_have_the_same_numbers_in_a_label_that_uses_the_greys_among_them_alone(tmp_path, suffix):
+    numbers = (np.arange(42) % 2).astype(np.uint8).reshape(6, 7)
+    picture = Picture.fromarray(numbers, "P")
+    picture.putpalette([0, 0, 0, 255, 255, 255, 255, 0, 0])
+    picture.save(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(read_label(tmp_path / f"a{suffix}").array[0, 0], numbers)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_a_palette_of_greys_alone_counts_as_grey(tmp_path, suffix):
+    numbers = (np.arange(42) % 2).astype(np.uint8).reshape(6, 7)
+    picture = Picture.fromarray(numbers, "P")
+    picture.putpalette([0, 0, 0, 255, 255, 255, 128, 128, 128])
+    picture.save(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(read_label(tmp_path / f"a{suffix}").array[0, 0], 255 * numbers)
+
+
+def test_a_palette_with_transparency_holds_numbers_of_labels_too(tmp_path):
+    numbers = (np.arange(42) % 3).astype(np.uint8).reshape(6, 7)
+    picture = Picture.fromarray(numbers, "P")
+    picture.putpalette([0, 0, 0, 255, 255, 255, 255, 0, 0])
+    picture.save(tmp_path / "a.png", transparency=0)
+    assert len(read_image(tmp_path / "a.png").array) == 4
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png").array[0, 0], numbers)
+
+
 def test_grey_with_transparency_and_bitmaps_of_two_colours_are_read(tmp_path):
     Picture.fromarray(np.stack([GREY, 255 - GREY], axis=-1), "LA").save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").array[:, 0], [GREY, 255 - GREY])

@@ -109,6 +109,16 @@ def test_a_single_slice_is_compared_in_its_plane() -> None:
     assert (thick.asd_mm, thick.nsd) == (thin.asd_mm, thin.nsd)
 
 
+@pytest.mark.parametrize("across", [1, 2])
+def test_a_single_coronal_or_sagittal_slice_is_compared_as_an_axial_one(across: int) -> None:
+    truth, prediction = np.zeros((2, 1, 12, 12), dtype=np.uint8)
+    truth[0, 2:8, 2:8] = prediction[0, 1:10, 3:11] = 1
+    axial = score(truth, prediction, (8.0, 2.0, 3.0))
+    turned = [np.moveaxis(mask, 0, across) for mask in (truth, prediction)]
+    spacing_mm = (2.0, 8.0, 3.0) if across == 1 else (2.0, 3.0, 8.0)
+    assert asdict(score(*turned, spacing_mm)) == pytest.approx(asdict(axial))
+
+
 NOTHING = np.zeros((4, 4, 4), dtype=bool)
 SOMETHING = np.pad(np.ones((2, 2, 2), dtype=bool), 1)
 UNDEFINED_DISTANCES = dict.fromkeys(("hd_mm", "hd95_mm", "asd_mm", "centre_distance_mm"), math.nan)
@@ -203,6 +213,14 @@ def test_what_the_truth_ignores_counts_nowhere() -> None:
             strict=True,
         ):
             assert asdict(ours) == pytest.approx(asdict(alone), nan_ok=True)
+
+
+def test_what_the_prediction_alone_ignores_is_background() -> None:
+    labels = Labels(names=ORGANS.names, values=ORGANS.values, ignore=3)
+    leaves_open = np.where(PREDICTION == 2, 3, PREDICTION)
+    rows = score_case("a", TRUTH, leaves_open, labels, GRID)
+    without = score_case("a", TRUTH, np.where(PREDICTION == 2, 0, PREDICTION), ORGANS, GRID)
+    assert [asdict(row) for row in rows] == [pytest.approx(asdict(row), nan_ok=True) for row in without]
 
 
 def test_structures_that_nobody_drew_have_no_row() -> None:

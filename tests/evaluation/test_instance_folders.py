@@ -56,6 +56,19 @@ def test_numbered_instances_of_the_truth_are_told_by_its_description(folders: tu
     assert (mask.label, mask.dice) == ("object", 1.0)
 
 
+def test_numbers_that_no_description_tells_of_are_refused_with_the_words_for_one(folders: tuple[Path, Path]):
+    truth, found = folders
+    many = np.arange(2000, dtype=np.uint16).reshape(40, 50)  # more than a table has labels
+    for numbers in (SPLIT, many):
+        imsave(truth / "a.png", numbers, check_contrast=False)
+        imsave(found / "a.png", numbers, check_contrast=False)
+        with pytest.raises(DatasetError, match=r'different values; .*, write "instances": "numbered" into an nnlite'):
+            evaluate_instances(truth, found)
+    (truth.parent / "nnlite.json").write_text(json.dumps({"instances": "numbered"}))
+    [row] = evaluate_instances(truth, found).rows
+    assert row.true_instances == 1999
+
+
 def test_a_plain_mask_comes_apart_into_its_parts_also_where_the_truth_is_numbered(folders: tuple[Path, Path]):
     truth, found = folders
     imsave(truth / "a.png", SPLIT, check_contrast=False)
