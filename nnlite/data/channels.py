@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.data.geometry import has_sizes
 from nnlite.data.image import NO_DEPTH_MM, PICTURE_SUFFIXES, Image, Orientation, read_image, resampled
 from nnlite.errors import ImageError
 
@@ -66,12 +67,14 @@ def grid_differences(first: Image, second: Image, names: tuple[str, str] = ("fir
     return first.geometry.differences(other, names)
 
 
-def in_units_of(image: Image, spacing_mm: Sequence[float]) -> Image:
+def in_units_of(image: Image, spacing_mm: Sequence[float], *, sized: bool = True) -> Image:
     """A picture as a network for pixels of ``spacing_mm`` (in any order) should see it.
 
-    Where the pictures it was trained on stated no pixel size, that of a new one does not count either.
+    Where the pictures it was trained on stated no pixel size, that of a new one does not count either: they were not
+    ``sized``, or the network's pixels are those of 1 mm.
     """
-    if image.stored.suffix not in PICTURE_SUFFIXES or not image.sized or set(spacing_mm) - {1.0, NO_DEPTH_MM}:
+    counts = sized and has_sizes(spacing_mm)
+    if image.stored.suffix not in PICTURE_SUFFIXES or not image.sized or counts:
         return image
     grid = replace(image.geometry, spacing_mm=(NO_DEPTH_MM if image.planar else 1.0, 1.0, 1.0))
     return replace(image, geometry=grid, stored=replace(image.stored, geometry=grid), sized=False)

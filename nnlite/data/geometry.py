@@ -8,6 +8,7 @@ the orientation "file". Numbers and arrays alone: files are the concern of ``ima
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
@@ -17,6 +18,7 @@ import numpy as np
 
 MASK_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".mhd": ".mha"}  # JPEG would blur labels; .mhd is two files
 
+NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
 SPACING_TOLERANCE = 1e-3  # relative; headers store float32, some tools print four digits
 DIRECTION_TOLERANCE = 1e-3  # of a unit vector; 0.5 voxels at the end of an axis of 512
 ORIGIN_TOLERANCE = 1e-2  # of the smallest spacing: a shift nobody could see
@@ -185,3 +187,12 @@ def _canonical(stored: StoredGrid) -> Geometry:
 def _in_words(values: tuple[Any, ...]) -> str:
     inner = ", ".join(_in_words(value) if isinstance(value, tuple) else f"{value:.6g}" for value in values)
     return f"({inner})"
+
+
+def has_sizes(spacing_mm: Iterable[float]) -> bool:
+    """Whether a spacing is another than that of pictures without sizes, whose pixels count as 1 mm.
+
+    >>> has_sizes((NO_DEPTH_MM, 1.0, 1.0)), has_sizes((0.5, 0.5))
+    (False, True)
+    """
+    return not {*spacing_mm} <= {1.0, NO_DEPTH_MM}

@@ -21,6 +21,7 @@ from nnlite.data.geometry import (
     COARSEST_SPACING_MM,
     FINEST_SPACING_MM,
     MASK_SUFFIXES,
+    NO_DEPTH_MM,
     Geometry,
     Orientation,
     StoredGrid,
@@ -41,7 +42,6 @@ from nnlite.errors import ImageError
 if TYPE_CHECKING:
     import SimpleITK
 
-NO_DEPTH_MM = 999.0  # slice distance given to 2D images, as nnU-Net does: far too thick to resample or pool across
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # no patient space; the resolution is for print
 TIFF_SUFFIXES, RARE_SUFFIXES = (".tif", ".tiff"), (".png", ".bmp")

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from nnlite.data.geometry import has_sizes
 from nnlite.data.labels import Labels
 from nnlite.data.records import LARGEST_RECORD_BYTES
 from nnlite.errors import DatasetError, PlanError
@@ -141,6 +142,7 @@ def _plan(plans: Mapping[str, Any], dataset: Mapping[str, Any], names: Sequence[
         training_cases=int(dataset.get("numTraining", 0)),
         configurations=configurations,
         reasons={"planner": f"taken over from nnU-Net's plans {plans.get('plans_name', '')}".rstrip()},
+        sized_images=has_sizes(plans.get("original_median_spacing_after_transp") or (0.0,)),
     )
 
 

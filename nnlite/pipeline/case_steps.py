@@ -97,8 +97,9 @@ class CaseSteps:
         if given.resampled:
             moved = ", ".join(plan.channels[place] for place in given.resampled)
             logger.warning("%s: %s resampled onto the grid of %s (linear)", case.id, moved, plan.reference_channel)
-        image = in_units_of(given, first.configuration.spacing_mm)
-        _require_size(case, image, first.configuration.spacing_mm)
+        image = in_units_of(given, first.configuration.spacing_mm, sized=plan.sized_images)
+        if plan.sized_images:
+            _require_size(case, image, first.configuration.spacing_mm)
         mask = self.masks_as.path(self.output, case.id, image.stored)
         if mask.resolve() in self.images:
             raise UsageError(f"the mask of {case.id} would overwrite its image {mask}; choose another folder with -o")

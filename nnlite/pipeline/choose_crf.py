@@ -104,7 +104,8 @@ def choices_for(truth: Image, spacing_mm: Sequence[float]) -> tuple[CrfParameter
 def read_normalized(case: Case, model: Model) -> NormalizedCase:
     """The image of a case as the CRF compares its voxels: cropped and normalised, not resampled."""
     plan, configuration = model.plan, model.configuration
-    image = in_units_of(read_channels(case.images, reference=plan.reference), configuration.spacing_mm)
+    given = read_channels(case.images, reference=plan.reference)
+    image = in_units_of(given, configuration.spacing_mm, sized=plan.sized_images)
     return normalize_case(case.id, image.array, image.geometry.spacing_mm, plan, configuration)
 
 

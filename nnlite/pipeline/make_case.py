@@ -39,7 +39,8 @@ def make_case(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
 
 
 def _make(case: Case, plan: Plan, missing: Sequence[MissingCase]) -> None:
-    image = in_units_of(read_channels(case.images, reference=plan.reference), missing[0].configuration.spacing_mm)
+    given = read_channels(case.images, reference=plan.reference)
+    image = in_units_of(given, missing[0].configuration.spacing_mm, sized=plan.sized_images)
     label = None if case.label is None else _label_indices(case.label, plan, border=True)
     normalized: dict[tuple[object, ...], NormalizedCase] = {}
     stored: dict[tuple[object, ...], StoredCase] = {}

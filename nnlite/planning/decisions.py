@@ -30,6 +30,7 @@ def decisions(plan: Plan, name: str) -> Plan:
     - device, memory, preset and network as they were asked for, the number of cases, median shapes: whatever came of
       them stands in the configuration
     - whether stages are computed twice: the gradients are the same
+    - whether images have sizes: it follows from them, and plans from before it was told have them all so
     - intensities of channels that are normalised by each image's own: they change with any label that is corrected
 
     These are set to values that stand for nothing. A field that is not named here counts: what is new had better keep
@@ -54,6 +55,7 @@ def decisions(plan: Plan, name: str) -> Plan:
         ),
         configurations={stage: _as_decided(one) for stage, one in stages.items()},
         reasons={},
+        sized_images=True,
     )
 
 

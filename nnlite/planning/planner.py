@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from nnlite.data.geometry import has_sizes
 from nnlite.data.labels import Labels
 from nnlite.data.records import record
 from nnlite.errors import PlanError, UsageError
@@ -53,6 +54,8 @@ class Plan:
     ``reasons`` also tells why a configuration is missing. ``memory_gib`` is None for a CPU. Channels on other grids are
     resampled onto that of the ``reference_channel``; None where all are on one. ``channels`` are those of the files;
     ``hu_channels`` are made of them. ``prior`` tells how an atlas of the labels is used, None for not at all.
+    ``sized_images`` is False where all images have voxels of 1 mm, as pictures that state no size do: then the size
+    that a new picture states does not count, whatever the spacing of a configuration.
     """
 
     dataset: str
@@ -71,6 +74,7 @@ class Plan:
     reference_channel: str | None = None
     hu_channels: tuple[HuChannel, ...] = ()
     prior: Prior | None = None
+    sized_images: bool = True
 
     def __post_init__(self) -> None:
         if sorted(self.transpose) != [0, 1, 2]:
@@ -187,6 +191,7 @@ def make_plan(
         configurations={one.name: decide_mirroring(one, labels, transpose) for one in configurations},
         hu_channels=made,
         prior=prior,
+        sized_images=any(map(has_sizes, fingerprint.spacings_mm)),
         reasons={
             **network.reasons(on_gpu=device == "cuda"),
             "planner": f"{planner}: sized for {budget}",

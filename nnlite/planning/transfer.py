@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nnlite.data.geometry import has_sizes
 from nnlite.data.labels import Labels
 from nnlite.errors import PlanError
 from nnlite.planning.configurations import Configuration
@@ -64,6 +65,7 @@ def transfer(plan: Plan, fingerprint: Fingerprint, *, dataset: str, channels: Se
         dataset=dataset,
         labels=labels,
         training_cases=len(fingerprint.spacings_mm),
+        sized_images=any(map(has_sizes, fingerprint.spacings_mm)),
         configurations=configurations,
         reasons={
             **{key: f"{origin}{reason}" for key, reason in plan.reasons.items()},

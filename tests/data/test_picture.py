@@ -98,6 +98,7 @@ def test_a_pixel_size_does_not_count_where_the_training_pictures_had_none(tmp_pa
     image = read_image(tmp_path / "a.tif")
     assert in_units_of(image, (NO_DEPTH_MM, 1.0, 1.0)).geometry.spacing_mm == (NO_DEPTH_MM, 1.0, 1.0)
     assert in_units_of(image, (NO_DEPTH_MM, 0.0004, 0.0004)) is image
+    assert in_units_of(image, (1.9, 1.9, 1.9), sized=False).geometry.spacing_mm == (NO_DEPTH_MM, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])

@@ -41,6 +41,12 @@ def test_an_edited_configuration_inherits_what_it_does_not_say():
     assert plan.configuration("3d").patch_size == (8, 16, 16)
 
 
+@pytest.mark.parametrize(("median", "sized"), [([1.0, 1.0, 1.0], False), ([3.0, 1.0, 0.8], True), (None, True)])
+def test_images_of_which_none_had_a_size_are_told_by_the_median_spacing(median: list[float] | None, sized: bool):
+    content = plans() | ({} if median is None else {"original_median_spacing_after_transp": median})
+    assert plan_from_nnunet(content, dataset()).sized_images == sized
+
+
 def test_two_configurations_that_would_have_one_name_are_refused():
     content = plans()
     content["configurations"]["mine"] = {"inherits_from": "3d_fullres"}

@@ -28,10 +28,10 @@ def write(path: Path, seed: int, pixels_per_um: float | None) -> None:
         tifffile.imwrite(path.parent.parent / "labels" / path.name, label)
 
 
-def trained(root: Path, pixels_per_um: float | None) -> Path:
+def trained(root: Path, pixels_per_um: float | None, *overrides: str) -> Path:
     for number in range(3):
         write(root / "cells" / "images" / f"c{number}.tif", number, pixels_per_um)
-    pipeline.plan(root / "cells", work=root / "work", device="cpu", probe=False)
+    pipeline.plan(root / "cells", work=root / "work", device="cpu", probe=False, overrides=overrides)
     pipeline.train(root / "cells", "2d", ("all",), work=root / "work", device="cpu", epochs=1, iterations=1)
     return root / "cells"
 
@@ -47,8 +47,9 @@ def test_pictures_are_compared_by_the_size_of_their_pixels_where_a_model_knows_i
         pipeline.predict(model, [tmp_path / "silent.tif"], tmp_path / "other", **options)
 
 
-def test_a_size_does_not_count_where_the_training_pictures_had_none(tmp_path: Path):
-    model = trained(tmp_path, None)
+@pytest.mark.parametrize("overrides", [(), ("2d.spacing_mm=2,2",)])
+def test_a_size_does_not_count_where_the_training_pictures_had_none(tmp_path: Path, overrides: tuple[str, ...]):
+    model = trained(tmp_path, None, *overrides)
     write(tmp_path / "stated.tif", 9, 4.0)
     write(tmp_path / "silent.tif", 9, None)
     inputs = [tmp_path / f"{name}.tif" for name in ("stated", "silent")]

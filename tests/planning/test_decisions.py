@@ -46,6 +46,7 @@ def with_changed(name: str, **changes: Any) -> Plan:
         {"planner": "residual-L", "preset": "nnunet"},
         {"network": NetworkChoice(architecture="vnet")},  # as asked for: what is built is in the topology
         {"training_cases": 4},
+        {"sized_images": False},  # older plans do not tell
         {"intensities": OTHER_INTENSITIES},  # of an MR channel, which each image normalises by its own
     ],
 )

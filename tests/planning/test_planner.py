@@ -312,6 +312,17 @@ def test_the_order_of_the_axes_is_explained_with_its_numbers() -> None:
     assert reason.endswith("3.3 mm, 3.3 x coarser than y with 1 mm")
 
 
+def test_images_without_sizes_are_told_from_others_whatever_a_spacing_becomes() -> None:
+    large = plan(fingerprint(shape=(64, 1024, 1024)), memory_gib=8)
+    assert large.configurations["3d-lowres"].spacing_mm > (1.0, 1.0, 1.0)
+    assert not large.sized_images
+    assert not plan(fingerprint((999.0, 1.0, 1.0), (1, 60, 60))).sized_images
+    assert plan(fingerprint((1.0, 0.5, 0.5))).sized_images
+    content = json.loads(to_json(large))
+    del content["sized_images"]  # as in older plans
+    assert from_json(json.dumps(content), Plan, source="plan.json").sized_images
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(PlanError, match=r"2 channel names \(T1, T2\) for images of 1 channels"):
         plan(fingerprint(), channels=("T1", "T2"))

@@ -46,6 +46,11 @@ def test_all_but_the_dataset_s_own_numbers_is_the_other_plan_s() -> None:
         assert one.reasons["patch_size"] == f"taken from the plan of livers: {was.reasons['patch_size']}"
 
 
+def test_whether_images_have_sizes_is_told_of_this_dataset() -> None:
+    assert not taken(plan(), spacing=(1.0, 1.0, 1.0)).sized_images
+    assert taken(plan(spacing=(1.0, 1.0, 1.0))).sized_images
+
+
 def test_the_median_image_is_this_dataset_s_at_the_other_s_spacing_and_order_of_axes() -> None:
     made = taken(plan())
     assert made.transpose == (2, 0, 1)  # the coarse axis of the livers is x
