@@ -12,7 +12,7 @@ and each addend is a spatial Gaussian again, which is separable. Memory is a few
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -145,9 +145,14 @@ def filtered(
     total = torch.zeros_like(values)
     step = max(1, features_at_once // (values[0].numel() * values.element_size()))
     for first, last in pairwise((*range(0, features.count, step), features.count)):
-        for feature in features.volumes(first, last, keep=step >= features.count):
-            total.addcmul_(gaussian(values * feature), feature)
+        _add_filtered(total, values, gaussian, features.volumes(first, last, keep=step >= features.count))
     return total
+
+
+def _add_filtered(total: Tensor, values: Tensor, gaussian: GaussianFilter, features: Iterator[Tensor]) -> None:
+    """Add what these features tell: by itself, so that the last of a part does not keep all of it beside the next."""
+    for feature in features:
+        total.addcmul_(gaussian(values * feature), feature)
 
 
 def _terms(
