@@ -138,6 +138,7 @@ def _course(run: RunFolder, fold: FoldStatus) -> Course:
         fold=run.fold,
         state=fold.state,
         length=length,
+        loss=asked.get("loss", ""),
         epochs=tuple(read_log(run.log)),
         mean_dice=fold.mean_dice,
         device=config.get("device", ""),

@@ -52,12 +52,13 @@ class DatasetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """One training: how far it is, and every epoch of it. ``length`` is what was asked for, in words."""
+    """One training: how far it is, and every epoch of it. ``length`` and ``loss`` are what was asked for, in words."""
 
     configuration: str
     fold: str
     state: str
     length: str
+    loss: str
     epochs: tuple[EpochRecord, ...]
     mean_dice: float | None
     device: str

@@ -114,7 +114,7 @@ def training_figures(courses: Sequence[Course], labels: Sequence[str]) -> list[F
     return [
         Figure(
             drawing=curves(loss, label="loss", x_label="epoch"),
-            caption="Cross-entropy + 1 − Dice; 0 is perfect.",
+            caption=f"{', '.join(dict.fromkeys(course.loss for course in shown))} on patches; lower is better.",
             legend=(("training", TRAINING), ("validation", VALIDATION)),
         ),
         Figure(

@@ -138,6 +138,12 @@ def test_what_is_not_there_is_said_and_nothing_fails():
     assert not any(attributes.get("href") == "#reliability" for _, attributes in outline.elements)
 
 
+def test_the_curve_of_a_loss_says_which_it_is():
+    whole = small_report()
+    courses = tuple(replace(course, loss=loss) for course, loss in zip(whole.courses, ("ce", "focal"), strict=True))
+    assert "ce, focal on patches; lower is better." in Outline(render(replace(whole, courses=courses))).text
+
+
 def test_single_objects_are_told_where_they_are_told_apart(page: str):
     assert "Single objects" not in Outline(page).text
     whole = small_report()
